@@ -1,0 +1,1 @@
+"""The cross-department data-sharing exchange."""

@@ -1,0 +1,1 @@
+"""The pure core: no sockets, files, clock, randomness or logging; `now` and nonces are arguments."""

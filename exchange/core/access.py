@@ -1,0 +1,136 @@
+"""Entries of the access log, refusals, and the receipts that prove an entry (DESIGN sections 6 and 7)."""
+
+from dataclasses import dataclass
+
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.decision import Deny
+from exchange.core.envelope import DIGEST, REFUSAL, Draft, Envelope
+from exchange.core.errors import DecodeError, ProofError
+from exchange.core.merkle import leaf_hash, verify_inclusion
+from exchange.core.note import Verifier
+from exchange.core.wire import FORMAT, decode, encode
+from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code, Refusal
+from exchange.v1.envelope_pb2 import Receipt
+
+MAX_REFUSAL = 4 * 1024
+MAX_LEAF = 4 * 1024
+MAX_REASON = 500
+
+
+def code_name(code: "Code.ValueType") -> str:
+    """A code as people and `google.rpc.ErrorInfo` read it: NO_AGREEMENT."""
+    return Code.Name(code).removeprefix("CODE_")
+
+
+def kind_name(kind: "AccessKind.ValueType") -> str:
+    """A kind of access entry as people read it: released."""
+    return AccessKind.Name(kind).removeprefix("ACCESS_KIND_").lower()
+
+
+def refusal_draft(deny: Deny, refuser: str, request_digest: bytes, directory_size: int, now: int) -> Draft:
+    """An unsigned refusal.
+
+    Args:
+        deny: which check, code and reason.
+        refuser: the party that will sign.
+        request_digest: the request's message digest, or the SHA-256 of what could not be parsed.
+        directory_size: entries folded when it was decided; now: milliseconds.
+    """
+    refusal = Refusal(
+        format=FORMAT,
+        code=deny.code,
+        refuser=refuser,
+        request_digest=request_digest,
+        check=deny.check,
+        reason=deny.reason[:MAX_REASON],
+        directory_size=directory_size,
+        refused_at=now,
+    )
+    return Draft(REFUSAL, encode(refusal))
+
+
+def read_refusal(envelope: Envelope) -> Refusal:
+    """Read a refusal whose signature holds.
+
+    Raises:
+        DecodeError: another kind, or malformed.
+    """
+    if envelope.kind != REFUSAL:
+        raise DecodeError("not a refusal")
+    refusal = decode(Refusal, envelope.payload, MAX_REFUSAL)
+    if refusal.code == Code.CODE_UNSPECIFIED or len(refusal.request_digest) != DIGEST:
+        raise DecodeError("a refusal names a code and a request")
+    return refusal
+
+
+def access_body(request: Envelope | None, response: Envelope | None = None, refusal: Envelope | None = None) -> bytes:
+    """The body beside an access leaf: envelopes without attachments."""
+    parts = (envelope.bare().encode() if envelope else b"" for envelope in (request, response, refusal))
+    return encode(AccessBody(**dict(zip(("request", "response", "refusal"), parts, strict=True))))
+
+
+def read_access_leaf(data: bytes) -> AccessLeaf:
+    """Read one leaf of the access log.
+
+    Raises:
+        DecodeError: malformed, or its kind and code do not fit together.
+    """
+    leaf = decode(AccessLeaf, data, MAX_LEAF)
+    released = leaf.kind == AccessKind.ACCESS_KIND_RELEASED
+    if leaf.kind == AccessKind.ACCESS_KIND_UNSPECIFIED or released != (leaf.code == Code.CODE_UNSPECIFIED):
+        raise DecodeError("an access entry has a kind, and a code exactly where nothing was released")
+    return leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An access entry that a receipt proves."""
+
+    index: int
+    leaf: AccessLeaf
+    leaf_hash: bytes
+    checkpoint: Checkpoint
+
+
+def verify_receipt(receipt: Receipt, verifier: Verifier) -> Proven:
+    """Check that the access log holds an entry.
+
+    Args:
+        receipt: index, leaf, path and checkpoint.
+        verifier: the access log's note key, out of the trust file.
+
+    Raises:
+        CoreError: the checkpoint is not the log's, or does not hold the entry.
+    """
+    checkpoint = open_checkpoint(receipt.checkpoint, verifier)
+    digest = leaf_hash(receipt.leaf)
+    verify_inclusion(digest, receipt.index, checkpoint.size, tuple(receipt.path), checkpoint.root)
+    return Proven(receipt.index, read_access_leaf(receipt.leaf), digest, checkpoint)
+
+
+def verify_release(receipt: Receipt, verifier: Verifier, request_digest: bytes, response_digest: bytes) -> Proven:
+    """Check that the access log says this answer to this request was released.
+
+    Raises:
+        CoreError: `verify_receipt` failed, or the entry is about something else.
+    """
+    proven = verify_receipt(receipt, verifier)
+    leaf = proven.leaf
+    if leaf.kind != AccessKind.ACCESS_KIND_RELEASED:
+        raise ProofError("the receipt's entry is not a release")
+    if leaf.request_digest != request_digest or leaf.response_digest != response_digest:
+        raise ProofError("the receipt's entry names another request or response")
+    return proven
+
+
+def verify_settlement(receipt: Receipt, verifier: Verifier, response_digest: bytes) -> Proven:
+    """Check that the access log settles this answer, as released or unreleased.
+
+    Raises:
+        CoreError: `verify_receipt` failed, or the entry is about something else.
+    """
+    proven = verify_receipt(receipt, verifier)
+    kinds = (AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_UNRELEASED)
+    if proven.leaf.kind not in kinds or proven.leaf.response_digest != response_digest:
+        raise ProofError("the receipt's entry settles another answer")
+    return proven

@@ -1,0 +1,231 @@
+"""`decide`: whether a request may be answered, checks 2 to 8 of DESIGN section 6, in their order.
+
+Broker and adapter run the same function over their own mirrors. It is pure, denies by default, and never raises
+for a refusal. Check 1 (frame and size) and 9 to 13 belong to who relays and who answers.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exchange.core.directory import Directory
+from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
+from exchange.core.errors import CoreError, DecodeError, SignatureError
+from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
+from exchange.core.sealing import CAPSULE
+from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
+from exchange.core.terms import AgreementTerms, DatasetTerms
+from exchange.core.wire import decode
+from exchange.v1.access_pb2 import Code
+from exchange.v1.request_pb2 import Operation, RequestHeader, Sealed
+
+SKEW = 60_000
+LIFETIME = 600_000
+MAX_FIELDS = 500
+REQUEST_ID = 16
+
+# Which message holds a request id: (requester, request id) -> message digest, or None while it is free.
+Taken = Callable[[str, bytes], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """A refusal: the number of the check in DESIGN section 6, its code, and a reason for people."""
+
+    check: int
+    code: "Code.ValueType"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request whose signature holds: its envelope, its header, and the key that signed it."""
+
+    envelope: Envelope
+    header: RequestHeader
+    requester: Party
+    key: KeyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """A request that may be answered, and the terms that allow it."""
+
+    asked: Asked
+    agreement: AgreementTerms
+    dataset: DatasetTerms
+
+
+def decide(
+    directory: Directory, envelope: Envelope, now: int, *, taken: Taken, peer: Party | None = None
+) -> Allow | Deny:
+    """Whether a request may be answered.
+
+    Args:
+        directory: the snapshot to decide under.
+        envelope: of kind request, its frame checked.
+        now: milliseconds.
+        taken: who holds a request id.
+        peer: the party that TLS authenticated; None where the request came through a broker.
+    """
+    asked = authenticate(directory, envelope, now, peer)
+    if isinstance(asked, Deny):
+        return asked
+    return examine(directory, asked, now, taken)
+
+
+def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party | None) -> Asked | Deny:
+    """Checks 2 and 3; the payload is read behind them, so its form (check 1) is judged last."""
+    record = directory.state.keys.get(envelope.key_id)
+    if record is None or not is_signing(record):
+        return Deny(3, Code.CODE_SIGNATURE_INVALID, "the signing key is not in the directory")
+    if peer is not None and record.party != peer:
+        return Deny(2, Code.CODE_IDENTITY_MISMATCH, f"connected as {peer}, but signed by {record.party}")
+    try:
+        verify_signature(envelope, directory.origin, record.public_key)
+    except SignatureError as error:
+        return Deny(3, Code.CODE_SIGNATURE_INVALID, str(error))
+    if record.revoked_index is not None:
+        return Deny(3, Code.CODE_KEY_REVOKED, f"the signing key of {record.party} is revoked")
+    if not record.is_valid(now):
+        return Deny(3, Code.CODE_SIGNATURE_INVALID, f"the signing key of {record.party} is not valid now")
+    try:
+        header = read_request(envelope)
+    except DecodeError as error:
+        return Deny(1, Code.CODE_MALFORMED, str(error))
+    # DESIGN section 4: the key belongs to the payload's party.
+    if header.requester != str(record.party):
+        return Deny(2, Code.CODE_IDENTITY_MISMATCH, f"asked as {header.requester}, but signed by {record.party}")
+    return Asked(envelope, header, record.party, record)
+
+
+def examine(directory: Directory, asked: Asked, now: int, taken: Taken) -> Allow | Deny:
+    """Checks 4 to 8, of a request whose signature holds."""
+    return _fresh(asked, now) or _untaken(asked, taken) or authorise(directory, asked, now)
+
+
+def authorise(directory: Directory, asked: Asked, now: int) -> Allow | Deny:
+    """Checks 5 to 8: what the agreement grants. 7 (guardrails) and 8 (quotas) have no rules yet."""
+    found = _agreement(directory, asked)
+    if isinstance(found, Deny):
+        return found
+    return (
+        _in_force(directory, found, now) or _operation(found) or _fields(found) or _purpose(directory, found) or found
+    )
+
+
+def _fresh(asked: Asked, now: int) -> Deny | None:
+    """Check 4: both times are in the message; clocks may differ by a minute."""
+    issued, expires = asked.header.issued_at, asked.header.expires_at
+    if not issued < expires <= issued + LIFETIME:
+        return Deny(4, Code.CODE_EXPIRED, "a request expires at most 10 minutes after it was issued")
+    if issued > now + SKEW:
+        return Deny(4, Code.CODE_EXPIRED, "issued in the future: check the clock of the requester")
+    if now > expires + SKEW:
+        return Deny(4, Code.CODE_EXPIRED, "the request has expired: sign a new one, and check the clocks")
+    return None
+
+
+def _untaken(asked: Asked, taken: Taken) -> Deny | None:
+    """Check 4: retry is not replay; the same message may come again."""
+    holder = taken(asked.header.requester, asked.header.request_id)
+    if holder is not None and holder != asked.envelope.digest:
+        return Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
+    return None
+
+
+def _agreement(directory: Directory, asked: Asked) -> Allow | Deny:
+    """Check 5: one answer for unknown, another's and another dataset's, so that nothing can be probed."""
+    header = asked.header
+    agreement = directory.agreement(header.agreement)
+    dataset = directory.dataset(header.dataset)
+    if (
+        agreement is None
+        or dataset is None
+        or agreement.dataset != header.dataset
+        or not agreement.grantee.covers(asked.requester)
+    ):
+        return Deny(5, Code.CODE_NO_AGREEMENT, "no such agreement of this requester for this dataset")
+    return Allow(asked, agreement, dataset)
+
+
+def _in_force(directory: Directory, found: Allow, now: int) -> Deny | None:
+    """Check 6: an agreement of the requester's own that does not stand."""
+    agreement = found.agreement
+    if not directory.stands(agreement):
+        return Deny(6, Code.CODE_AGREEMENT_ENDED, "the agreement is revoked or superseded")
+    if not agreement.not_before <= now <= agreement.not_after:
+        return Deny(6, Code.CODE_AGREEMENT_ENDED, "the agreement is not in force at this time")
+    return None
+
+
+def _operation(found: Allow) -> Deny | None:
+    operation = found.asked.header.operation
+    if operation not in found.agreement.operations or operation not in found.dataset.operations:
+        name = Operation.Name(operation).removeprefix("OPERATION_")
+        return Deny(6, Code.CODE_OPERATION_NOT_GRANTED, f"the agreement does not grant {name}")
+    return None
+
+
+def _fields(found: Allow) -> Deny | None:
+    for name in found.asked.header.fields:
+        if name not in found.agreement.fields or name not in found.dataset.fields:
+            return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
+    return None
+
+
+def _purpose(directory: Directory, found: Allow) -> Deny | None:
+    code = found.asked.header.purpose
+    if code not in found.agreement.purposes or directory.state.purpose(code) is None:
+        return Deny(6, Code.CODE_PURPOSE_NOT_GRANTED, f"the agreement does not grant the purpose {code}")
+    return None
+
+
+def read_request(envelope: Envelope) -> RequestHeader:
+    """Read the header of a request whose signature holds, and check its form and its attachments.
+
+    Raises:
+        DecodeError: another kind, a part is malformed, or an attachment is not the one that was signed.
+    """
+    if envelope.kind != REQUEST:
+        raise DecodeError("not a request")
+    sealed = decode(Sealed, envelope.payload)
+    header = decode(RequestHeader, sealed.header)
+    check_attachments(envelope, (sealed.capsule_sha256, sealed.ciphertext_sha256))
+    if envelope.attachments and len(envelope.attachments[0]) != CAPSULE:
+        raise DecodeError("the capsule has an impossible length")
+    try:
+        is_system = Party.parse(header.requester).is_system
+    except CoreError as error:
+        raise DecodeError("the requester is not a party's name") from error
+    lengths = ((header.request_id, REQUEST_ID), (header.dataset, OBJECT_ID))
+    digests = (header.agreement, header.sealing_key, sealed.capsule_sha256, sealed.ciphertext_sha256)
+    if any(len(data) != size for data, size in (*lengths, *((data, DIGEST) for data in digests))):
+        raise DecodeError("an identifier in the header has an impossible length")
+    if not is_system or not is_officer(header.officer) or not is_case_id(header.case_id):
+        raise DecodeError("the requester, officer or case id is not in its form")
+    if header.operation == Operation.OPERATION_UNSPECIFIED or not is_code(header.purpose):
+        raise DecodeError("the operation or purpose is not in its form")
+    # RFC 9562 section 5.7: version 7, variant 10.
+    if header.request_id[6] >> 4 != 7 or header.request_id[8] >> 6 != 2:
+        raise DecodeError("the request id is not a UUIDv7")
+    _check_fields(tuple(header.fields))
+    return header
+
+
+def _check_fields(fields: tuple[str, ...]) -> None:
+    if not 1 <= len(fields) <= MAX_FIELDS or len(set(fields)) != len(fields):
+        raise DecodeError(f"a request names 1 to {MAX_FIELDS} fields, each once")
+    if not all(is_field(name) for name in fields):
+        raise DecodeError("a field's name is not in its form")
+
+
+def check_attachments(envelope: Envelope, digests: tuple[bytes, ...]) -> None:
+    """Check attachments against the digests that were signed; an envelope without any passes as evidence.
+
+    Raises:
+        DecodeError: another number of them, or other bytes.
+    """
+    found = tuple(hashlib.sha256(data).digest() for data in envelope.attachments)
+    if found and found != digests:
+        raise DecodeError("the attachments are not the ones that were signed")

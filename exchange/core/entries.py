@@ -1,0 +1,147 @@
+"""How directory entries are written: payloads, bodies with their salt, key statements (DESIGN section 7)."""
+
+import hashlib
+from dataclasses import dataclass
+
+from exchange.core.envelope import ENTRY, Draft, Envelope
+from exchange.core.errors import DecodeError
+from exchange.core.keys import Signer
+from exchange.core.names import Party
+from exchange.core.rules import possession_statement, succession_statement
+from exchange.core.terms import SALT
+from exchange.core.wire import FORMAT, encode
+from exchange.v1.directory_pb2 import (
+    Agreement,
+    Application,
+    Dataset,
+    DirectoryLeaf,
+    Entry,
+    EntryKind,
+    Key,
+    KeyStatement,
+    Purpose,
+    Revocation,
+    Role,
+    Suite,
+)
+
+Body = Dataset | Application | Agreement
+
+_BODY_KINDS: dict[type[Body], "EntryKind.ValueType"] = {
+    Dataset: EntryKind.ENTRY_KIND_DATASET,
+    Application: EntryKind.ENTRY_KIND_APPLICATION,
+    Agreement: EntryKind.ENTRY_KIND_AGREEMENT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """Which object an entry is a version of: its id, 16 random bytes, and the digest of the version before."""
+
+    object_id: bytes
+    supersedes: bytes = b""
+
+
+def body_entry(owner: Party, version: ObjectVersion, body: Body, salt: bytes) -> Draft:
+    """An unsigned dataset, application or agreement.
+
+    Args:
+        owner: the department that signs.
+        version: a new object, or the next version of one.
+        body: what it says.
+        salt: 32 random bytes, so that the leaf does not give the body away.
+    """
+    if len(salt) != SALT:
+        raise DecodeError(f"the salt has {SALT} bytes")
+    attachment = salt + encode(body)
+    entry = _entry(owner, version, _BODY_KINDS[type(body)])
+    entry.body_sha256 = hashlib.sha256(attachment).digest()
+    return Draft(ENTRY, encode(entry), (attachment,))
+
+
+def purpose_entry(owner: Party, version: ObjectVersion, purpose: Purpose) -> Draft:
+    """An unsigned purpose, for the coordinator to sign."""
+    entry = _entry(owner, version, EntryKind.ENTRY_KIND_PURPOSE)
+    entry.purpose.CopyFrom(purpose)
+    return Draft(ENTRY, encode(entry))
+
+
+def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str) -> Draft:
+    """An unsigned revocation of a version (by message digest) or a key (by key id)."""
+    entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_REVOCATION)
+    entry.revocation.CopyFrom(Revocation(target=target, reason=reason))
+    return Draft(ENTRY, encode(entry))
+
+
+def key_entry(owner: Party, object_id: bytes, statement: KeyStatement, csr: bytes = b"") -> Draft:
+    """An unsigned key statement, for the parent to sign; the certificate request travels beside it."""
+    entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_KEY)
+    entry.key.CopyFrom(statement)
+    return Draft(ENTRY, encode(entry), (csr,) if csr else ())
+
+
+def signing_key_statement(
+    origin: str,
+    party: Party,
+    role: "Role.ValueType",
+    signer: Signer,
+    validity: tuple[int, int],
+    *,
+    csr: bytes = b"",
+    predecessor: Signer | None = None,
+) -> KeyStatement:
+    """The statement of a new signing key, with proof of possession.
+
+    Args:
+        origin: the exchange's name.
+        party: whose key; role: its one role.
+        signer: holds the new key.
+        validity: not before and not after, milliseconds.
+        csr: PKCS #10, DER, for the party's TLS certificate; empty without one.
+        predecessor: an earlier key of the same party, which spares a later one its 72 hours.
+    """
+    key = Key(
+        format=FORMAT,
+        party=str(party),
+        role=role,
+        suite=Suite.SUITE_ECDSA_P256_SHA256,
+        public_key=signer.public_key,
+        not_before=validity[0],
+        not_after=validity[1],
+    )
+    statement = encode(key)
+    return KeyStatement(
+        statement=statement,
+        possession=signer.sign(possession_statement(origin, statement)),
+        succession=predecessor.sign(succession_statement(origin, statement)) if predecessor else b"",
+        csr_sha256=hashlib.sha256(csr).digest() if csr else b"",
+    )
+
+
+def sealing_key_statement(system: Party, public_key: bytes, validity: tuple[int, int]) -> KeyStatement:
+    """The statement of a system's sealing key, which the system's signing key signs."""
+    key = Key(
+        format=FORMAT,
+        party=str(system),
+        role=Role.ROLE_SYSTEM,
+        suite=Suite.SUITE_MLKEM768_X25519,
+        public_key=public_key,
+        not_before=validity[0],
+        not_after=validity[1],
+    )
+    return KeyStatement(statement=encode(key))
+
+
+def directory_leaf(envelope: Envelope, time: int) -> bytes:
+    """The leaf of a signed entry: format, the broker's time in milliseconds, the envelope without attachments."""
+    return encode(DirectoryLeaf(format=FORMAT, time=time, envelope=envelope.bare().encode()))
+
+
+def _entry(owner: Party, version: ObjectVersion, kind: "EntryKind.ValueType") -> Entry:
+    return Entry(
+        format=FORMAT,
+        kind=kind,
+        owner=str(owner),
+        object_id=version.object_id,
+        supersedes=version.supersedes,
+    )

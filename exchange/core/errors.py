@@ -1,0 +1,40 @@
+"""The errors of the core: what it raises for input that it cannot accept.
+
+CoreError (a ValueError)
+├── NameFormatError   a party's name or a code is not in its one accepted form
+├── ProofError        a Merkle path, root or position does not hold
+├── NoteError         a signed note, verifier key or checkpoint is malformed or not signed by a known key
+├── DecodeError       wire bytes are not the one encoding of a value
+├── SignatureError    an envelope's signature does not verify
+└── SealError         a capsule or ciphertext does not open
+
+A refusal is not an error: a decision returns it as a value.
+"""
+
+
+class CoreError(ValueError):
+    """Root of every error that the core raises on purpose."""
+
+
+class NameFormatError(CoreError):
+    """A party's name or a code is not in its one accepted form."""
+
+
+class ProofError(CoreError):
+    """A Merkle path, root or position does not hold."""
+
+
+class NoteError(CoreError):
+    """A signed note, verifier key or checkpoint is malformed or not signed by a known key."""
+
+
+class DecodeError(CoreError):
+    """Wire bytes are not the one encoding of a value."""
+
+
+class SignatureError(CoreError):
+    """An envelope's signature does not verify."""
+
+
+class SealError(CoreError):
+    """A capsule or ciphertext does not open."""

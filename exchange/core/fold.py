@@ -1,0 +1,66 @@
+"""`apply` folds the leaves of the directory log into its state, and reads nothing else (DESIGN section 7).
+
+It is pure and total. An entry that breaks a rule changes nothing but the size, and says why; a broker
+refuses to append one. Rules are frozen for their entry format.
+"""
+
+from dataclasses import dataclass, replace
+
+from exchange.core.envelope import ENTRY, decode_envelope
+from exchange.core.errors import CoreError
+from exchange.core.rules import judge
+from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, State, signing_record
+from exchange.core.wire import decode
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` made of one leaf; `reason` is empty exactly when the entry holds."""
+
+    index: int
+    digest: bytes = b""
+    entry: Entry | None = None
+    reason: str = ""
+
+
+def apply(state: State, leaf: bytes) -> tuple[State, Applied]:
+    """Fold one leaf into the state.
+
+    Args:
+        state: of size n.
+        leaf: the bytes of entry n, a serialised DirectoryLeaf.
+
+    Returns:
+        The state of size n + 1, and what became of the entry. Never raises.
+    """
+    index = state.size
+    grown = replace(state, size=index + 1)
+    try:
+        signed = read_leaf(state, leaf)
+        grown = replace(judge(state, signed), size=index + 1, time=signed.time)
+    except CoreError as error:
+        return grown, Applied(index, reason=str(error))
+    return grown, Applied(index, signed.envelope.digest, signed.entry)
+
+
+def read_leaf(state: State, leaf: bytes) -> Signed:
+    """Read a leaf and check what holds for every kind of entry: form, order, signature, signer, ownership.
+
+    Raises:
+        CoreError: a rule is broken; the text says which.
+    """
+    frame = decode(DirectoryLeaf, leaf, MAX_ENTRY)
+    if frame.time < state.time:
+        raise EntryError("the entry's time runs backwards")
+    envelope = decode_envelope(frame.envelope, ENTRY, MAX_ENTRY)
+    if envelope.attachments:
+        raise EntryError("a leaf carries no attachments")
+    signer = signing_record(state, envelope, frame.time)
+    entry = decode(Entry, envelope.payload, MAX_ENTRY)
+    # DESIGN section 4: the key belongs to the payload's party.
+    if str(signer.party) != entry.owner:
+        raise EntryError(f"signed by {signer.party}, but owned by {entry.owner}")
+    if len(entry.object_id) != OBJECT_ID:
+        raise EntryError(f"an object id has {OBJECT_ID} bytes")
+    return Signed(state.size, frame.time, envelope, entry, signer)

@@ -1,0 +1,268 @@
+"""The rules of directory entries, one function a kind (DESIGN sections 3 and 7); deny by default."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from exchange.core.envelope import pae, prefixed
+from exchange.core.errors import SealError
+from exchange.core.state import (
+    MAX_TEXT,
+    EntryError,
+    KeyRecord,
+    Signed,
+    State,
+    Version,
+    is_digest,
+    is_signing,
+)
+from exchange.core.keys import is_signed, key_id, sealing_public_key
+from exchange.core.names import Party, is_code
+from exchange.core.wire import decode
+from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
+
+POSSESSION = "exchange.v1/possession"
+SUCCESSION = "exchange.v1/succession"
+PUBLIC_VIEW = 72 * 3600 * 1000
+SEALING_LIFETIME = 30 * 24 * 3600 * 1000
+
+Rule = Callable[[State, Signed], State]
+
+# Roles whose keys the root signs, each for a name of one segment below the exchange.
+ROOT_SIGNED = frozenset(
+    {
+        Role.ROLE_DEPARTMENT,
+        Role.ROLE_COORDINATOR,
+        Role.ROLE_AUDITOR,
+        Role.ROLE_BROKER,
+        Role.ROLE_WITNESS,
+    }
+)
+
+
+def judge(state: State, signed: Signed) -> State:
+    """Fold an entry that `read_leaf` accepted.
+
+    Raises:
+        CoreError: the rule of its kind is broken; the text says which.
+    """
+    rule = _RULES.get(signed.entry.kind)
+    if rule is None:
+        raise EntryError("this kind of entry has no rules")
+    return rule(state, signed)
+
+
+def possession_statement(origin: str, statement: bytes) -> bytes:
+    """What a new key signs to prove that its holder asked: PAE("exchange.v1/possession", origin ‖ statement)."""
+    return pae(POSSESSION, prefixed(origin) + statement)
+
+
+def succession_statement(origin: str, statement: bytes) -> bytes:
+    """What an earlier key of the party signs for a later one: PAE("exchange.v1/succession", origin ‖ statement)."""
+    return pae(SUCCESSION, prefixed(origin) + statement)
+
+
+def _key(state: State, signed: Signed) -> State:
+    statement = _body(signed.entry, "key").key
+    key = decode(Key, statement.statement)
+    party = Party.parse(key.party)
+    # DESIGN section 3: the signer's path is a prefix, by whole segments, of the signed one's; the root's is the exchange.
+    if not signed.signer.party.covers(party):
+        raise EntryError(f"{signed.signer.party} cannot sign a key of {party}")
+    if key.not_after <= key.not_before:
+        raise EntryError("the key's validity is empty")
+    if key_id(key.public_key) in state.keys:
+        raise EntryError("the key is in the directory already")
+    _new_object(state, signed.entry)
+    if key.suite == Suite.SUITE_MLKEM768_X25519:
+        effective = _sealing(signed, statement, key, party)
+    elif key.suite == Suite.SUITE_ECDSA_P256_SHA256:
+        effective = _signing(state, signed, statement, key, party)
+    else:
+        raise EntryError("the key's suite is not known")
+    record = KeyRecord(
+        key_id(key.public_key),
+        party,
+        key.role,
+        key.suite,
+        key.public_key,
+        effective,
+        key.not_after,
+        signed.index,
+    )
+    name = str(party)
+    return replace(
+        state,
+        keys=state.keys.set(record.key_id, record),
+        parties=state.parties.set(name, (*state.parties.get(name, ()), record.key_id)),
+        objects=state.objects.set(signed.entry.object_id, signed.envelope.digest),
+    )
+
+
+def _sealing(signed: Signed, statement: KeyStatement, key: Key, party: Party) -> int:
+    """A KEM key cannot sign: the system's own signing key vouches for it. Returns when it takes effect."""
+    if key.role != Role.ROLE_SYSTEM or signed.signer.role != Role.ROLE_SYSTEM or signed.signer.party != party:
+        raise EntryError("a sealing key is signed by its own system")
+    if key.not_after - key.not_before > SEALING_LIFETIME:
+        raise EntryError("a sealing key is valid for at most 30 days")
+    if statement.possession or statement.succession or statement.csr_sha256:
+        raise EntryError("a sealing key's statement carries no proof, succession or certificate request")
+    try:
+        sealing_public_key(key.public_key)
+    except SealError as error:
+        raise EntryError(str(error)) from error
+    return key.not_before
+
+
+def _signing(state: State, signed: Signed, statement: KeyStatement, key: Key, party: Party) -> int:
+    """A signing key below the root or a department. Returns when it takes effect."""
+    if key.role == Role.ROLE_SYSTEM:
+        permitted = party.is_system and signed.signer.role == Role.ROLE_DEPARTMENT
+    else:
+        permitted = key.role in ROOT_SIGNED and party.is_department and signed.signer.role == Role.ROLE_ROOT
+    if not permitted:
+        raise EntryError(f"{signed.signer.party} cannot give {party} this role")
+    earlier = tuple(record for record in state.keys_of(party) if is_signing(record))
+    if any(record.role != key.role for record in earlier):
+        raise EntryError(f"{party} has another role already")
+    if statement.csr_sha256 and not is_digest(statement.csr_sha256):
+        raise EntryError("the certificate request's digest has an impossible length")
+    proof = possession_statement(state.origin, statement.statement)
+    if not is_signed(key.public_key, proof, statement.possession):
+        raise EntryError("the new key does not prove its possession")
+    return _effective(state, signed, statement, key, earlier)
+
+
+def _effective(state: State, signed: Signed, statement: KeyStatement, key: Key, earlier: tuple[KeyRecord, ...]) -> int:
+    """When a signing key takes effect: DESIGN section 2, "pose as a party"."""
+    if key.role == Role.ROLE_SYSTEM or not earlier:
+        if statement.succession:
+            raise EntryError("only a later key of a party that the root signs carries a succession")
+        return key.not_before
+    if not statement.succession:
+        return max(key.not_before, signed.time + PUBLIC_VIEW)
+    data = succession_statement(state.origin, statement.statement)
+    standing = (record for record in earlier if record.revoked_index is None and record.is_valid(signed.time))
+    if not any(is_signed(record.public_key, data, statement.succession) for record in standing):
+        raise EntryError("no valid earlier key of the party signed the succession")
+    return key.not_before
+
+
+def _purpose(state: State, signed: Signed) -> State:
+    purpose = _body(signed.entry, "purpose").purpose
+    _require_role(signed, Role.ROLE_COORDINATOR)
+    texts = (purpose.label, purpose.label_en, purpose.legal_basis)
+    if not is_code(purpose.code) or not purpose.label or any(len(text) > MAX_TEXT for text in texts):
+        raise EntryError("a purpose has a code, a label and texts of at most 2,000 characters")
+    registered = state.purposes.get(purpose.code)
+    if registered is not None and state.versions[registered].object_id != signed.entry.object_id:
+        raise EntryError(f"the purpose {purpose.code} is registered already")
+    grown = _add_version(state, signed, b"")
+    return replace(grown, purposes=grown.purposes.set(purpose.code, signed.envelope.digest))
+
+
+def _described(state: State, signed: Signed) -> State:
+    """A dataset, application or agreement: the leaf holds only the digest of its body."""
+    body_sha256 = _body(signed.entry, "body_sha256").body_sha256
+    _require_role(signed, Role.ROLE_DEPARTMENT)
+    if not is_digest(body_sha256):
+        raise EntryError("the body's digest has an impossible length")
+    return _add_version(state, signed, body_sha256)
+
+
+def _revocation(state: State, signed: Signed) -> State:
+    revocation = _body(signed.entry, "revocation").revocation
+    _new_object(state, signed.entry)
+    if len(revocation.reason) > MAX_TEXT:
+        raise EntryError("a reason has at most 2,000 characters")
+    grown = replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
+    key = state.keys.get(revocation.target)
+    if key is not None:
+        return _revoke_key(grown, signed, key)
+    version = state.versions.get(revocation.target)
+    if version is None:
+        raise EntryError("what is to be revoked is not in the directory")
+    return _revoke_version(grown, signed, version)
+
+
+def _revoke_key(state: State, signed: Signed, key: KeyRecord) -> State:
+    if key.role == Role.ROLE_ROOT or not signed.signer.party.covers(key.party):
+        raise EntryError(f"{signed.signer.party} cannot revoke a key of {key.party}")
+    if key.revoked_index is not None:
+        raise EntryError("the key is revoked already")
+    return replace(state, keys=state.keys.set(key.key_id, replace(key, revoked_index=signed.index)))
+
+
+def _revoke_version(state: State, signed: Signed, version: Version) -> State:
+    owner, signer = version.owner, signed.signer.party
+    # DESIGN section 7: a system may revoke its own department's agreements, never grant.
+    own_system = version.kind == EntryKind.ENTRY_KIND_AGREEMENT and owner.covers(signer)
+    if signer != owner and not own_system:
+        raise EntryError(f"{signer} cannot revoke what {owner} owns")
+    if version.ended_index is not None:
+        raise EntryError("it is revoked or superseded already")
+    ended = replace(version, ended_index=signed.index)
+    return replace(state, versions=state.versions.set(version.digest, ended))
+
+
+def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
+    entry, digest = signed.entry, signed.envelope.digest
+    versions = state.versions
+    if entry.supersedes:
+        before = _superseded(state, signed)
+        if before.ended_index is None:
+            before = replace(before, ended_index=signed.index)
+        versions = versions.set(before.digest, replace(before, superseded_by=digest))
+    else:
+        _new_object(state, entry)
+    version = Version(
+        digest,
+        entry.kind,
+        entry.object_id,
+        signed.signer.party,
+        signed.index,
+        signed.time,
+        body_sha256,
+        entry.purpose if entry.WhichOneof("body") == "purpose" else None,
+    )
+    return replace(state, versions=versions.set(digest, version), objects=state.objects.set(entry.object_id, digest))
+
+
+def _superseded(state: State, signed: Signed) -> Version:
+    entry = signed.entry
+    version = state.versions.get(entry.supersedes)
+    if version is None or state.objects.get(entry.object_id) != entry.supersedes:
+        raise EntryError("it does not supersede the object's latest version")
+    if version.owner != signed.signer.party or version.kind != entry.kind:
+        raise EntryError("it supersedes an object of another owner or kind")
+    return version
+
+
+def _new_object(state: State, entry: Entry) -> None:
+    if entry.supersedes:
+        raise EntryError("this entry supersedes nothing")
+    if entry.object_id in state.objects:
+        raise EntryError("the object id is in use")
+
+
+def _require_role(signed: Signed, role: "Role.ValueType") -> None:
+    if signed.signer.role != role:
+        raise EntryError(f"{signed.signer.party} is not a {Role.Name(role).removeprefix('ROLE_').lower()}")
+
+
+def _body(entry: Entry, name: str) -> Entry:
+    if entry.WhichOneof("body") != name:
+        raise EntryError("the entry's body does not fit its kind")
+    return entry
+
+
+_RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
+    {
+        EntryKind.ENTRY_KIND_KEY: _key,
+        EntryKind.ENTRY_KIND_PURPOSE: _purpose,
+        EntryKind.ENTRY_KIND_DATASET: _described,
+        EntryKind.ENTRY_KIND_APPLICATION: _described,
+        EntryKind.ENTRY_KIND_AGREEMENT: _described,
+        EntryKind.ENTRY_KIND_REVOCATION: _revocation,
+    }
+)

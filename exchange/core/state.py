@@ -1,0 +1,157 @@
+"""What the directory knows: keys, versions of objects, purposes (DESIGN section 7). Values, never changed in place."""
+
+from dataclasses import dataclass
+
+from immutables import Map
+
+from exchange.core.envelope import DIGEST, Envelope, verify_signature
+from exchange.core.errors import CoreError
+from exchange.core.keys import key_id
+from exchange.core.names import Party
+from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
+
+MAX_ENTRY = 32 * 1024
+OBJECT_ID = 16
+MAX_TEXT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as the directory knows it. Times are milliseconds; indexes are places in the directory log."""
+
+    key_id: bytes
+    party: Party
+    role: "Role.ValueType"
+    suite: "Suite.ValueType"
+    public_key: bytes
+    not_before: int
+    not_after: int
+    index: int
+    revoked_index: int | None = None
+
+    def is_valid(self, now: int) -> bool:
+        """Whether `now` lies in the key's validity; revocation is asked apart."""
+        return self.not_before <= now <= self.not_after
+
+    def stood_at(self, size: int) -> bool:
+        """Whether a directory of this size held the key, unrevoked."""
+        return self.index < size and (self.revoked_index is None or self.revoked_index >= size)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a purpose, dataset, application or agreement."""
+
+    digest: bytes
+    kind: "EntryKind.ValueType"
+    object_id: bytes
+    owner: Party
+    index: int
+    time: int
+    body_sha256: bytes
+    purpose: Purpose | None = None
+    ended_index: int | None = None
+    superseded_by: bytes | None = None
+
+    def stood_at(self, size: int) -> bool:
+        """Whether a directory of this size held this version, neither superseded nor revoked."""
+        return self.index < size and (self.ended_index is None or self.ended_index >= size)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the leaves of the directory log say, up to `size`."""
+
+    origin: str
+    size: int
+    time: int
+    keys: Map[bytes, KeyRecord]
+    parties: Map[str, tuple[bytes, ...]]
+    versions: Map[bytes, Version]
+    objects: Map[bytes, bytes]
+    purposes: Map[str, bytes]
+
+    def keys_of(self, party: Party) -> tuple[KeyRecord, ...]:
+        """All keys that ever stood under a name, oldest first."""
+        return tuple(self.keys[key] for key in self.parties.get(str(party), ()))
+
+    def role_of(self, party: Party, now: int) -> "Role.ValueType | None":
+        """The role that a valid, unrevoked signing key gives a party now."""
+        for record in self.keys_of(party):
+            if is_signing(record) and record.revoked_index is None and record.is_valid(now):
+                return record.role
+        return None
+
+    def purpose(self, code: str) -> Purpose | None:
+        """The registered purpose of this code, unless it is revoked."""
+        digest = self.purposes.get(code)
+        version = self.versions[digest] if digest is not None else None
+        return version.purpose if version is not None and version.ended_index is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """An entry whose leaf and frame could be read: what a rule judges."""
+
+    index: int
+    time: int
+    envelope: Envelope
+    entry: Entry
+    signer: KeyRecord
+
+
+class EntryError(CoreError):
+    """An entry breaks a rule of the directory."""
+
+
+def genesis(origin: str, root_public_key: bytes) -> State:
+    """The state before entry 0: nothing but the root key out of the trust file."""
+    root = Party(origin)
+    record = KeyRecord(
+        key_id(root_public_key),
+        root,
+        Role.ROLE_ROOT,
+        Suite.SUITE_ECDSA_P256_SHA256,
+        root_public_key,
+        0,
+        (1 << 63) - 1,
+        index=-1,
+    )
+    return State(
+        origin,
+        0,
+        0,
+        Map({record.key_id: record}),
+        Map({str(root): (record.key_id,)}),
+        Map(),
+        Map(),
+        Map(),
+    )
+
+
+def is_signing(record: KeyRecord) -> bool:
+    """Whether a key signs, rather than seals."""
+    return record.suite == Suite.SUITE_ECDSA_P256_SHA256
+
+
+def signing_record(state: State, envelope: Envelope, now: int) -> KeyRecord:
+    """The directory's record of the key that signed an envelope, which is valid and not revoked.
+
+    Raises:
+        EntryError: unknown, sealing, outside its validity, or revoked.
+        SignatureError: the signature does not verify.
+    """
+    record = state.keys.get(envelope.key_id)
+    if record is None or not is_signing(record):
+        raise EntryError("the signing key is not in the directory")
+    verify_signature(envelope, state.origin, record.public_key)
+    if record.revoked_index is not None:
+        raise EntryError(f"the signing key of {record.party} is revoked")
+    if not record.is_valid(now):
+        raise EntryError(f"the signing key of {record.party} is not valid at this time")
+    return record
+
+
+def is_digest(data: bytes) -> bool:
+    """Whether `data` has the length of a SHA-256."""
+    return len(data) == DIGEST

@@ -1,0 +1,316 @@
+"""What the bodies of directory entries say: datasets, applications, agreements (DESIGN section 7, `open`).
+
+The leaf authenticates, the body gives meaning. No body, no rights.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from immutables import Map
+
+from exchange.core.errors import CoreError, NameFormatError
+from exchange.core.filters import FilterError, check_filter
+from exchange.core.names import Party, is_code, is_field
+from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
+from exchange.core.wire import decode
+from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, FieldType
+from exchange.v1.request_pb2 import Filter, Operation
+
+SALT = 32
+MAX_FIELDS = 500
+
+Grant = Application | Agreement
+
+
+class TermsError(CoreError):
+    """A body does not belong to its entry, or contradicts itself or another object."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTerms:
+    """One field of a dataset."""
+
+    name: str
+    label: str
+    type: "FieldType.ValueType"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetTerms:
+    """A described set of records; `version` is its place in the directory."""
+
+    version: Version
+    code: str
+    title: str
+    abstract: str
+    system: Party
+    fields: Mapping[str, FieldTerms]
+    key: str
+    operations: frozenset["Operation.ValueType"]
+    filterable: frozenset[str]
+
+    @property
+    def object_id(self) -> bytes:
+        """The same for all versions of the dataset, 16 bytes."""
+        return self.version.object_id
+
+    @property
+    def types(self) -> dict[str, "FieldType.ValueType"]:
+        """The type of each field."""
+        return {name: field.type for name, field in self.fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationTerms:
+    """What a department asks for."""
+
+    version: Version
+    dataset: bytes
+    grantee: Party
+    operations: frozenset["Operation.ValueType"]
+    fields: tuple[str, ...]
+    filterable: frozenset[str]
+    purposes: frozenset[str]
+    legal_basis: str
+    scenario: str
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementTerms:
+    """What an owner grants. Times are milliseconds."""
+
+    version: Version
+    dataset: bytes
+    grantee: Party
+    application: bytes
+    operations: frozenset["Operation.ValueType"]
+    fields: tuple[str, ...]
+    filterable: frozenset[str]
+    purposes: frozenset[str]
+    not_before: int
+    not_after: int
+    row_filter: Filter | None
+
+    @property
+    def digest(self) -> bytes:
+        """The agreement's message digest: how requests name it, 32 bytes."""
+        return self.version.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Every body that was opened, by message digest, and the latest version of each dataset by object id."""
+
+    datasets: Map[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
+    applications: Map[bytes, ApplicationTerms] = Map()  # noqa: RUF009
+    agreements: Map[bytes, AgreementTerms] = Map()  # noqa: RUF009
+    codes: Map[tuple[str, str], bytes] = Map()  # noqa: RUF009
+
+
+def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) -> Terms:
+    """Open the body of an entry and check it against the objects it names.
+
+    Args:
+        state: with `version` folded in.
+        terms: of every entry before.
+        version: of a dataset, application or agreement.
+        attachment: 32 bytes of salt, then the serialised body.
+
+    Raises:
+        CoreError: not this entry's body, or a rule is broken; the text says which.
+    """
+    if hashlib.sha256(attachment).digest() != version.body_sha256:
+        raise TermsError("the body is not the one that was signed")
+    if len(attachment) < SALT:
+        raise TermsError(f"the body begins with {SALT} bytes of salt")
+    opener = _OPENERS.get(version.kind)
+    if opener is None:
+        raise TermsError("this kind of entry has no body of its own")
+    return opener(state, terms, version, attachment[SALT:])
+
+
+def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
+    dataset = decode(Dataset, body, MAX_ENTRY)
+    system = _party(dataset.system)
+    fields = {field.name: FieldTerms(field.name, field.label, field.type) for field in dataset.fields}
+    _check_dataset(dataset, version, system, fields)
+    name = (str(version.owner), dataset.code)
+    if terms.codes.get(name, version.object_id) != version.object_id:
+        raise TermsError(f"{version.owner} has another dataset with the code {dataset.code}")
+    opened = DatasetTerms(
+        version,
+        dataset.code,
+        dataset.title,
+        dataset.abstract,
+        system,
+        MappingProxyType(fields),
+        dataset.key,
+        frozenset(dataset.operations),
+        frozenset(dataset.filterable),
+    )
+    return replace(
+        terms,
+        datasets=terms.datasets.set(version.object_id, opened),
+        codes=terms.codes.set(name, version.object_id),
+    )
+
+
+def _check_dataset(dataset: Dataset, version: Version, system: Party, fields: Mapping[str, FieldTerms]) -> None:
+    # DESIGN section 7: the answering system lies under the owner.
+    if not system.is_system or not version.owner.covers(system):
+        raise TermsError(f"the answering system {system} does not lie under {version.owner}")
+    if not is_code(dataset.code) or not dataset.title or len(dataset.title) > MAX_TEXT:
+        raise TermsError("a dataset has a code and a title")
+    if not 1 <= len(fields) == len(dataset.fields) <= MAX_FIELDS:
+        raise TermsError(f"a dataset has 1 to {MAX_FIELDS} fields, each name once")
+    for field in fields.values():
+        if not is_field(field.name) or field.type == FieldType.FIELD_TYPE_UNSPECIFIED:
+            raise TermsError(f"the field {field.name[:80]!r} has no valid name or no type")
+    if dataset.key not in fields:
+        raise TermsError("the key is not a field of the dataset")
+    _check_names(dataset.operations, tuple(fields), dataset.filterable, fields)
+
+
+def _check_grant(grant: Grant, dataset: DatasetTerms) -> None:
+    """What an application asks for, or an agreement grants, is something that the dataset offers."""
+    _check_names(grant.operations, grant.fields, grant.filterable, dataset.fields)
+    if not dataset.operations.issuperset(grant.operations):
+        raise TermsError("the dataset does not offer this operation")
+    if not dataset.filterable.issuperset(grant.filterable):
+        raise TermsError("the dataset does not offer this field for filters")
+
+
+def _check_within(agreement: Agreement, application: ApplicationTerms) -> None:
+    """Nobody is granted what they did not ask for."""
+    pairs: tuple[tuple[Iterable[object], Collection[object]], ...] = (
+        (agreement.operations, application.operations),
+        (agreement.fields, application.fields),
+        (agreement.filterable, application.filterable),
+        (agreement.purposes, application.purposes),
+    )
+    if any(item not in asked for granted, asked in pairs for item in granted):
+        raise TermsError("the agreement grants more than its application asked for")
+
+
+def _check_names(
+    operations: Sequence["Operation.ValueType"],
+    fields: Sequence[str],
+    filterable: Sequence[str],
+    known: Collection[str],
+) -> None:
+    """Operations, fields and filterable fields: at least one of the first two, each named once and known."""
+    if not operations or Operation.OPERATION_UNSPECIFIED in operations:
+        raise TermsError("at least one operation is named, and each is known")
+    if not fields:
+        raise TermsError("at least one field is named")
+    for names, what in ((operations, "operation"), (fields, "field"), (filterable, "filterable field")):
+        if len(set(names)) != len(names):
+            raise TermsError(f"each {what} is named once")
+    strangers = [name for name in (*fields, *filterable) if name not in known]
+    if strangers:
+        raise TermsError(f"the dataset has no field {strangers[0][:80]!r}")
+
+
+def _application(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
+    application = decode(Application, body, MAX_ENTRY)
+    dataset = _named_dataset(terms, application.dataset)
+    grantee = _party(application.grantee)
+    # An agreement grants a party and those below it; a department applies for itself or its systems.
+    if not version.owner.covers(grantee):
+        raise TermsError(f"{version.owner} cannot apply for {grantee}")
+    fields = tuple(application.fields)
+    _check_grant(application, dataset)
+    _check_purposes(state, application.purposes)
+    opened = ApplicationTerms(
+        version,
+        application.dataset,
+        grantee,
+        frozenset(application.operations),
+        fields,
+        frozenset(application.filterable),
+        frozenset(application.purposes),
+        application.legal_basis,
+        application.scenario,
+        application.not_after,
+    )
+    return replace(terms, applications=terms.applications.set(version.digest, opened))
+
+
+def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
+    agreement = decode(Agreement, body, MAX_ENTRY)
+    dataset = _named_dataset(terms, agreement.dataset)
+    # DESIGN section 7: the agreement's owner is the dataset's, the application matches.
+    if dataset.version.owner != version.owner:
+        raise TermsError(f"{version.owner} does not own the dataset")
+    grantee = _party(agreement.grantee)
+    application = terms.applications.get(agreement.application)
+    if application is None or application.dataset != agreement.dataset or application.grantee != grantee:
+        raise TermsError("the agreement answers no application of this grantee for this dataset")
+    if not state.versions[agreement.application].stood_at(version.index):
+        raise TermsError("the application was withdrawn or superseded")
+    _check_within(agreement, application)
+    fields = tuple(agreement.fields)
+    _check_grant(agreement, dataset)
+    _check_purposes(state, agreement.purposes)
+    if agreement.not_after <= agreement.not_before:
+        raise TermsError("the agreement's term is empty")
+    opened = AgreementTerms(
+        version,
+        agreement.dataset,
+        grantee,
+        agreement.application,
+        frozenset(agreement.operations),
+        fields,
+        frozenset(agreement.filterable),
+        frozenset(agreement.purposes),
+        agreement.not_before,
+        agreement.not_after,
+        _row_filter(agreement, dataset),
+    )
+    return replace(terms, agreements=terms.agreements.set(version.digest, opened))
+
+
+def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
+    if not agreement.HasField("row_filter"):
+        return None
+    try:
+        check_filter(agreement.row_filter, frozenset(dataset.fields), dataset.types)
+    except FilterError as error:
+        raise TermsError(f"the row filter: {error}") from error
+    return agreement.row_filter
+
+
+def _check_purposes(state: State, codes: Sequence[str]) -> None:
+    if not codes or len(set(codes)) != len(codes):
+        raise TermsError("at least one purpose is named, and each once")
+    for code in codes:
+        if state.purpose(code) is None:
+            raise TermsError(f"the purpose {code[:80]!r} is not registered")
+
+
+def _named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
+    dataset = terms.datasets.get(object_id)
+    if dataset is None:
+        raise TermsError("the dataset is not known here")
+    return dataset
+
+
+def _party(text: str) -> Party:
+    try:
+        return Party.parse(text)
+    except NameFormatError as error:
+        raise TermsError(str(error)) from error
+
+
+Opener = Callable[[State, Terms, Version, bytes], Terms]
+
+_OPENERS: Mapping["EntryKind.ValueType", Opener] = MappingProxyType(
+    {
+        EntryKind.ENTRY_KIND_DATASET: _dataset,
+        EntryKind.ENTRY_KIND_APPLICATION: _application,
+        EntryKind.ENTRY_KIND_AGREEMENT: _agreement,
+    }
+)

@@ -1,0 +1,101 @@
+"""The trust file: all that a client, adapter or auditor has to be given out of band (DESIGN section 3)."""
+
+import base64
+import binascii
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exchange.core.errors import CoreError
+from exchange.core.keys import signing_key
+from exchange.core.names import Party
+from exchange.core.note import Verifier
+
+
+class TrustError(CoreError):
+    """A trust file lacks a key, or a value in it is not in its form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """One exchange, as a party trusts it.
+
+    Args:
+        name: the exchange's name, the origin of every signature.
+        root_key: SubjectPublicKeyInfo of the root, DER.
+        directory_log, access_log: note keys whose names are NAME/directory and NAME/access.
+        tls_ca: certificates of the TLS authority, PEM.
+        brokers: addresses, HOST:PORT.
+    """
+
+    name: str
+    root_key: bytes
+    directory_log: Verifier
+    access_log: Verifier
+    tls_ca: str
+    brokers: tuple[str, ...]
+
+
+def parse_trust(text: str) -> Trust:
+    """Read a trust file.
+
+    Raises:
+        TrustError: not TOML, or a value is missing or not in its form; the text names it.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TrustError(f"the trust file is not TOML: {error}") from error
+    name = _text(values, "name")
+    logs = tuple(_verifier(values, key, f"{name}/{log}") for key, log in _LOGS)
+    brokers = values.get("brokers")
+    if not isinstance(brokers, list) or not all(isinstance(item, str) for item in brokers) or not brokers:
+        raise TrustError("brokers: a list of HOST:PORT is expected")
+    try:
+        Party(name)
+    except CoreError as error:
+        raise TrustError(f"name: {error}") from error
+    return Trust(name, _root_key(values), logs[0], logs[1], _text(values, "tls_ca"), tuple(brokers))
+
+
+def encode_trust(trust: Trust) -> str:
+    """The text of a trust file; `parse_trust` reads it back."""
+    brokers = ", ".join(f'"{broker}"' for broker in trust.brokers)
+    return (
+        "# What this party trusts of one exchange. Get it from somebody you know, not from the network.\n"
+        f'name = "{trust.name}"\n'
+        f'root_key = "{base64.b64encode(trust.root_key).decode()}"\n'
+        f'directory_log = "{trust.directory_log}"\n'
+        f'access_log = "{trust.access_log}"\n'
+        f"brokers = [{brokers}]\n"
+        f'tls_ca = """\n{trust.tls_ca.strip()}\n"""\n'
+    )
+
+
+_LOGS = (("directory_log", "directory"), ("access_log", "access"))
+
+
+def _text(values: Mapping[str, object], key: str) -> str:
+    value = values.get(key)
+    if not isinstance(value, str) or not value:
+        raise TrustError(f"{key}: a text is expected")
+    return value
+
+
+def _verifier(values: Mapping[str, object], key: str, name: str) -> Verifier:
+    try:
+        verifier = Verifier.parse(_text(values, key))
+    except CoreError as error:
+        raise TrustError(f"{key}: {error}") from error
+    if verifier.name != name:
+        raise TrustError(f"{key}: a key of {name} is expected, not of {verifier.name}")
+    return verifier
+
+
+def _root_key(values: Mapping[str, object]) -> bytes:
+    try:
+        data = base64.b64decode(_text(values, "root_key"), validate=True)
+        signing_key(data)
+    except (binascii.Error, CoreError) as error:
+        raise TrustError(f"root_key: {error}") from error
+    return data

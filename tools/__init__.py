@@ -1,0 +1,1 @@
+"""Programs for developers of the exchange, run by make."""
