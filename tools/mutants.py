@@ -31,7 +31,7 @@ SLOWEST = 10
 TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/decision.py": (f"{UNIT}/test_decision.py",),
     f"{CORE}/response.py": (f"{UNIT}/test_response.py",),
-    f"{CORE}/rules.py": (f"{UNIT}/test_fold.py", f"{UNIT}/test_rules.py"),
+    f"{CORE}/rules.py": (f"{UNIT}/test_rules.py", f"{UNIT}/test_key_rules.py"),
 }
 
 # Loaded once and inherited by every worker. Nothing of the exchange but its messages: that is imported anew.

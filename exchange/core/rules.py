@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from exchange.core.envelope import pae, prefixed
 from exchange.core.errors import SealError
+from exchange.core.keys import is_signed, key_id, sealing_public_key
+from exchange.core.names import Party, is_code
 from exchange.core.state import (
     MAX_TEXT,
     EntryError,
@@ -14,10 +16,7 @@ from exchange.core.state import (
     State,
     Version,
     is_digest,
-    is_signing,
 )
-from exchange.core.keys import is_signed, key_id, sealing_public_key
-from exchange.core.names import Party, is_code
 from exchange.core.wire import decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
 
@@ -66,7 +65,7 @@ def _key(state: State, signed: Signed) -> State:
     statement = _body(signed.entry, "key").key
     key = decode(Key, statement.statement)
     party = Party.parse(key.party)
-    # DESIGN section 3: the signer's path is a prefix, by whole segments, of the signed one's; the root's is the exchange.
+    # DESIGN section 3: the signer's path is a prefix, by whole segments, of the signed one's; the root's is the domain.
     if not signed.signer.party.covers(party):
         raise EntryError(f"{signed.signer.party} cannot sign a key of {party}")
     if key.not_after <= key.not_before:
@@ -75,7 +74,7 @@ def _key(state: State, signed: Signed) -> State:
         raise EntryError("the key is in the directory already")
     _new_object(state, signed.entry)
     if key.suite == Suite.SUITE_MLKEM768_X25519:
-        effective = _sealing(signed, statement, key, party)
+        effective = _sealing(signed, statement, key)
     elif key.suite == Suite.SUITE_ECDSA_P256_SHA256:
         effective = _signing(state, signed, statement, key, party)
     else:
@@ -99,9 +98,10 @@ def _key(state: State, signed: Signed) -> State:
     )
 
 
-def _sealing(signed: Signed, statement: KeyStatement, key: Key, party: Party) -> int:
+def _sealing(signed: Signed, statement: KeyStatement, key: Key) -> int:
     """A KEM key cannot sign: the system's own signing key vouches for it. Returns when it takes effect."""
-    if key.role != Role.ROLE_SYSTEM or signed.signer.role != Role.ROLE_SYSTEM or signed.signer.party != party:
+    # A system covers nobody but itself, so a system that signs is the key's party.
+    if key.role != Role.ROLE_SYSTEM or signed.signer.role != Role.ROLE_SYSTEM:
         raise EntryError("a sealing key is signed by its own system")
     if key.not_after - key.not_before > SEALING_LIFETIME:
         raise EntryError("a sealing key is valid for at most 30 days")
@@ -122,7 +122,7 @@ def _signing(state: State, signed: Signed, statement: KeyStatement, key: Key, pa
         permitted = key.role in ROOT_SIGNED and party.is_department and signed.signer.role == Role.ROLE_ROOT
     if not permitted:
         raise EntryError(f"{signed.signer.party} cannot give {party} this role")
-    earlier = tuple(record for record in state.keys_of(party) if is_signing(record))
+    earlier = state.keys_of(party)
     if any(record.role != key.role for record in earlier):
         raise EntryError(f"{party} has another role already")
     if statement.csr_sha256 and not is_digest(statement.csr_sha256):

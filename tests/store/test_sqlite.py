@@ -195,7 +195,8 @@ def test_commit_waits_for_the_disk(path: Path) -> None:
 def test_readers_cannot_write(path: Path) -> None:
     with opened(path) as store, store._database.readers.connect() as reader:
         file = reader.connection.dbapi_connection
-        assert file is not None
+        assert isinstance(file, sqlite3.Connection)
+        assert file.execute("PRAGMA query_only").fetchone() == (1,)
         for statement in ("DELETE FROM heads", "PRAGMA query_only = OFF; DELETE FROM heads"):
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 file.executescript(statement)
@@ -343,6 +344,8 @@ def test_failed_step_leaves_a_whole_store(
 
 def assert_says(error: BaseException, message: str) -> None:
     assert message in str(error)
+    # SQLAlchemy's own error has the statement, but not what was bound to it.
+    assert REQUESTER not in str(error.__context__)
     text = f"{error!r} {error.__cause__!r}"
     for leaked in ("INSERT", "UPDATE", "SELECT", "sqlalche", "VALUES", REQUESTER):
         assert leaked not in text
@@ -417,8 +420,8 @@ def test_database_locked_by_a_tool_is_busy_and_no_more(path: Path, monkeypatch: 
     with opened(path) as store:
         tool = sqlite3.connect(path, isolation_level=None)
         tool.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreBusyError):
-            append(store, Log.ACCESS, access(0))
+        with pytest.raises(StoreBusyError), store.locked():
+            pytest.fail("the lock was not waited for")
         tool.close()
         assert append(store, Log.ACCESS, access(0)).size == 1
 

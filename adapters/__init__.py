@@ -1,0 +1,1 @@
+"""What a department runs beside its database: host, ledger, connectors, and `exchange-adapter`."""

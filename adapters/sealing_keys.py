@@ -1,0 +1,55 @@
+"""The system's sealing keys: made here, signed by its own signing key, replaced, destroyed (DESIGN section 3)."""
+
+import asyncio
+import secrets
+
+import structlog
+
+from exchange.client.session import Session
+from exchange.core.entries import key_entry, sealing_key_statement
+from exchange.core.keys import key_id
+from exchange.core.rules import SEALING_LIFETIME
+from exchange.core.state import OBJECT_ID
+
+RENEW_BEFORE = 7 * 24 * 3600 * 1000
+
+logger = structlog.get_logger("exchange.adapter")
+
+
+class SealingKeys:
+    """Keeps one sealing key of this system valid in the directory.
+
+    Args:
+        session: the system's open home.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = asyncio.Lock()
+
+    async def ensure(self) -> None:
+        """Enter a new sealing key where none of the home's own is valid for another week; destroy those that ended.
+
+        Raises:
+            ExchangeError: the directory cannot be reached, or refuses the key.
+            HomeError: a key cannot be written.
+        """
+        async with self._lock:
+            directory = await self._session.sync()
+            now = self._session.clock()
+            own = self._session.home.sealing_keys()
+            records = [directory.state.keys.get(digest) for digest in own]
+            if not any(record is not None and directory.is_usable(record, now + RENEW_BEFORE) for record in records):
+                await self._enter(now)
+            for record in records:
+                if record is not None and record.not_after < now:
+                    self._session.home.destroy_sealing_key(record.key_id)
+                    logger.info("sealing key destroyed", key=record.key_id.hex()[:16])
+
+    async def _enter(self, now: int) -> None:
+        session = self._session
+        public = session.home.new_sealing_key()
+        statement = sealing_key_statement(session.party, public, (now, now + SEALING_LIFETIME))
+        draft = key_entry(session.party, secrets.token_bytes(OBJECT_ID), statement)
+        appended = await session.append(session.sign(draft))
+        logger.info("sealing key entered", key=key_id(public).hex()[:16], entry=appended.index)

@@ -1,0 +1,246 @@
+"""One tunnel: the adapter dials, offers what is unsettled, and answers what is delivered (DESIGN section 8)."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+
+from adapters.answering import Answerer, DenyError
+from adapters.ledger import Ledger, LedgerError, LedgerFatalError
+from adapters.settling import Settler
+from exchange.batching import Batcher, ClosedError, split
+from exchange.client.errors import BrokenLogError, ExchangeError
+from exchange.client.session import Session
+from exchange.core.access import code_name
+from exchange.core.decision import Deny
+from exchange.core.envelope import decode_envelope
+from exchange.core.errors import CoreError
+from exchange.core.wire import FORMAT, decode, encode
+from exchange.transport import ATTACH, open_channel
+from exchange.v1.access_pb2 import Code
+from exchange.v1.gateway_pb2 import (
+    AdapterFrame,
+    AttachRequest,
+    AttachResponse,
+    BrokerFrame,
+    Delivery,
+    Hello,
+    Offer,
+    Ready,
+    Reply,
+    Settlement,
+)
+
+MESSAGE_BYTES = 1024 * 1024
+MOST_OWED = 1000
+LONGEST_OWED = 5.0
+GIVE_UP = 15.0
+
+logger = structlog.get_logger("exchange.adapter")
+
+# The stubs leave it out.
+_END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+
+
+class Tunnel:
+    """One attachment to one broker, from hello to end.
+
+    Args:
+        address: HOST:PORT of the broker.
+        session: the system's open home.
+        answerer: answers deliveries; settler: takes receipts.
+        ledger: says what is owed.
+        ready: called with the address once everything owed is settled, and requests may come.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        session: Session,
+        answerer: Answerer,
+        settler: Settler,
+        ledger: Ledger,
+        ready: Callable[[str], None],
+    ) -> None:
+        self._address = address
+        self._session = session
+        self._answerer = answerer
+        self._settler = settler
+        self._ledger = ledger
+        self._owed: dict[bytes, float] = {}
+        self._offered: set[bytes] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+        self._call: Any = None
+        self._frames: Batcher[AdapterFrame, None] = Batcher(self._send)
+        self._ready = ready
+        self.is_ready = False
+        self.was_ready = False
+
+    async def run(self) -> None:
+        """Serve one attachment until it ends.
+
+        Raises:
+            grpc.RpcError: the broker cannot be reached, or ended the tunnel.
+            BrokenLogError: the log contradicts itself: answer nothing more.
+            LedgerFatalError: the disk failed: the process must stop.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
+        async with open_channel(self._address, self._session.home.tls_identity()) as channel:
+            method: Any = channel.stream_stream
+            self._call = method(ATTACH)()
+            reading = asyncio.create_task(self._read())
+            watching = asyncio.create_task(self._watch())
+            try:
+                done, _ = await asyncio.wait((reading, watching, self._failed), return_when=asyncio.FIRST_COMPLETED)
+                for ended in done:
+                    ended.result()
+            finally:
+                self._call.cancel()
+                await self._end(reading, watching)
+
+    async def drain(self) -> None:
+        """Finish what was delivered, and send it."""
+        self.is_ready = False
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+        await self._frames.close()
+
+    async def _end(self, *tasks: "asyncio.Task[None]") -> None:
+        for task in (*tasks, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
+        if self._failed is not None and self._failed.done() and not self._failed.cancelled():
+            self._failed.exception()
+
+    async def _read(self) -> None:
+        hello = Hello(format=FORMAT, directory_size=self._session.directory.size)
+        await self._frames.submit(AdapterFrame(hello=hello))
+        await self._offer()
+        while True:
+            data = await self._call.read()
+            if data is _END:
+                await self._raise_status()
+                return
+            for frame in decode(AttachResponse, data).frames:
+                await self._take(frame)
+
+    async def _raise_status(self) -> None:
+        if await self._call.code() != grpc.StatusCode.OK:
+            raise ExchangeError(f"{self._address} ended the tunnel: {await self._call.details()}")
+
+    async def _offer(self) -> None:
+        """Offer every unsettled answer, without its ciphertext; nothing new is answered until all are settled."""
+        for stored in await asyncio.to_thread(self._ledger.owed):
+            self._offered.add(stored.response_digest)
+            self._post(AdapterFrame(offer=Offer(request=stored.request, response=stored.response)))
+        if self._offered:
+            logger.info("unsettled answers are offered", broker=self._address, answers=len(self._offered))
+        self._ready_if_settled()
+
+    def _ready_if_settled(self) -> None:
+        if not self._offered and not self.is_ready:
+            self.is_ready = self.was_ready = True
+            self._post(AdapterFrame(ready=Ready()))
+            logger.info("attached", broker=self._address)
+            self._ready(self._address)
+
+    async def _take(self, frame: BrokerFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "delivery":
+            self._spawn(self._deliver(frame.delivery))
+        elif kind == "settlement":
+            self._spawn(self._settle(frame.settlement))
+        elif kind == "directory_head" and frame.directory_head.size > self._session.directory.size:
+            self._spawn(self._sync(frame.directory_head.size))
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            if self._owes_too_much():
+                reason = "this broker owes the provider receipts: nothing new is answered through it"
+                raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
+            _, response = await self._answerer.answer(delivery.envelope)
+            self._owed[decode_envelope(response).digest] = asyncio.get_running_loop().time()
+        except DenyError as error:
+            logger.info("refused", code=code_name(error.deny.code), check=error.deny.check)
+            response = self._refusal(delivery, error.deny)
+        except (BrokenLogError, LedgerFatalError):
+            raise
+        except (ExchangeError, LedgerError) as error:
+            logger.error("a request could not be answered", reason=str(error))
+            deny = Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, "the provider cannot answer now")
+            response = self._refusal(delivery, deny)
+        self._post(AdapterFrame(reply=Reply(flight=delivery.flight, envelope=response)))
+
+    def _refusal(self, delivery: Delivery, deny: Deny) -> bytes:
+        try:
+            digest = decode_envelope(delivery.envelope).digest
+        except CoreError:
+            digest = hashlib.sha256(delivery.envelope).digest()
+        return self._answerer.refusal(deny, digest).encode()
+
+    async def _settle(self, settlement: Settlement) -> None:
+        if not await self._settler.settle(settlement):
+            return
+        self._owed.pop(settlement.response_digest, None)
+        self._offered.discard(settlement.response_digest)
+        self._ready_if_settled()
+
+    async def _sync(self, size: int) -> None:
+        try:
+            await self._session.sync(size)
+        except BrokenLogError:
+            raise
+        except ExchangeError as error:
+            logger.warning("the directory cannot be read", reason=str(error))
+
+    def _owes_too_much(self) -> bool:
+        """DESIGN section 2: over 1,000 receipts owed, or one for longer than 5 seconds."""
+        if not self.is_ready or len(self._owed) > MOST_OWED:
+            return True
+        return self._longest_owed() > LONGEST_OWED
+
+    def _longest_owed(self) -> float:
+        oldest = next(iter(self._owed.values()), None)
+        return asyncio.get_running_loop().time() - oldest if oldest is not None else 0.0
+
+    async def _watch(self) -> None:
+        """Attach anew where receipts stay out: what is owed is offered again."""
+        while (age := self._longest_owed()) < GIVE_UP:  # noqa: ASYNC110 - what it waits for is time
+            # An answer sent from now on cannot be owed that long before this has passed.
+            await asyncio.sleep(GIVE_UP - age)
+        raise ExchangeError(f"{self._address} withholds receipts: attaching again")
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _post(self, frame: AdapterFrame) -> None:
+        try:
+            future = self._frames.submit(frame)
+        except ClosedError:
+            return
+        future.add_done_callback(self._sent)
+
+    def _sent(self, future: "asyncio.Future[None]") -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._fail(error)
+
+    async def _send(self, frames: Sequence[AdapterFrame]) -> Sequence[None]:
+        for part in split(frames, AdapterFrame.ByteSize, MESSAGE_BYTES):
+            await self._call.write(encode(AttachRequest(frames=part)))
+        return [None] * len(frames)

@@ -1,0 +1,1 @@
+"""The broker: commands, thin gRPC services, the tunnel to adapters, the relay."""

@@ -1,0 +1,189 @@
+"""The broker, put together: the only place that knows every part (composition root)."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from exchange.broker.anchor import Anchor
+from exchange.broker.append import AppendCommand
+from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.gateway import Gateway
+from exchange.broker.genesis import load_authority, log_signers
+from exchange.broker.guard import Guard
+from exchange.broker.limits import TokenBuckets
+from exchange.broker.logs import Logs
+from exchange.broker.reading import Reading
+from exchange.broker.refusals import Refusals
+from exchange.broker.relay import Relay
+from exchange.broker.services import (
+    ACCESS,
+    DIRECTORY,
+    RELAY,
+    DirectoryService,
+    GatewayService,
+    LogService,
+    RelayService,
+    unary_handler,
+)
+from exchange.broker.taken import MEMORY, TakenIds
+from exchange.broker.tunnel import Tunnels
+from exchange.core.directory import Directory
+from exchange.home import Home, HomeError
+from exchange.store.ports import StoreError
+from exchange.store.sql import SqlLogStore
+from exchange.transport import SERVER_OPTIONS, server_credentials
+
+logger = structlog.get_logger("exchange.broker")
+
+# The stubs of grpcio-health-checking leave its asyncio half out.
+_aio: Any = health.aio  # type: ignore[attr-defined]
+
+
+class BrokerError(Exception):
+    """The broker cannot start, or had to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """One broker's parts that live as long as it does."""
+
+    config: BrokerConfig
+    logs: Logs
+    anchor: Anchor
+    relay: Relay
+    gateway: Gateway
+    server: grpc.aio.Server
+    health: Any
+    port: int
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+async def serve(home: Home, ready: Callable[[str], None]) -> None:
+    """Run the broker of a home until SIGTERM or SIGINT, then drain.
+
+    Args:
+        home: made by `exchange init`.
+        ready: called once with the address that it listens on.
+
+    Raises:
+        HomeError: something in the home is missing or unreadable.
+        AnchorError: the database is not the one that the anchor was written beside.
+        BrokerError: the port is taken, or the log could not be written any more.
+    """
+    config = load_config(home.path)
+    try:
+        store = SqlLogStore.open(home.path / config.database)
+    except StoreError as error:
+        raise HomeError(f"{home.path / config.database}: {error}") from error
+    try:
+        broker = await _compose(home, config, store)
+        await broker.server.start()
+        await _serving(broker, HealthCheckResponse.SERVING)
+        ready(f"{config.listen.rpartition(':')[0]}:{broker.port}")
+        try:
+            await _until_stopped(broker)
+        finally:
+            await _drain(broker)
+    finally:
+        store.close()
+
+
+async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Broker:
+    trust, signers = home.trust, log_signers(home)
+    anchor = Anchor(home.path / config.anchor, store, {log: signer.verifier for log, signer in signers.items()})
+    await asyncio.to_thread(anchor.check)
+    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms)
+    tunnels = Tunnels()
+    refusals = Refusals(logs, home.signer(), home.party, now_ms)
+    taken = TakenIds(store.taken_since(now_ms() - MEMORY))
+    buckets = TokenBuckets(config.requests_per_second, config.burst)
+    relay = Relay(logs, tunnels, refusals, taken, buckets, now_ms)
+    gateway = Gateway(logs, tunnels, relay, now_ms)
+    reading = Reading(logs, now_ms)
+    append = AppendCommand(logs, load_authority(home), now_ms)
+    servicer = _aio.HealthServicer()
+    server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers(
+        (
+            unary_handler(RELAY, RelayService(relay).handlers()),
+            unary_handler(DIRECTORY, DirectoryService(append, reading, store).handlers()),
+            unary_handler(ACCESS, LogService(reading, store).handlers()),
+            GatewayService(gateway).handler(),
+            _health_handler(servicer),
+        )
+    )
+    port = _bind(server, home, config)
+    return Broker(config, logs, anchor, relay, gateway, server, servicer, port)
+
+
+def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
+    try:
+        return server.add_secure_port(config.listen, server_credentials(home.tls_identity()))
+    except RuntimeError as error:
+        raise BrokerError(f"cannot listen on {config.listen}: is another broker running there?") from error
+
+
+def _health_handler(
+    servicer: Any,
+) -> "grpc.GenericRpcHandler[HealthCheckRequest, HealthCheckResponse]":
+    """grpc.health.v1, registered by name like every service."""
+    check = grpc.unary_unary_rpc_method_handler(
+        servicer.Check,
+        request_deserializer=HealthCheckRequest.FromString,
+        response_serializer=HealthCheckResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
+
+
+async def _serving(broker: Broker, status: int) -> None:
+    for service in ("", RELAY):
+        await broker.health.set(service, status)
+
+
+async def _until_stopped(broker: Broker) -> None:
+    """Wait for a signal, or for a failure after which nothing may be released."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    waits = {
+        asyncio.create_task(stop.wait()): "a signal",
+        asyncio.create_task(broker.logs.failed.wait()): "the log",
+        asyncio.create_task(broker.anchor.follow()): "the anchor",
+    }
+    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        if waits[task] != "a signal":
+            cause = task.exception() if not task.cancelled() else None
+            raise BrokerError(f"{waits[task]} cannot be written any more: the broker stops") from cause
+
+
+async def _drain(broker: Broker) -> None:
+    """NOT_SERVING, wait for what is in flight, stop, write what is queued, place the anchor, exit."""
+    logger.info("draining")
+    await _serving(broker, HealthCheckResponse.NOT_SERVING)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(broker.config.drain_seconds):
+            await broker.relay.drain()
+            await broker.gateway.drain()
+    await broker.server.stop(1)
+    await broker.logs.close()
+    if not broker.logs.failed.is_set():
+        await asyncio.to_thread(broker.anchor.place)
+    logger.info("stopped")

@@ -1,0 +1,127 @@
+"""Attach: one adapter's tunnel, from its hello to its end (DESIGN sections 2 and 8)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+
+from exchange.broker.logs import AuditUnavailableError, Logs
+from exchange.broker.relay import Relay
+from exchange.broker.status import NotPermittedError
+from exchange.broker.tunnel import Tunnel, Tunnels
+from exchange.core.envelope import REQUEST, RESPONSE, Envelope, decode_envelope
+from exchange.core.errors import CoreError, DecodeError
+from exchange.core.names import Party
+from exchange.core.wire import decode
+from exchange.v1.directory_pb2 import Role
+from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Offer, Reply
+
+logger = structlog.get_logger("exchange.broker")
+
+
+class Gateway:
+    """Takes adapters' tunnels.
+
+    Args:
+        logs: says who is a system, and when the directory moves.
+        tunnels: where a tunnel is attached.
+        relay: settles what comes in without anybody waiting for it.
+        clock: milliseconds.
+    """
+
+    def __init__(self, logs: Logs, tunnels: Tunnels, relay: Relay, clock: Callable[[], int]) -> None:
+        self._logs = logs
+        self._tunnels = tunnels
+        self._relay = relay
+        self._clock = clock
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def attach(
+        self, peer: Party, requests: AsyncIterator[bytes], write: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Serve one tunnel until it ends.
+
+        Args:
+            peer: whom TLS authenticated.
+            requests: serialised AttachRequests.
+            write: sends a serialised AttachResponse.
+
+        Raises:
+            NotPermittedError: the peer is not a system of the directory.
+            DecodeError: the adapter does not speak the protocol.
+            AuditUnavailableError: an offer could not be settled; the adapter attaches again later.
+        """
+        if self._logs.directory.role_of(peer, self._clock()) != Role.ROLE_SYSTEM:
+            raise NotPermittedError(f"{peer} is not a system with a valid key: only systems answer requests")
+        tunnel = Tunnel(peer, write)
+        self._tunnels.attach(tunnel)
+        logger.info("tunnel attached", system=str(peer))
+        side = [asyncio.create_task(self._announce(tunnel)), asyncio.create_task(tunnel.closed.wait())]
+        reading = asyncio.create_task(self._read(tunnel, requests))
+        try:
+            await asyncio.wait((reading, side[1]), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            self._tunnels.detach(tunnel)
+            for task in (reading, *side):
+                task.cancel()
+            await asyncio.gather(reading, *side, return_exceptions=True)
+            logger.info("tunnel ended", system=str(peer))
+
+    async def drain(self) -> None:
+        """Wait until what came late is settled."""
+        while self._settling:
+            await asyncio.wait(tuple(self._settling))
+
+    async def _announce(self, tunnel: Tunnel) -> None:
+        """Tell the adapter at once when the directory moves."""
+        size = self._logs.directory.size
+        tunnel.announce(size)
+        while True:
+            size = await self._logs.moved(size)
+            tunnel.announce(size)
+
+    async def _read(self, tunnel: Tunnel, requests: AsyncIterator[bytes]) -> None:
+        greeted = False
+        async for data in requests:
+            for frame in decode(AttachRequest, data).frames:
+                if frame.HasField("hello") == greeted:
+                    raise DecodeError("a tunnel begins with one hello")
+                greeted = True
+                await self._take(tunnel, frame)
+
+    async def _take(self, tunnel: Tunnel, frame: AdapterFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "offer":
+            await self._settle(tunnel, frame.offer)
+        elif kind == "ready":
+            tunnel.is_ready = True
+        elif kind == "reply":
+            self._land(tunnel, frame.reply)
+        elif kind is None:
+            raise DecodeError("the frame is empty")
+
+    async def _settle(self, tunnel: Tunnel, offer: Offer) -> None:
+        request = decode_envelope(offer.request, REQUEST)
+        answer = decode_envelope(offer.response, RESPONSE)
+        await self._relay.settle(tunnel, request, answer)
+
+    def _land(self, tunnel: Tunnel, reply: Reply) -> None:
+        flight = tunnel.land(reply)
+        if flight is None:
+            return
+        # It came after its waiter had gone: the answer is settled all the same.
+        try:
+            answer = decode_envelope(reply.envelope, RESPONSE)
+        except CoreError:
+            return
+        task = asyncio.create_task(self._settle_late(tunnel, flight.allow.asked.envelope, answer))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle_late(self, tunnel: Tunnel, request: Envelope, answer: Envelope) -> None:
+        try:
+            await self._relay.settle(tunnel, request, answer)
+        except AuditUnavailableError:
+            self._tunnels.detach(tunnel)

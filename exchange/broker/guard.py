@@ -1,0 +1,72 @@
+"""The outermost interceptor: TLS 1.3, a deadline on every unary call, and a status for every exception."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from exchange.broker.status import NoDeadlineError, is_expected, status_of
+from exchange.transport import peer_party
+
+logger = structlog.get_logger("exchange.broker")
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Wraps every handler, so that no exception reaches a peer as text of its own."""
+
+    async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
+        """Replace a handler by its guarded twin; an unknown method has none, and gRPC says so."""
+        handler: Handler | None = await continuation(details)
+        if handler is None:
+            # The stubs leave None out.
+            return None  # type: ignore[return-value]
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, details.method), **serializers)
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(_stream(handler.stream_stream, details.method), **serializers)
+        raise TypeError(f"{details.method} is of a kind that the guard does not know")
+
+
+def _unary(behavior: Any, method: str) -> Any:
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            peer_party(context.auth_context())
+            if context.time_remaining() is None:
+                raise NoDeadlineError("every call needs a deadline")
+            return await behavior(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an unmapped exception would reach the peer as text
+            await _abort(context, method, error)
+
+    return guarded
+
+
+def _stream(behavior: Any, method: str) -> Any:
+    async def guarded(requests: AsyncIterator[bytes], context: Context) -> None:
+        try:
+            peer_party(context.auth_context())
+            await behavior(requests, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            await _abort(context, method, error)
+
+    return guarded
+
+
+async def _abort(context: Context, method: str, error: Exception) -> None:
+    if not is_expected(error):
+        logger.error("a call failed", method=method, exc_info=error)
+    status = rpc_status.to_status(status_of(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,41 @@
+"""How many requests a party may make: a token bucket for each (DESIGN section 6, check 1)."""
+
+from dataclasses import dataclass
+
+from exchange.core.names import Party
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled: int
+
+
+class TokenBuckets:
+    """A bucket a party.
+
+    Args:
+        rate: tokens that flow in, a second.
+        burst: tokens that a full bucket holds.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: dict[Party, _Bucket] = {}
+
+    def take(self, party: Party, now: int) -> bool:
+        """Take one token, if there is one.
+
+        Args:
+            party: whose bucket.
+            now: milliseconds.
+        """
+        bucket = self._buckets.setdefault(party, _Bucket(self._burst, now))
+        passed = max(0, now - bucket.filled)
+        bucket.tokens = min(self._burst, bucket.tokens + passed * self._rate / 1000)
+        bucket.filled = now
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True

@@ -1,0 +1,338 @@
+"""The one append path: both logs, one lock, one transaction a batch (DESIGN section 7)."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+
+from exchange.batching import Batcher, ClosedError
+from exchange.broker.proofs import load_frontier, receipts
+from exchange.core.access import access_body
+from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.decision import Deny
+from exchange.core.directory import Directory
+from exchange.core.entries import directory_leaf
+from exchange.core.envelope import Envelope
+from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.note import NoteSigner
+from exchange.core.wire import FORMAT, encode
+from exchange.store.ports import (
+    AccessIndex,
+    Batch,
+    CommitUnknownError,
+    Head,
+    Log,
+    LogStore,
+    NewEntry,
+    StoreError,
+    StoreFatalError,
+    Transaction,
+)
+from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
+from exchange.v1.envelope_pb2 import Receipt
+
+_PAGE = 1000
+_PAGE_BYTES = 8 * 1024 * 1024
+
+logger = structlog.get_logger("exchange.broker")
+
+
+class AuditUnavailableError(Exception):
+    """The entry is not durable, or it is not known whether it is: nothing may be released."""
+
+
+class EntryRefusedError(Exception):
+    """The directory's rules refuse the entry; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryProposal:
+    """A signed directory entry, with its body."""
+
+    envelope: Envelope
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRecord:
+    """What an access entry will say, but for its time and directory size."""
+
+    kind: "AccessKind.ValueType"
+    code: "Code.ValueType"
+    requester: str
+    provider: str = ""
+    request_id: bytes = b""
+    request_digest: bytes = b""
+    request: Envelope | None = None
+    response: Envelope | None = None
+    refusal: Envelope | None = None
+    deny: Deny | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An entry that is in the log already: nothing is appended, its receipt is given again."""
+
+    index: int
+    deny: Deny | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessProposal:
+    """An access entry that is decided under the lock, by the directory that stands there."""
+
+    draw: Callable[[Directory, Transaction], AccessRecord | Standing]
+
+
+Proposal = DirectoryProposal | AccessProposal
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """An entry that is durable, with its proof, and why it forbids a release, if it does."""
+
+    receipt: Receipt
+    deny: Deny | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a proposal's entry is, or will be once the batch is committed."""
+
+    log: Log
+    index: int
+    digest: bytes = b""
+    deny: Deny | None = None
+
+
+@dataclass(slots=True)
+class _Tail:
+    """One log's end while a batch is drawn up."""
+
+    log: Log
+    frontier: Frontier
+    time: int
+    entries: list[NewEntry] = field(default_factory=list)
+
+    def add(self, entry: NewEntry, time: int) -> int:
+        self.entries.append(entry)
+        self.time = time
+        return self.frontier.size + len(self.entries) - 1
+
+
+class Logs:
+    """The directory log and the access log of one exchange, and the directory that their entries make.
+
+    Args:
+        store: opened for writing.
+        signers: the note keys of both logs.
+        directory: the state before entry 0; it is folded up to the store's head.
+        clock: milliseconds.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        signers: Mapping[Log, NoteSigner],
+        directory: Directory,
+        clock: Callable[[], int],
+    ) -> None:
+        self.store = store
+        self.failed = asyncio.Event()
+        self._signers = signers
+        self._clock = clock
+        self._directory = directory
+        self._frontiers = {log: Frontier() for log in Log}
+        self._indexes: dict[bytes, int] = {}
+        self._writer = ThreadPoolExecutor(1, "append")
+        self._batcher: Batcher[Proposal, Entered] = Batcher(self._append)
+        self._moved = asyncio.Event()
+        self._catch_up({log: store.head(log) for log in Log})
+
+    @property
+    def directory(self) -> Directory:
+        """The directory at the last durable head."""
+        return self._directory
+
+    async def append(self, proposal: Proposal) -> Entered:
+        """Append one entry; when this returns it is durable. Many at once share one commit.
+
+        Raises:
+            EntryRefusedError: the directory's rules refuse it.
+            AuditUnavailableError: it could not be made durable, or it is not known whether it is.
+        """
+        try:
+            return await asyncio.shield(self._batcher.submit(proposal))
+        except ClosedError as error:
+            raise AuditUnavailableError("the broker is stopping") from error
+
+    async def moved(self, size: int) -> int:
+        """Wait until the directory is larger than `size`; returns its size."""
+        while self._directory.size <= size:
+            await self._moved.wait()
+        return self._directory.size
+
+    async def close(self) -> None:
+        """Write what is queued, then stop."""
+        await self._batcher.close()
+        self._writer.shutdown()
+
+    async def _append(self, proposals: Sequence[Proposal]) -> Sequence[Entered | Exception]:
+        if self.failed.is_set():
+            raise AuditUnavailableError("the log takes no more entries")
+        before = self._directory.size
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._writer, self._write, proposals)
+        except StoreFatalError as error:
+            logger.critical("the log cannot be written: nothing more is released", reason=str(error))
+            self.failed.set()
+            raise AuditUnavailableError("the log cannot be written") from error
+        except StoreError as error:
+            logger.error("a batch was not written", reason=str(error), entries=len(proposals))
+            raise AuditUnavailableError("the entry was not written") from error
+        finally:
+            if self._directory.size != before:
+                self._moved.set()
+                self._moved = asyncio.Event()
+        return results
+
+    def _write(self, proposals: Sequence[Proposal]) -> list[Entered | Exception]:
+        """In the writer thread: lock, decide, extend, sign, commit, prove."""
+        try:
+            with self.store.locked() as transaction:
+                heads = dict(transaction.heads())
+                # Another broker, or a commit whose outcome was unknown, may have moved the heads.
+                self._catch_up(heads)
+                tails = {log: _Tail(log, self._frontiers[log], heads[log].time) for log in Log}
+                directory, places = self._decide(proposals, tails, transaction)
+                grown = [self._grow(tail) for tail in tails.values() if tail.entries]
+                for batch, _ in grown:
+                    transaction.append(batch)
+            # COMMITTED: from here on checkpoints, receipts and answers may leave the process.
+        except CommitUnknownError:
+            self._frontiers = {log: Frontier() for log in Log}
+            raise
+        for batch, frontier in grown:
+            self._frontiers[batch.log] = frontier
+            heads[batch.log] = batch.head
+        for place in places:
+            if isinstance(place, _Place) and place.digest:
+                self._indexes[place.digest] = place.index
+        self._directory = directory
+        return self._prove(places, heads, tails)
+
+    def _decide(
+        self, proposals: Sequence[Proposal], tails: Mapping[Log, _Tail], transaction: Transaction
+    ) -> "tuple[Directory, list[_Place | Exception]]":
+        directory = self._directory
+        places: list[_Place | Exception] = []
+        for proposal in proposals:
+            try:
+                if isinstance(proposal, DirectoryProposal):
+                    directory, place = self._propose(proposal, directory, tails[Log.DIRECTORY])
+                else:
+                    place = self._draw(proposal, directory, tails[Log.ACCESS], transaction)
+            except EntryRefusedError as error:
+                places.append(error)
+            else:
+                places.append(place)
+        return directory, places
+
+    def _propose(self, proposal: DirectoryProposal, directory: Directory, tail: _Tail) -> tuple[Directory, _Place]:
+        digest = proposal.envelope.digest
+        if digest in self._indexes:
+            return directory, _Place(Log.DIRECTORY, self._indexes[digest])
+        time = max(self._clock(), tail.time)
+        leaf = directory_leaf(proposal.envelope, time)
+        grown, applied = directory.apply(leaf, proposal.body)
+        if applied.reason:
+            raise EntryRefusedError(applied.reason)
+        return grown, _Place(Log.DIRECTORY, tail.add(NewEntry(leaf, proposal.body, None), time), digest)
+
+    def _draw(self, proposal: AccessProposal, directory: Directory, tail: _Tail, transaction: Transaction) -> _Place:
+        record = proposal.draw(directory, transaction)
+        if isinstance(record, Standing):
+            return _Place(Log.ACCESS, record.index, deny=record.deny)
+        time = max(self._clock(), tail.time)
+        return _Place(Log.ACCESS, tail.add(access_entry(record, time, directory.size), time), deny=record.deny)
+
+    def _grow(self, tail: _Tail) -> tuple[Batch, Frontier]:
+        frontier, nodes = tail.frontier.extend([leaf_hash(entry.leaf) for entry in tail.entries])
+        signer = self._signers[tail.log]
+        checkpoint = sign_checkpoint(Checkpoint(signer.name, frontier.size, frontier.root()), signer)
+        head = Head(tail.log, frontier.size, checkpoint, tail.time)
+        return Batch(tail.log, tail.frontier.size, tuple(tail.entries), nodes, head), frontier
+
+    def _prove(
+        self, places: "list[_Place | Exception]", heads: Mapping[Log, Head], tails: Mapping[Log, _Tail]
+    ) -> list[Entered | Exception]:
+        proofs = {log: receipts(self.store, heads[log], self._leaves(tails[log], places)) for log in Log}
+        return [
+            Entered(proofs[place.log][place.index], place.deny) if isinstance(place, _Place) else place
+            for place in places
+        ]
+
+    def _leaves(self, tail: _Tail, places: "list[_Place | Exception]") -> dict[int, bytes]:
+        """The leaf of every place in this log, out of the batch or the store."""
+        leaves = {}
+        for place in places:
+            if isinstance(place, _Place) and place.log == tail.log:
+                fresh = place.index - tail.frontier.size
+                leaves[place.index] = tail.entries[fresh].leaf if fresh >= 0 else self._leaf(place)
+        return leaves
+
+    def _leaf(self, place: _Place) -> bytes:
+        entry = self.store.entry(place.log, place.index)
+        if entry is None:
+            raise StoreFatalError("an entry below the head is missing")
+        return entry.leaf
+
+    def _catch_up(self, heads: Mapping[Log, Head]) -> None:
+        """Read what the store holds beyond what this process knows."""
+        for log, head in heads.items():
+            if self._frontiers[log].size != head.size:
+                self._frontiers[log] = load_frontier(self.store, log, head.size)
+        size = heads[Log.DIRECTORY].size
+        directory = self._directory
+        while directory.size < size:
+            for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
+                directory, applied = directory.apply(entry.leaf, entry.body)
+                self._indexes[applied.digest] = entry.index
+        self._directory = directory
+
+
+def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEntry:
+    """The leaf, body and index of an access entry.
+
+    Args:
+        record: what it says.
+        time: the broker's, milliseconds.
+        directory_size: entries of the directory that it was decided under.
+    """
+    response_digest = record.response.digest if record.response is not None else b""
+    leaf = AccessLeaf(
+        format=FORMAT,
+        time=time,
+        kind=record.kind,
+        code=record.code,
+        requester=record.requester,
+        provider=record.provider,
+        request_id=record.request_id,
+        request_digest=record.request_digest,
+        response_digest=response_digest,
+        refusal_digest=record.refusal.digest if record.refusal is not None else b"",
+        directory_size=directory_size,
+    )
+    index = AccessIndex(
+        time,
+        record.kind,
+        record.code,
+        record.requester,
+        record.provider,
+        record.request_id,
+        record.request_digest,
+        response_digest,
+    )
+    return NewEntry(encode(leaf), access_body(record.request, record.response, record.refusal), index)

@@ -1,0 +1,132 @@
+"""Who may read what of the two logs (DESIGN section 7)."""
+
+from collections.abc import Callable
+
+from exchange.broker.logs import Logs
+from exchange.broker.status import NotPermittedError
+from exchange.core.directory import Directory
+from exchange.core.envelope import ENTRY, decode_envelope
+from exchange.core.errors import CoreError, ProofError
+from exchange.core.names import Party
+from exchange.core.state import MAX_ENTRY, Version
+from exchange.core.wire import decode
+from exchange.store.ports import Head, Log, StoredEntry
+from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind, Role
+from exchange.v1.log_pb2 import Record
+
+PAGE_BYTES = 3 * 1024 * 1024
+PAGE = 2000
+
+SEES_ALL = frozenset({Role.ROLE_BROKER, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
+
+
+class Reading:
+    """Reads of both logs, each within what its reader may see.
+
+    Args:
+        logs: both logs.
+        clock: milliseconds.
+    """
+
+    def __init__(self, logs: Logs, clock: Callable[[], int]) -> None:
+        self._logs = logs
+        self._clock = clock
+
+    def directory(self, peer: Party, start: int) -> tuple[list[Record], Head]:
+        """Directory entries from `start` on, with the bodies that the peer may see, under one head.
+
+        Raises:
+            NotPermittedError: the peer has no valid key in the directory.
+            ProofError: `start` lies past the head.
+        """
+        sees_all = self._role(peer) in SEES_ALL
+        head = self._logs.store.head(Log.DIRECTORY)
+        directory = self._logs.directory
+        records = []
+        for entry in self._page(head, start):
+            visible = sees_all or may_see_body(directory, peer, entry)
+            records.append(Record(index=entry.index, leaf=entry.leaf, body=entry.body if visible else b""))
+        return records, head
+
+    def access(self, peer: Party, start: int) -> tuple[list[Record], Head]:
+        """Access entries from `start` on, for auditors, under one head.
+
+        Raises:
+            NotPermittedError: the peer is no auditor.
+            ProofError: `start` lies past the head.
+        """
+        if self._role(peer) != Role.ROLE_AUDITOR:
+            raise NotPermittedError("the access log is read by auditors; a party reads its own entries")
+        head = self._logs.store.head(Log.ACCESS)
+        return [_record(entry) for entry in self._page(head, start)], head
+
+    def own(self, peer: Party, start: int) -> tuple[list[Record], int, Head]:
+        """The peer's own access entries from `start` on, and where to go on.
+
+        Raises:
+            NotPermittedError: the peer has no valid key in the directory.
+        """
+        self._role(peer)
+        head = self._logs.store.head(Log.ACCESS)
+        found = self._logs.store.own(str(peer), start, PAGE_BYTES, PAGE)
+        entries = [entry for entry in found if entry.index < head.size]
+        following = entries[-1].index + 1 if entries else head.size
+        return [_record(entry) for entry in entries], following, head
+
+    def check(self, peer: Party) -> None:
+        """Let only parties of the directory go on.
+
+        Raises:
+            NotPermittedError: the peer has no valid key in the directory.
+        """
+        self._role(peer)
+
+    def _role(self, peer: Party) -> "Role.ValueType":
+        role = self._logs.directory.role_of(peer, self._clock())
+        if role is None:
+            raise NotPermittedError(f"{peer} has no valid key in the directory")
+        return role
+
+    def _page(self, head: Head, start: int) -> list[StoredEntry]:
+        if start > head.size:
+            raise ProofError(f"the log has {head.size} entries, and none from {start} on")
+        entries = self._logs.store.entries(head.log, start, PAGE_BYTES, PAGE)
+        return [entry for entry in entries if entry.index < head.size]
+
+
+def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
+    """Whether a party may see a body: a dataset's all may, the others those whom they bind."""
+    version = _version(directory, entry)
+    if version is None or version.kind == EntryKind.ENTRY_KIND_DATASET:
+        return version is not None
+    return any(_department(party).covers(peer) for party in _bound(directory, version))
+
+
+def _bound(directory: Directory, version: Version) -> list[Party]:
+    """Applicant and owner of an application, owner and grantee of an agreement."""
+    parties = [version.owner]
+    application = directory.terms.applications.get(version.digest)
+    if application is not None:
+        dataset = directory.terms.datasets.get(application.dataset)
+        parties.extend([dataset.version.owner] if dataset is not None else [])
+    agreement = directory.terms.agreements.get(version.digest)
+    if agreement is not None:
+        parties.append(agreement.grantee)
+    return parties
+
+
+def _department(party: Party) -> Party:
+    return Party(party.domain, party.department)
+
+
+def _version(directory: Directory, entry: StoredEntry) -> Version | None:
+    try:
+        leaf = decode(DirectoryLeaf, entry.leaf, MAX_ENTRY)
+        envelope = decode_envelope(leaf.envelope, ENTRY, MAX_ENTRY)
+    except CoreError:
+        return None
+    return directory.state.versions.get(envelope.digest)
+
+
+def _record(entry: StoredEntry) -> Record:
+    return Record(index=entry.index, leaf=entry.leaf, body=entry.body)

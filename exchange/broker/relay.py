@@ -1,0 +1,238 @@
+"""Submit: one request through the thirteen checks (DESIGN section 6)."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from exchange.broker.limits import TokenBuckets
+from exchange.broker.logs import AccessProposal, AccessRecord, AuditUnavailableError, Logs, Standing
+from exchange.broker.refusals import Refusals, RefusedError
+from exchange.broker.settlement import draw_offer, draw_release
+from exchange.broker.taken import TakenIds
+from exchange.broker.tunnel import Tunnel, TunnelLostError, Tunnels
+from exchange.core.access import read_refusal
+from exchange.core.decision import Allow, Asked, Deny, authenticate, examine
+from exchange.core.directory import Directory
+from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
+from exchange.core.errors import CoreError, DecodeError
+from exchange.core.names import Party
+from exchange.core.state import signing_record
+from exchange.store.ports import Transaction
+from exchange.v1.access_pb2 import AccessKind, Code
+from exchange.v1.envelope_pb2 import Receipt
+
+MAX_REQUEST = 1024 * 1024
+MARGIN = 0.2
+
+logger = structlog.get_logger("exchange.broker")
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An answer whose entry is durable."""
+
+    response: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A flight's end that every waiter shares: an answer, or a refusal."""
+
+    outcome: Released | RefusedError
+
+
+class Relay:
+    """Relays requests to providers, and releases answers once their entries are durable.
+
+    Args:
+        logs: the directory to decide by, and the access log.
+        tunnels: the adapters attached.
+        refusals: signs and logs refusals.
+        taken: which message holds a request id.
+        buckets: how many requests a party may make.
+        clock: milliseconds.
+    """
+
+    def __init__(
+        self,
+        logs: Logs,
+        tunnels: Tunnels,
+        refusals: Refusals,
+        taken: TakenIds,
+        buckets: TokenBuckets,
+        clock: Callable[[], int],
+    ) -> None:
+        self._logs = logs
+        self._tunnels = tunnels
+        self._refusals = refusals
+        self._taken = taken
+        self._buckets = buckets
+        self._clock = clock
+        self._flights: dict[bytes, asyncio.Task[Answered]] = {}
+
+    async def submit(self, peer: Party, frame: bytes, timeout: float) -> Released:
+        """Answer one request.
+
+        Args:
+            peer: whom TLS authenticated.
+            frame: a serialised Envelope.
+            timeout: what is left of the peer's deadline, seconds.
+
+        Raises:
+            RefusedError: one of the checks refused it.
+        """
+        envelope = await self._frame(peer, frame)
+        asked = await self._authenticated(peer, envelope)
+        # No await between check 4 and the flight's start: two messages cannot both find a request id free.
+        examined = examine(self._logs.directory, asked, self._clock(), self._taken.holder)
+        if isinstance(examined, Deny):
+            raise await self._refuse(asked, examined)
+        task = self._flights.get(envelope.digest) or self._start(examined, timeout)
+        # A flight that has reached the adapter completes and is logged even if the client leaves.
+        answered = await asyncio.shield(task)
+        if isinstance(answered.outcome, RefusedError):
+            raise answered.outcome
+        return answered.outcome
+
+    async def drain(self) -> None:
+        """Wait for every flight to end."""
+        while self._flights:
+            await asyncio.wait(tuple(self._flights.values()))
+
+    async def _frame(self, peer: Party, frame: bytes) -> Envelope:
+        """Check 1."""
+        deny: Deny
+        if not self._buckets.take(peer, self._clock()):
+            deny = Deny(1, Code.CODE_OVERLOADED, "too many requests at once: slow down and send it again")
+        else:
+            try:
+                return decode_envelope(frame, REQUEST, MAX_REQUEST)
+            except DecodeError as error:
+                deny = Deny(1, Code.CODE_MALFORMED, str(error))
+        raise await self._refusals.refuse(peer, deny, hashlib.sha256(frame).digest())
+
+    async def _authenticated(self, peer: Party, envelope: Envelope) -> Asked:
+        """Checks 2 and 3, and the form of what was signed."""
+        asked = authenticate(self._logs.directory, envelope, self._clock(), peer)
+        if isinstance(asked, Deny):
+            raise await self._refusals.refuse(peer, asked, envelope.digest)
+        if not envelope.attachments:
+            deny = Deny(1, Code.CODE_MALFORMED, "the request came without its capsule and ciphertext")
+            raise await self._refuse(asked, deny)
+        return asked
+
+    async def _refuse(self, asked: Asked, deny: Deny) -> RefusedError:
+        dataset = self._logs.directory.dataset(asked.header.dataset)
+        provider = str(dataset.system) if dataset is not None else ""
+        return await self._refusals.refuse(
+            asked.requester,
+            deny,
+            asked.envelope.digest,
+            request=asked.envelope,
+            header=asked.header,
+            provider=provider,
+        )
+
+    def _start(self, allow: Allow, timeout: float) -> "asyncio.Task[Answered]":
+        digest = allow.asked.envelope.digest
+        self._taken.hold(allow.asked)
+        task = asyncio.create_task(self._fly(allow, timeout - MARGIN))
+        self._flights[digest] = task
+        task.add_done_callback(lambda _task: self._land(allow))
+        return task
+
+    def _land(self, allow: Allow) -> None:
+        self._flights.pop(allow.asked.envelope.digest, None)
+        self._taken.let_go(allow.asked)
+
+    async def _fly(self, allow: Allow, timeout: float) -> Answered:
+        try:
+            return Answered(await self._answer(allow, timeout))
+        except RefusedError as error:
+            return Answered(error)
+
+    async def _answer(self, allow: Allow, timeout: float) -> Released:
+        """Checks 9 to 13."""
+        tunnel = self._tunnels.ready(allow.dataset.system)
+        if tunnel is None or timeout <= 0:
+            reason = "the provider is not attached" if tunnel is None else "no time is left before the deadline"
+            raise await self._refuse(allow.asked, Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
+        reply = await self._reply(tunnel, allow, timeout)
+        try:
+            answer = decode_envelope(reply)
+        except DecodeError as error:
+            raise await self._refuse(allow.asked, Deny(11, Code.CODE_RESPONSE_INVALID, str(error))) from error
+        if answer.kind == REFUSAL:
+            raise await self._provider_refused(allow, answer)
+        return await self._release(tunnel, allow, answer, reply)
+
+    async def _reply(self, tunnel: Tunnel, allow: Allow, timeout: float) -> bytes:
+        """Check 9: a provider that is attached, and answers before the deadline."""
+        try:
+            flight = tunnel.deliver(allow, int(timeout * 1000))
+            return await asyncio.wait_for(flight.reply, timeout)
+        except TunnelLostError:
+            reason = "the provider's connection was lost: send the same request again"
+        except TimeoutError:
+            reason = "the provider did not answer in time: send the same request again"
+        raise await self._refuse(allow.asked, Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
+
+    async def _provider_refused(self, allow: Allow, answer: Envelope) -> RefusedError:
+        """Check 10: the adapter's own refusal, logged and passed on as it is."""
+        asked = allow.asked
+        try:
+            signer = signing_record(self._logs.directory.state, answer, self._clock())
+            refusal = read_refusal(answer)
+            if signer.party != allow.dataset.system or refusal.request_digest != asked.envelope.digest:
+                raise DecodeError("the refusal is of another system, or about another request")
+        except CoreError as error:
+            return await self._refuse(asked, Deny(11, Code.CODE_RESPONSE_INVALID, str(error)))
+        record = AccessRecord(
+            AccessKind.ACCESS_KIND_REFUSED,
+            refusal.code,
+            str(asked.requester),
+            str(signer.party),
+            asked.header.request_id,
+            asked.envelope.digest,
+            asked.envelope,
+            refusal=answer,
+        )
+        return await self._refusals.log(record, refusal.reason)
+
+    async def _release(self, tunnel: Tunnel, allow: Allow, answer: Envelope, reply: bytes) -> Released:
+        """Checks 11 to 13. The provider gets its receipt either way: what it answered is settled."""
+
+        def draw(directory: Directory, transaction: Transaction) -> AccessRecord | Standing:
+            return draw_release(directory, transaction, allow, answer, self._clock())
+
+        try:
+            entered = await self._logs.append(AccessProposal(draw))
+        except AuditUnavailableError as error:
+            # The provider is owed a settlement: it offers the answer again when it attaches again.
+            self._tunnels.detach(tunnel)
+            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest) from error
+        self._taken.settle(allow.asked, self._clock())
+        tunnel.settle(answer.digest, entered.receipt)
+        if entered.deny is not None:
+            raise await self._refuse(allow.asked, entered.deny)
+        return Released(reply, entered.receipt)
+
+    async def settle(self, tunnel: Tunnel, request: Envelope, answer: Envelope) -> None:
+        """Settle an answer that nobody waits for: offered by an adapter that attached, or come too late.
+
+        Raises:
+            AuditUnavailableError: it could not be logged; the adapter offers it again.
+        """
+
+        def draw(directory: Directory, transaction: Transaction) -> AccessRecord | Standing:
+            return draw_offer(directory, transaction, tunnel.system, request, answer, self._clock())
+
+        entered = await self._logs.append(AccessProposal(draw))
+        asked = authenticate(self._logs.directory, request, self._clock(), None)
+        if isinstance(asked, Asked):
+            self._taken.settle(asked, self._clock())
+        tunnel.settle(answer.digest, entered.receipt)

@@ -1,0 +1,157 @@
+"""The gRPC services: each handler converts, calls one command, converts. Registered by name, bytes in, bytes out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from exchange.broker.append import AppendCommand
+from exchange.broker.gateway import Gateway
+from exchange.broker.proofs import prove
+from exchange.broker.reading import Reading
+from exchange.broker.relay import Relay
+from exchange.core.names import Party
+from exchange.core.wire import decode, encode
+from exchange.store.ports import Log, LogStore
+from exchange.transport import peer_party
+from exchange.v1.log_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    DirectoryServiceProveRequest,
+    DirectoryServiceProveResponse,
+    DirectoryServiceSyncRequest,
+    DirectoryServiceSyncResponse,
+    LogServiceProveRequest,
+    LogServiceProveResponse,
+    LogServiceSyncRequest,
+    LogServiceSyncResponse,
+    ProofRequest,
+    ReadRequest,
+    ReadResponse,
+)
+from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Unary = Callable[[bytes, Context], Awaitable[bytes]]
+
+RELAY: Final = "exchange.v1.RelayService"
+GATEWAY: Final = "exchange.v1.GatewayService"
+DIRECTORY: Final = "exchange.v1.DirectoryService"
+ACCESS: Final = "exchange.v1.LogService"
+
+
+class RelayService:
+    """`exchange.v1.RelayService`."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def submit(self, request: bytes, context: Context) -> bytes:
+        """One request, one answer with its receipt."""
+        frame = _submitted(request)
+        released = await self._relay.submit(_peer(context), frame, context.time_remaining() or 0.0)
+        return encode(SubmitResponse(envelope=released.response, receipt=released.receipt))
+
+    def handlers(self) -> Mapping[str, Unary]:
+        """By method name."""
+        return {"Submit": self.submit}
+
+
+class DirectoryService:
+    """`exchange.v1.DirectoryService`."""
+
+    def __init__(self, append: AppendCommand, reading: Reading, store: LogStore) -> None:
+        self._append = append
+        self._reading = reading
+        self._store = store
+
+    async def append(self, request: bytes, context: Context) -> bytes:
+        """One signed entry."""
+        entry = await self._append(_peer(context), decode(AppendRequest, request).envelope)
+        return encode(AppendResponse(receipt=entry.receipt, certificate=entry.certificate))
+
+    async def sync(self, request: bytes, context: Context) -> bytes:
+        """Entries from an index on, with the bodies that the peer may see."""
+        start = decode(DirectoryServiceSyncRequest, request).start
+        records, head = await asyncio.to_thread(self._reading.directory, _peer(context), start)
+        return encode(DirectoryServiceSyncResponse(records=records, checkpoint=head.checkpoint))
+
+    async def prove(self, request: bytes, context: Context) -> bytes:
+        """Inclusion or consistency in the directory log."""
+        self._reading.check(_peer(context))
+        path = await _path(self._store, Log.DIRECTORY, decode(DirectoryServiceProveRequest, request).proof)
+        return encode(DirectoryServiceProveResponse(path=path))
+
+    def handlers(self) -> Mapping[str, Unary]:
+        """By method name."""
+        return {"Append": self.append, "Sync": self.sync, "Prove": self.prove}
+
+
+class LogService:
+    """`exchange.v1.LogService`."""
+
+    def __init__(self, reading: Reading, store: LogStore) -> None:
+        self._reading = reading
+        self._store = store
+
+    async def sync(self, request: bytes, context: Context) -> bytes:
+        """Entries from an index on, for auditors."""
+        start = decode(LogServiceSyncRequest, request).start
+        records, head = await asyncio.to_thread(self._reading.access, _peer(context), start)
+        return encode(LogServiceSyncResponse(records=records, checkpoint=head.checkpoint))
+
+    async def read(self, request: bytes, context: Context) -> bytes:
+        """The peer's own entries from an index on."""
+        start = decode(ReadRequest, request).start
+        records, following, head = await asyncio.to_thread(self._reading.own, _peer(context), start)
+        return encode(ReadResponse(records=records, next=following, checkpoint=head.checkpoint))
+
+    async def prove(self, request: bytes, context: Context) -> bytes:
+        """Inclusion or consistency in the access log."""
+        self._reading.check(_peer(context))
+        path = await _path(self._store, Log.ACCESS, decode(LogServiceProveRequest, request).proof)
+        return encode(LogServiceProveResponse(path=path))
+
+    def handlers(self) -> Mapping[str, Unary]:
+        """By method name."""
+        return {"Sync": self.sync, "Read": self.read, "Prove": self.prove}
+
+
+class GatewayService:
+    """`exchange.v1.GatewayService`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def attach(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        """One tunnel, until either side ends it."""
+        await self._gateway.attach(_peer(context), requests, context.write)
+
+    def handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
+        """The generic handler of the one streaming method."""
+        method = grpc.stream_stream_rpc_method_handler(self.attach)
+        return grpc.method_handlers_generic_handler(GATEWAY, {"Attach": method})
+
+
+def unary_handler(service: str, methods: Mapping[str, Unary]) -> "grpc.GenericRpcHandler[Any, Any]":
+    """A generic handler: registering each method apart would slow every call (grpc/grpc 41796)."""
+    return grpc.method_handlers_generic_handler(
+        service, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
+    )
+
+
+def _peer(context: Context) -> Party:
+    return peer_party(context.auth_context())
+
+
+def _submitted(request: bytes) -> bytes:
+    """The envelope's frame; what is no SubmitRequest is judged as a frame, so that its refusal is signed and logged."""
+    try:
+        return decode(SubmitRequest, request).envelope
+    except ValueError:
+        return request
+
+
+async def _path(store: LogStore, log: Log, request: ProofRequest) -> tuple[bytes, ...]:
+    return await asyncio.to_thread(prove, store, log, request)

@@ -1,0 +1,145 @@
+"""The tunnels that adapters dial: deliveries out, replies and offers in (DESIGN section 8)."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from exchange.batching import Batcher, ClosedError, split
+from exchange.core.decision import Allow
+from exchange.core.names import Party
+from exchange.core.wire import encode
+from exchange.v1.envelope_pb2 import Receipt
+from exchange.v1.gateway_pb2 import AttachResponse, BrokerFrame, Delivery, DirectoryHead, Reply, Settlement
+
+MESSAGE_BYTES = 1024 * 1024
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class TunnelLostError(Exception):
+    """The tunnel ended before the reply came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A request on its way to a provider and back."""
+
+    allow: Allow
+    reply: "asyncio.Future[bytes]"
+
+
+class Tunnel:
+    """One attached adapter.
+
+    Args:
+        system: whom TLS authenticated.
+        write: sends one serialised AttachResponse.
+    """
+
+    def __init__(self, system: Party, write: Write) -> None:
+        self.system = system
+        self.is_ready = False
+        self.closed = asyncio.Event()
+        self._write = write
+        self._numbers = itertools.count(1)
+        self._flights: dict[int, Flight] = {}
+        self._frames: Batcher[BrokerFrame, None] = Batcher(self._send)
+
+    def deliver(self, allow: Allow, timeout: int) -> Flight:
+        """Send a request to the adapter.
+
+        Args:
+            allow: the request, as checks 2 to 8 allowed it.
+            timeout: what is left of the requester's deadline, milliseconds.
+
+        Raises:
+            TunnelLostError: the tunnel has ended.
+        """
+        number = next(self._numbers)
+        frame = Delivery(flight=number, envelope=allow.asked.envelope.encode(), timeout=timeout)
+        self._post(BrokerFrame(delivery=frame))
+        flight = Flight(allow, asyncio.get_running_loop().create_future())
+        self._flights[number] = flight
+        return flight
+
+    def settle(self, response_digest: bytes, receipt: Receipt) -> None:
+        """Send the access entry that settles an answer; a lost tunnel is told again when it attaches again."""
+        frame = Settlement(response_digest=response_digest, receipt=receipt)
+        try:
+            self._post(BrokerFrame(settlement=frame))
+        except TunnelLostError:
+            return
+
+    def announce(self, size: int) -> None:
+        """Say that the directory has moved."""
+        self._post(BrokerFrame(directory_head=DirectoryHead(size=size)))
+
+    def land(self, reply: Reply) -> Flight | None:
+        """Match a reply to its flight; None for a flight that this tunnel does not know, or that has landed."""
+        flight = self._flights.pop(reply.flight, None)
+        if flight is not None and not flight.reply.done():
+            flight.reply.set_result(reply.envelope)
+            return None
+        return flight
+
+    def close(self) -> None:
+        """End the tunnel: what is in flight is lost, and comes back as an offer or a retry."""
+        self.is_ready = False
+        self.closed.set()
+        for flight in self._flights.values():
+            if not flight.reply.done():
+                flight.reply.set_exception(TunnelLostError("the provider's tunnel was lost"))
+                # The waiter may have gone; then nobody else asks for this exception.
+                flight.reply.exception()
+        self._flights.clear()
+
+    def _post(self, frame: BrokerFrame) -> None:
+        if self.closed.is_set():
+            raise TunnelLostError("the provider's tunnel was lost")
+        try:
+            future = self._frames.submit(frame)
+        except ClosedError as error:
+            raise TunnelLostError("the provider's tunnel was lost") from error
+        future.add_done_callback(self._sent)
+
+    def _sent(self, future: "asyncio.Future[None]") -> None:
+        if future.cancelled() or future.exception() is not None:
+            self.close()
+
+    async def _send(self, frames: Sequence[BrokerFrame]) -> Sequence[None]:
+        for part in split(frames, BrokerFrame.ByteSize, MESSAGE_BYTES):
+            await self._write(encode(AttachResponse(frames=part)))
+        return [None] * len(frames)
+
+
+class Tunnels:
+    """The adapters attached to this broker."""
+
+    def __init__(self) -> None:
+        self._attached: dict[Party, list[Tunnel]] = {}
+
+    def __iter__(self) -> Iterator[Tunnel]:
+        return iter([tunnel for tunnels in self._attached.values() for tunnel in tunnels])
+
+    def attach(self, tunnel: Tunnel) -> None:
+        """Add a tunnel; it takes deliveries once it is ready."""
+        self._attached.setdefault(tunnel.system, []).append(tunnel)
+
+    def detach(self, tunnel: Tunnel) -> None:
+        """End a tunnel and forget it."""
+        tunnel.close()
+        remaining = [other for other in self._attached.get(tunnel.system, ()) if other is not tunnel]
+        if remaining:
+            self._attached[tunnel.system] = remaining
+        else:
+            self._attached.pop(tunnel.system, None)
+
+    def ready(self, system: Party) -> Tunnel | None:
+        """A tunnel of this system that is owed nothing from before; in turn, where there are several."""
+        tunnels = self._attached.get(system, [])
+        for tunnel in tunnels:
+            if tunnel.is_ready:
+                tunnels.append(tunnels.pop(tunnels.index(tunnel)))
+                return tunnel
+        return None

@@ -1,0 +1,170 @@
+"""The parent's side of admission: check a key request, sign its key, and give back certificate and trust file.
+
+The root admits departments, coordinators and auditors; a department admits its systems. Both do the same.
+"""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from exchange.cli.acting import act, new_object
+from exchange.cli.admission import Admission, AdmissionError, KeyRequest, read_key_request
+from exchange.cli.errors import CommandError, ExitCode, say
+from exchange.cli.fingerprints import is_fingerprint
+from exchange.cli.homes import require_role
+from exchange.cli.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.times import day_of, now
+from exchange.client.session import MIRROR, Session
+from exchange.client.storage import MirrorFile
+from exchange.core.entries import key_entry
+from exchange.core.envelope import ENTRY, Envelope, decode_envelope
+from exchange.core.names import Party
+from exchange.core.state import KeyRecord, is_signing
+from exchange.core.wire import decode
+from exchange.home import Home, write_file
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What the directory holds now: the entry's index, and whether it was there before."""
+
+    index: int
+    certificate: bytes
+    before: bool
+    waits: bool
+
+
+def admit(home: Path, path: Path, fingerprint: str, out: Path | None, as_json: bool) -> None:
+    """Admit what a key request asks for, and write the admission.
+
+    Args:
+        home: the parent's; path: the key request.
+        fingerprint: as a person typed it, or empty.
+        out: where the admission goes; None is beside the request.
+
+    Raises:
+        CommandError: the request does not hold, or is not this parent's to sign.
+    """
+    party = Home(home).party
+    request = read_key_request(path.read_bytes(), now())
+    _check_parent(party, request)
+    target = _writable(out or path.with_name(path.name.replace("request", "admission")), path)
+    _check_fingerprint(request, fingerprint)
+    admitted = act(home, lambda session: _append(session, request))
+    trust = Home(home).read("trust.toml").decode()
+    write_file(target, Admission(request.party, admitted.certificate, trust).encode(), 0o644)
+    if as_json:
+        print_json(_described(request, admitted, target))
+    else:
+        _show(request, admitted, target)
+
+
+def require_parent(home: Path, role: str) -> None:
+    """Refuse a home that cannot admit this kind of party.
+
+    Raises:
+        CommandError: not the operator's (role root), or not a department's.
+    """
+    what = "only the operator admits these" if role == "root" else "only a department's steward adds its systems"
+    require_role(home, role, what)
+
+
+async def _append(session: Session, request: KeyRequest) -> Admitted:
+    record = session.directory.state.keys.get(request.fingerprint)
+    if record is not None:
+        # The same entry again: nothing new in the log, and a new certificate where the old one is lost or old.
+        envelope = await _entered(session, request, record)
+    else:
+        draft = key_entry(session.party, new_object().object_id, request.statement, request.csr)
+        envelope = session.sign(draft)
+    waits = record is None and _has_key(session, request)
+    appended = await session.append(envelope)
+    return Admitted(appended.index, appended.certificate, record is not None, waits)
+
+
+async def _entered(session: Session, request: KeyRequest, record: KeyRecord) -> Envelope:
+    """The entry that admitted this key, with the certificate request attached again."""
+    if record.revoked_index is not None:
+        raise CommandError(f"this key of {record.party} is revoked", "they make a new home with `exchange key new`")
+    file = MirrorFile(session.home.path / MIRROR)
+    loaded = await asyncio.to_thread(file.load, record.index)
+    envelope = decode_envelope(decode(DirectoryLeaf, loaded.entries[0].leaf).envelope, ENTRY)
+    if decode(Entry, envelope.payload).key.csr_sha256 != request.statement.csr_sha256:
+        raise CommandError("this key was admitted with another certificate request", "ask for that request file")
+    return replace(envelope, attachments=(request.csr,))
+
+
+def _has_key(session: Session, request: KeyRequest) -> bool:
+    """Whether the root signs a later key of a party, which then waits 72 hours in public view (DESIGN section 2)."""
+    earlier = session.directory.state.keys_of(request.party)
+    return request.role != "system" and any(is_signing(record) for record in earlier)
+
+
+def _check_parent(party: Party, request: KeyRequest) -> None:
+    parent = request.party.parent
+    if parent != party:
+        who = "the operator" if parent is None or parent.is_exchange else f"the steward of {parent}"
+        raise CommandError(f"{party} cannot admit {request.party}", f"that is for {who} to do", ExitCode.USAGE)
+
+
+def _check_fingerprint(request: KeyRequest, typed: str) -> None:
+    """A request that was exchanged on its way would prove the possession of somebody else's key."""
+    if typed and not is_fingerprint(typed, request.fingerprint):
+        raise AdmissionError(
+            "the key request has another fingerprint than the one typed",
+            f"it has {grouped(request.fingerprint)}; nothing was signed",
+            ExitCode.UNTRUSTED,
+        )
+    if typed:
+        return
+    say(f"The signing key of {request.party} has the fingerprint\n  {grouped(request.fingerprint)}")
+    if not sys.stdin.isatty():
+        say("Nobody compared it: --fingerprint takes what they read out by telephone.")
+    elif not typer.confirm("Did they read out the same by telephone?", err=True):
+        raise AdmissionError("the key is not trusted; nothing was signed", "", ExitCode.UNTRUSTED)
+
+
+def _writable(target: Path, request: Path) -> Path:
+    """Where the admission can be written: asked before the key is signed, not after."""
+    if target == request:
+        target = request.with_name(f"{request.stem}.admission.json")
+    if not os.access(target.parent, os.W_OK):
+        raise CommandError(f"cannot write {target}", "choose another place with --out", ExitCode.UNCHECKED)
+    return target
+
+
+def _described(request: KeyRequest, admitted: Admitted, target: Path) -> dict[str, object]:
+    return {
+        "party": str(request.party),
+        "role": request.role,
+        "fingerprint": request.fingerprint,
+        "index": admitted.index,
+        "admitted_before": admitted.before,
+        "waits_in_public_view": admitted.waits,
+        "admission": str(target),
+    }
+
+
+def _show(request: KeyRequest, admitted: Admitted, target: Path) -> None:
+    if admitted.before:
+        print_line(f"{request.party} was admitted before; its certificate is renewed.")
+    else:
+        print_line(f"Admitted {request.party} ({request.role}).")
+    print_line()
+    print_pairs(
+        {
+            "entry": f"{admitted.index} of {request.party.domain}/directory",
+            "fingerprint": grouped(request.fingerprint),
+            "key valid until": day_of(request.key.not_after),
+            "admission": target,
+        }
+    )
+    print_line()
+    if admitted.waits:
+        print_line("It has an earlier key, and this one takes effect after 72 hours in public view.")
+    print_line(f"Next: send {target.name} back; they run `exchange key install {target.name} --home DIR`.")

@@ -1,0 +1,1 @@
+"""The `exchange-audit` command; it runs none of the broker's code."""

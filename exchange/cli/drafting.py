@@ -1,0 +1,134 @@
+"""What applications and agreements say, checked against dataset and application before anything is signed.
+
+The directory's rules say the same (exchange.core.terms); here a person is told which name is wrong, and which is near.
+"""
+
+import difflib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from exchange.cli.descriptor import OPERATIONS
+from exchange.cli.errors import WrongUsageError
+from exchange.cli.times import day_of
+from exchange.core.decision import SKEW
+from exchange.core.directory import Directory
+from exchange.core.names import Party
+from exchange.core.terms import ApplicationTerms, DatasetTerms
+from exchange.core.wire import FORMAT
+from exchange.v1.directory_pb2 import Agreement, Application
+from exchange.v1.request_pb2 import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an applicant typed."""
+
+    grantee: Party
+    operations: str
+    fields: str
+    filterable: str
+    purposes: str
+    legal_basis: str
+    scenario: str
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What an owner grants less than was asked for; empty texts and None grant it all."""
+
+    fields: str = ""
+    filterable: str = ""
+    not_after: int | None = None
+    row_filter: Filter | None = None
+
+
+def draft_application(directory: Directory, applicant: Party, dataset: DatasetTerms, wish: Wish) -> Application:
+    """An application for what a dataset offers.
+
+    Raises:
+        WrongUsageError: something is not offered, or not registered, or not the applicant's to ask for.
+    """
+    if not applicant.covers(wish.grantee):
+        raise WrongUsageError(
+            f"--grantee: {wish.grantee} is not {applicant} or one of its systems",
+            "a department applies for itself or for its systems",
+        )
+    offered = {name: number for name, number in OPERATIONS.items() if number in dataset.operations}
+    purposes = [code for code in directory.state.purposes if directory.state.purpose(code) is not None]
+    return Application(
+        format=FORMAT,
+        dataset=dataset.object_id,
+        grantee=str(wish.grantee),
+        operations=[offered[name] for name in _named("--operations", wish.operations, offered)],
+        fields=_named("--fields", wish.fields, dataset.fields),
+        filterable=_named("--filterable", wish.filterable, dataset.filterable, optional=True),
+        purposes=_named("--purposes", wish.purposes, purposes),
+        legal_basis=wish.legal_basis,
+        scenario=wish.scenario,
+        not_after=wish.not_after,
+    )
+
+
+def draft_agreement(application: ApplicationTerms, narrowing: Narrowing, now: int) -> Agreement:
+    """An agreement that grants what was asked for, or less of it.
+
+    Args:
+        application: what was asked for.
+        narrowing: what is granted less.
+        now: milliseconds.
+
+    Raises:
+        WrongUsageError: more is granted than was asked for.
+    """
+    until = narrowing.not_after if narrowing.not_after is not None else application.not_after
+    if until > application.not_after:
+        raise WrongUsageError(f"--until: the application asks until {day_of(application.not_after)}, not longer")
+    if until <= now:
+        raise WrongUsageError(f"the application asks until {day_of(until)}, which is over", "they apply again")
+    fields = _named("--fields", narrowing.fields, application.fields) if narrowing.fields else application.fields
+    return Agreement(
+        format=FORMAT,
+        dataset=application.dataset,
+        grantee=str(application.grantee),
+        application=application.version.digest,
+        operations=sorted(application.operations),
+        fields=fields,
+        filterable=_filterable(application, narrowing, fields),
+        purposes=sorted(application.purposes),
+        # The clock of a broker or an adapter may be behind the steward's.
+        not_before=now - SKEW,
+        not_after=until,
+        row_filter=narrowing.row_filter,
+    )
+
+
+def _filterable(application: ApplicationTerms, narrowing: Narrowing, fields: Collection[str]) -> list[str]:
+    """A filter tells what is in its field: what the owner strikes out cannot be filtered by either, unless named."""
+    if narrowing.filterable:
+        return _named("--filterable", narrowing.filterable, application.filterable)
+    struck = set(application.fields) - set(fields)
+    return sorted(application.filterable - struck)
+
+
+def split(text: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _named(option: str, text: str, known: Iterable[str], *, optional: bool = False) -> list[str]:
+    """The names in an option, each known and typed once."""
+    names, known = split(text), sorted(known)
+    if not names and not optional:
+        raise WrongUsageError(f"{option}: nothing is named", f"known are {', '.join(known) or 'none'}")
+    for name in names:
+        if name not in known:
+            raise WrongUsageError(f"{option}: {name} is not known here", _near(name, known))
+    if len(set(names)) != len(names):
+        raise WrongUsageError(f"{option}: each is named once")
+    return names
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1) or [item for item in known if item.lower() == name.lower()]
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"

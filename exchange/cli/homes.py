@@ -1,0 +1,22 @@
+"""Which party a home belongs to, and whether it may do what is asked."""
+
+from pathlib import Path
+
+from exchange.cli.errors import CommandError, ExitCode
+from exchange.core.names import Party
+from exchange.home import Home
+
+
+def require_role(home: Path, role: str, what: str) -> Party:
+    """The party of a home, if its role lets it do this.
+
+    Args:
+        role: the one that is needed; what: who does what, for the error.
+
+    Raises:
+        CommandError: another role.
+    """
+    place = Home(home)
+    if place.role != role:
+        raise CommandError(f"{place.party} is a {place.role}: {what}", "choose the home with --home", ExitCode.USAGE)
+    return place.party

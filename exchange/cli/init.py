@@ -1,0 +1,72 @@
+"""`exchange init`: found an exchange."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.output import grouped, listed, print_json, print_line, print_pairs
+from exchange.cli.times import now
+from exchange.core.keys import key_id
+from exchange.core.trust import Trust
+
+app = new_command()
+
+
+@app.command(epilog=example("exchange init city.example --home ./operator --listen 127.0.0.1:7443"))
+def init(
+    name: Annotated[str, typer.Argument(help="The exchange's name, a domain: the origin of every signature.")],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the broker listens.")] = "127.0.0.1:7443",
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="DNS", help="Another name of the broker's machine; may be repeated.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Found an exchange: its root key, two logs, TLS authority, trust file, and a broker's home."""
+    from exchange.broker.genesis import found
+
+    trust = found(home, name, listen, _hosts(listen, host or []), now())
+    if as_json:
+        print_json(_described(trust, home))
+    else:
+        _show(trust, home)
+
+
+def _hosts(listen: str, more: list[str]) -> tuple[str, ...]:
+    """Names and addresses that the broker's certificate is good for: where it listens, and what the operator adds."""
+    address = listen.rpartition(":")[0].strip("[]")
+    loopback = ["localhost"] if address in {"127.0.0.1", "::1"} else []
+    return tuple(dict.fromkeys([address, *loopback, *more]))
+
+
+def _described(trust: Trust, home: Path) -> dict[str, object]:
+    return {
+        "name": trust.name,
+        "home": str(home),
+        "broker_home": str(home / "broker"),
+        "trust_file": str(home / "trust.toml"),
+        "root_fingerprint": key_id(trust.root_key),
+        "brokers": list(trust.brokers),
+    }
+
+
+def _show(trust: Trust, home: Path) -> None:
+    print_line(f"Founded the exchange {trust.name}.")
+    print_line()
+    print_pairs(
+        {
+            "operator's home": home,
+            "broker's home": home / "broker",
+            "broker listens": listed(trust.brokers),
+            "trust file": home / "trust.toml",
+            "root fingerprint": grouped(key_id(trust.root_key)),
+        }
+    )
+    print_line()
+    print_line("Every party needs the trust file, or the root fingerprint, from somebody it knows.")
+    print_line(f"The root key, {home / 'keys' / 'signing.pem'}, belongs offline: keep it on a device that is locked")
+    print_line("away, and bring it back to admit a department.")
+    print_line()
+    print_line(f"Next: exchange broker run --home {home / 'broker'}")

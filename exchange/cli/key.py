@@ -1,0 +1,213 @@
+"""`exchange key`: make a party's home and keys, and install the admission that its parent gives back."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from exchange.cli.admission import (
+    Admission,
+    KeyRequest,
+    certificate_end,
+    check_certificate,
+    new_key_request,
+    read_admission,
+    role_of,
+)
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.fingerprints import is_fingerprint
+from exchange.cli.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.times import day_of, now
+from exchange.core.keys import key_id
+from exchange.core.names import Party
+from exchange.core.trust import Trust, parse_trust
+from exchange.home import Home, HomeError
+
+REQUEST_FILE = "request.json"
+TRUST_FILE = "trust.toml"
+
+app = new_group(
+    "Make a party's keys, and install what its parent gives back.",
+    "exchange key new exchange://city.example/health --home ./health",
+    "exchange key install admission.json --home ./health",
+)
+
+
+@app.command(
+    "new",
+    epilog=example(
+        "exchange key new exchange://city.example/health --trust trust.toml --home ./health",
+        "exchange key new exchange://city.example/health/clinic --home ./clinic",
+    ),
+)
+def new(
+    party: Annotated[str, typer.Argument(help="Its name: exchange://DOMAIN/DEPARTMENT[/SYSTEM].")],
+    role: Annotated[
+        str, typer.Option(help="department, coordinator, auditor or system; follows from the name.", show_default=False)
+    ] = "",
+    trust: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The trust file, got from somebody you know."),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a party's home: a signing key, a TLS key, and the request to its parent.
+
+    The private keys are made here and never leave. The request goes to the parent: a department's to the operator, a
+    system's to its department's steward. The fingerprint is read out to them by telephone.
+    """
+    name = _parsed_party(party)
+    chosen = role_of(name, role)
+    trust_text = _read_trust(trust, name) if trust is not None else b""
+    request = _make(Home.create(home, name, chosen), name, chosen, trust_text)
+    if as_json:
+        print_json(_described(request, home))
+    else:
+        _show_new(request, home)
+
+
+@app.command(
+    "install",
+    epilog=example(
+        "exchange key install admission.json --home ./health",
+        "exchange key install admission.json --root-fingerprint '3f2a 91c0 …' --home ./health",
+    ),
+)
+def install(
+    admission: Annotated[
+        Path, typer.Argument(metavar="ADMISSION", exists=True, dir_okay=False, help="What the parent gave back.")
+    ],
+    root_fingerprint: Annotated[
+        str, typer.Option(metavar="HEX", help="The root key's fingerprint, got by telephone.", show_default=False)
+    ] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Install the certificate and the trust file that the parent gave back.
+
+    A trust file that is here already must be the same. Without one, a person compares the root key's fingerprint.
+    """
+    place = Home(home)
+    given = read_admission(admission.read_bytes())
+    trust = _admitted_trust(place, given)
+    _check_root(place, trust, root_fingerprint)
+    check_certificate(given, trust.tls_ca, _tls_public_key(place), now())
+    if not (home / TRUST_FILE).exists():
+        place.write(TRUST_FILE, given.trust.encode())
+    place.write("tls.pem", given.certificate)
+    until = certificate_end(given.certificate)
+    if as_json:
+        print_json({"party": str(given.party), "home": str(home), "certificate_until": day_of(until)})
+        return
+    print_line(f"{given.party} is installed in {home}.")
+    print_line(f"Its TLS certificate is valid until {day_of(until)}.")
+    print_line(f"Next: exchange status --home {home}")
+
+
+def _parsed_party(text: str) -> Party:
+    hint = f"write it in full: exchange://{text}" if "://" not in text else ""
+    try:
+        return Party.parse(text)
+    except ValueError as error:
+        raise WrongUsageError(str(error), hint or "a name is exchange://DOMAIN/DEPARTMENT[/SYSTEM]") from error
+
+
+def _make(home: Home, party: Party, role: str, trust: bytes) -> KeyRequest:
+    home.new_private_key("signing")
+    request = new_key_request(party, role, home.signer(), home.new_tls_request(), now())
+    if trust:
+        home.write(TRUST_FILE, trust)
+    home.write(REQUEST_FILE, request.encode())
+    return request
+
+
+def _read_trust(path: Path, party: Party) -> bytes:
+    data = path.read_bytes()
+    trust = parse_trust(data.decode(errors="replace"))
+    if trust.name != party.domain:
+        raise WrongUsageError(f"{path} is the trust file of {trust.name}, and {party} belongs to {party.domain}")
+    return data
+
+
+def _described(request: KeyRequest, home: Path) -> dict[str, object]:
+    return {
+        "party": str(request.party),
+        "role": request.role,
+        "home": str(home),
+        "request": str(home / REQUEST_FILE),
+        "fingerprint": request.fingerprint,
+        "valid_until": day_of(request.key.not_after),
+    }
+
+
+def _show_new(request: KeyRequest, home: Path) -> None:
+    path = home / REQUEST_FILE
+    if request.role == "system":
+        parent, command = f"the steward of {request.party.parent}", f"exchange system add {path.name}"
+    else:
+        parent, command = "the operator", f"exchange department admit {path.name}"
+    print_line(f"Made {request.party} ({request.role}).")
+    print_line()
+    print_pairs(
+        {
+            "home": f"{home}  (keys/ never leaves it)",
+            "key request": path,
+            "fingerprint": grouped(request.fingerprint),
+            "valid until": day_of(request.key.not_after),
+        }
+    )
+    print_line()
+    print_line(f"Next: send {path.name} to {parent}, and read out the fingerprint by telephone.")
+    print_line(f"      They run `{command}`, and send you an admission; you run")
+    print_line(f"      exchange key install ADMISSION --home {home}")
+
+
+def _admitted_trust(home: Home, given: Admission) -> Trust:
+    """The trust file in an admission, which must be the same as one that is here."""
+    if given.party != home.party:
+        raise CommandError(f"the admission is for {given.party}, and {home.path} is the home of {home.party}")
+    trust = parse_trust(given.trust)
+    if trust.name != home.party.domain:
+        raise CommandError(f"the admission is to {trust.name}, not to {home.party.domain}", "", ExitCode.UNTRUSTED)
+    if (home.path / TRUST_FILE).exists() and trust != home.trust:
+        raise CommandError(
+            f"the admission brings another trust file than {home.path / TRUST_FILE}",
+            "ask your parent and the operator, by telephone, which one is right; nothing was changed",
+            ExitCode.UNTRUSTED,
+        )
+    return trust
+
+
+def _check_root(home: Home, trust: Trust, typed: str) -> None:
+    """The root key is trusted because a person compared it, here or when the trust file was put here."""
+    fingerprint = key_id(trust.root_key)
+    if typed:
+        if not is_fingerprint(typed, fingerprint):
+            raise CommandError(
+                "the root key in the admission has another fingerprint",
+                f"it has {grouped(fingerprint)}; nothing was changed",
+                ExitCode.UNTRUSTED,
+            )
+        return
+    if (home.path / TRUST_FILE).exists():
+        return
+    say(f"The root key of {trust.name} has the fingerprint\n  {grouped(fingerprint)}")
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"nobody has compared the root key of {trust.name} yet",
+            "get its fingerprint by telephone, and type it after --root-fingerprint",
+            ExitCode.UNTRUSTED,
+        )
+    if not typer.confirm("Did somebody you know read out the same?", err=True):
+        raise CommandError("the root key is not trusted; nothing was changed", "", ExitCode.UNTRUSTED)
+
+
+def _tls_public_key(home: Home) -> ec.EllipticCurvePublicKey:
+    key = home.private_key("tls")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise HomeError(f"{home.keys / 'tls.pem'} is not a P-256 key")
+    return key.public_key()

@@ -1,0 +1,59 @@
+"""The command `exchange`: what operators, stewards and requesters do."""
+
+from typing import Annotated
+
+import typer
+
+from exchange.cli.application import CommandGroup, LazyCommand, example
+
+COMMANDS = (
+    ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
+    ("broker", "Run a broker."),
+    ("key", "Make a party's keys, and install what its parent gives back."),
+    ("department", "Admit departments, coordinators and auditors (operator)."),
+    ("system", "Add systems to a department (its steward)."),
+    ("purpose", "Register purposes (coordinator), and list them."),
+    ("dataset", "Describe and publish datasets, and find them."),
+    ("agreement", "Apply for a dataset, sign or revoke agreements."),
+    ("request", "Ask for records, and verify the answer."),
+    ("status", "Show who this is, and what can be verified now."),
+)
+
+
+class Exchange(CommandGroup):
+    """The commands, each loaded when it is called."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        for name, help in COMMANDS:
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{name}"))
+
+
+app = typer.Typer(
+    name="exchange",
+    cls=Exchange,
+    rich_markup_mode=None,
+    add_completion=False,
+    epilog=example("exchange init city.example --home ./operator", "exchange broker run --home ./operator/broker"),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"exchange {version('department-exchange')}")
+        raise typer.Exit
+
+
+@app.callback()
+def exchange(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ask another department for exactly the records you may have, and leave proof of every access."""
+
+
+if __name__ == "__main__":
+    app()

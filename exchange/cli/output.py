@@ -1,0 +1,97 @@
+"""How results look: tables for people, JSON for programs; on stdout, and only there."""
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+
+import typer
+
+# Unicode categories that steer a terminal, or the order of a line, instead of showing something.
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def clean(text: str) -> str:
+    """Text that cannot steer a terminal: what another party wrote is shown, never obeyed."""
+    return "".join(f"\\u{ord(char):04x}" if unicodedata.category(char) in _STEERING else char for char in text)
+
+
+def print_line(text: str = "") -> None:
+    """Print one line on stdout."""
+    typer.echo(text)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON; bytes become hex, other objects their text."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: ruled on a terminal, aligned text otherwise, so that it can be cut and compared."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_ruled(columns, cells)
+    else:
+        _print_aligned([list(columns), *cells])
+
+
+def print_pairs(pairs: Mapping[str, object]) -> None:
+    """Print names with their values, the values in one column; a list takes a line for each item."""
+    width = max((_width(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        lines = value if isinstance(value, list | tuple) else [value]
+        for label, line in zip_longest([name], lines or ["-"], fillvalue=""):
+            typer.echo(f"{_padded(label, width)}  {_cell(line)}".rstrip())
+
+
+def grouped(digest: bytes) -> str:
+    """A fingerprint in hex, in groups of four, to be read out and compared."""
+    text = digest.hex()
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def listed(items: Iterable[object]) -> str:
+    """Items with commas between them."""
+    return ", ".join(str(item) for item in items)
+
+
+def _print_ruled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        # Text, not a string: what others wrote is no markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False).print(table)
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes on a terminal: a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return clean(str(value))
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

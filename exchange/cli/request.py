@@ -1,0 +1,117 @@
+"""`exchange request`: ask for records, verify the answer, and say what proves it."""
+
+import uuid
+from typing import Annotated, TypedDict
+
+import typer
+
+from exchange.cli.acting import act
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.drafting import split
+from exchange.cli.errors import WrongUsageError, say
+from exchange.cli.grants import find_agreement
+from exchange.cli.homes import require_role
+from exchange.cli.output import print_json, print_table
+from exchange.cli.times import now
+from exchange.cli.where import parse_where
+from exchange.client.answers import Answer
+from exchange.client.client import ExchangeClient
+from exchange.client.datasets import find_dataset
+from exchange.client.session import Session
+from exchange.core.terms import DatasetTerms
+from exchange.v1.directory_pb2 import FieldType
+
+SPLIT_VIEW = "split view not excluded: no witnesses"
+
+app = new_command()
+
+
+class Asked(TypedDict):
+    """What every request says beside its question."""
+
+    fields: list[str]
+    purpose: str
+    case: str
+    officer: str
+    timeout: float
+
+
+@app.command(
+    epilog=example(
+        "exchange request registry-office/household.registration --key 110101199001011234 \\",
+        "    --fields full_name,district --purpose social.housing-subsidy --case HS-2026-118 \\",
+        "    --officer officer-17 --home ./subsidies",
+        "exchange request registry-office/household.registration --where \"district = 'Lakeside'\" \\",
+        "    --fields full_name --purpose social.housing-subsidy --case HS-2026-119 \\",
+        "    --officer officer-17 --home ./subsidies",
+    ),
+)
+def request(  # noqa: PLR0913 - who asks, why and for what is said each time
+    dataset: Annotated[str, typer.Argument(metavar="DEPARTMENT/CODE", help="As `exchange dataset list` names it.")],
+    fields: Annotated[str, typer.Option(metavar="A,B", help="The fields of each row.")],
+    purpose: Annotated[str, typer.Option(metavar="CODE", help="A registered purpose.")],
+    case: Annotated[str, typer.Option(metavar="ID", help="The case that this is for.")],
+    officer: Annotated[str, typer.Option(metavar="NAME", help="The pseudonym of who asks.")],
+    key: Annotated[
+        list[str] | None, typer.Option(metavar="VALUE", help="LOOKUP: a subject's key; may be repeated.")
+    ] = None,
+    where: Annotated[str, typer.Option(metavar="CONDITION", help="QUERY: a condition, as after WHERE in SQL.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="QUERY: the most rows; 0 is the provider's limit.")] = 0,
+    agreement: Annotated[str, typer.Option(metavar="ID", help="Ask under this one; else the one that fits.")] = "",
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Over all retries.")] = 30.0,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask another department's system for records.
+
+    Rows are printed only when the answer, its signer and its entry in the access log are verified.
+    """
+    if bool(key) == bool(where):
+        raise WrongUsageError("one of --key and --where is needed", "--key asks for subjects, --where for a selection")
+    require_role(home, "system", "only a system asks; a department's steward signs its key with `exchange system add`")
+    asked: Asked = {
+        "fields": split(fields),
+        "purpose": purpose,
+        "case": case,
+        "officer": officer,
+        "timeout": timeout,
+    }
+
+    async def ask(session: Session) -> Answer:
+        terms = find_dataset(session.directory, dataset)
+        digest = find_agreement(session.directory, agreement, now()).grant.version.digest if agreement else None
+        async with ExchangeClient(session) as client:
+            if key:
+                return await client.lookup(dataset, key, agreement=digest, **asked)
+            condition = parse_where(where, _filterable(terms))
+            return await client.query(dataset, condition, limit=limit, agreement=digest, **asked)
+
+    _print(act(home, ask), split(fields), as_json)
+
+
+def _filterable(dataset: DatasetTerms) -> dict[str, FieldType.ValueType]:
+    return {name: kind for name, kind in dataset.types.items() if name in dataset.filterable}
+
+
+def _print(answer: Answer, fields: list[str], as_json: bool) -> None:
+    checkpoint = answer.proven.checkpoint
+    if as_json:
+        print_json(
+            {
+                "rows": list(answer.rows),
+                "truncated": answer.truncated,
+                "request_id": str(uuid.UUID(bytes=answer.request_id)),
+                "log_index": answer.index,
+                "leaf_hash": answer.proven.leaf_hash,
+                "checkpoint": {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root},
+                "caveats": [SPLIT_VIEW],
+            }
+        )
+        return
+    if answer.rows:
+        print_table(fields, [[row.get(name) for name in fields] for row in answer.rows])
+    else:
+        say("no row matches")
+    if answer.truncated:
+        say("more rows match than the limit let through: narrow --where, or raise --limit")
+    say(f"entry {answer.index} of {checkpoint.origin}, verified; {SPLIT_VIEW}")

@@ -1,0 +1,108 @@
+"""`exchange status`: who this is, what it holds, and what can be verified now, on one screen."""
+
+import asyncio
+
+import typer
+
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.errors import ExitCode, diagnose
+from exchange.cli.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.standing import Standing, standing_of
+from exchange.cli.times import age, day_of, days_left, iso, now
+from exchange.core.keys import key_id
+from exchange.home import Home
+
+CAVEATS = (
+    "split view not excluded: no witnesses are configured",
+    "until a freshness quorum is configured, a broker can withhold what nobody carried to the adapter by hand",
+)
+
+app = new_command()
+
+
+@app.command(epilog=example("exchange status --home ./health"))
+def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show who this is, how its keys and certificate stand, and what can be verified now."""
+    standing = asyncio.run(standing_of(Home(home)))
+    if as_json:
+        print_json(_described(standing))
+    else:
+        print_pairs(_shown(standing))
+        print_line()
+        for caveat in CAVEATS:
+            print_line(f"! {caveat}")
+    raise typer.Exit(_exit_code(standing))
+
+
+def _exit_code(standing: Standing) -> int:
+    if standing.problem is not None:
+        return diagnose(standing.problem).exit_code
+    return ExitCode.DONE if standing.directory is not None else ExitCode.UNCHECKED
+
+
+def _shown(standing: Standing) -> dict[str, object]:
+    trust, until = standing.trust, standing.certificate_until
+    pairs: dict[str, object] = {"party": f"{standing.party} ({standing.role})"}
+    if trust is None:
+        pairs["exchange"] = "no trust file yet: `exchange key install` brings it"
+    else:
+        pairs["exchange"] = f"{trust.name}, root {grouped(key_id(trust.root_key)[:8])} …"
+    pairs["signing key"] = grouped(standing.keys[0].id)
+    for key in standing.keys:
+        shown = f" {grouped(key.id[:4])} …" if key.use == "sealing" else ""
+        pairs[f"{key.use} key{shown}" if shown else ""] = _until(key.state, key.until)
+    if until is None:
+        pairs["certificate"] = "none yet: the parent admits the key request, and sends an admission to install"
+    else:
+        pairs["certificate"] = _until(days_left(until, now()), until)
+    pairs |= {f"broker {address}": state for address, state in standing.brokers}
+    pairs["directory"] = _directory(standing)
+    pairs["access log"] = _access(standing)
+    return pairs
+
+
+def _until(state: str, until: int | None) -> str:
+    return f"{state}, until {day_of(until)}" if until is not None else state
+
+
+def _directory(standing: Standing) -> str:
+    directory, problem = standing.directory, standing.problem
+    if directory is None:
+        return str(problem) if problem is not None else "not synced yet"
+    text = f"{directory.size} entries"
+    if directory.size:
+        text += f", the last {age(directory.state.time, now())}"
+    return f"{text}; {'up to date' if problem is None else f'not synced now: {problem}'}"
+
+
+def _access(standing: Standing) -> str:
+    if standing.access is None:
+        return "no entry seen yet"
+    return f"{standing.access.size} entries at the last checkpoint, root {grouped(standing.access.root[:8])} …"
+
+
+def _described(standing: Standing) -> dict[str, object]:
+    directory, access, trust = standing.directory, standing.access, standing.trust
+    until, problem = standing.certificate_until, standing.problem
+    return {
+        "party": str(standing.party),
+        "role": standing.role,
+        "exchange": trust.name if trust else None,
+        "root_fingerprint": key_id(trust.root_key) if trust else None,
+        "keys": [
+            {"use": key.use, "id": key.id, "state": key.state, "until": iso(key.until) if key.until else None}
+            for key in standing.keys
+        ],
+        "certificate_until": iso(until) if until else None,
+        "brokers": [{"address": address, "state": state} for address, state in standing.brokers],
+        "directory": {
+            "size": directory.size,
+            "last_entry_at": iso(directory.state.time) if directory.size else None,
+            "up_to_date": problem is None,
+        }
+        if directory
+        else None,
+        "access_checkpoint": {"origin": access.origin, "size": access.size, "root": access.root} if access else None,
+        "problem": str(problem) if problem else None,
+        "caveats": list(CAVEATS),
+    }

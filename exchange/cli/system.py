@@ -1,0 +1,40 @@
+"""`exchange system`: a department's steward adds its systems."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exchange.cli.admitting import admit, require_parent
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+
+app = new_group("Add systems to a department (its steward).", "exchange system add clinic-request.json --home ./health")
+
+
+@app.command(
+    "add",
+    epilog=example(
+        "exchange system add clinic-request.json --home ./health",
+        "exchange system add clinic-request.json --fingerprint '3f2a 91c0 …' --home ./health",
+    ),
+)
+def add(
+    request: Annotated[
+        Path,
+        typer.Argument(
+            metavar="REQUEST", exists=True, dir_okay=False, help="The key request, from `exchange key new`."
+        ),
+    ],
+    fingerprint: Annotated[
+        str, typer.Option(metavar="HEX", help="What they read out by telephone.", show_default=False)
+    ] = "",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the admission goes.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a system's key with its department's.
+
+    The admission has its TLS certificate and the trust file. The same request again renews the certificate.
+    """
+    require_parent(home, "department")
+    admit(home, request, fingerprint, out, as_json)

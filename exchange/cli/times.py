@@ -1,0 +1,63 @@
+"""Times between people and messages: milliseconds inside, dates and days outside."""
+
+import time
+from datetime import UTC, date, datetime
+from datetime import time as clock
+
+from exchange.cli.errors import WrongUsageError
+
+SECOND = 1000
+DAY = 24 * 3600 * SECOND
+YEAR = 365 * DAY
+
+
+def now() -> int:
+    """Milliseconds since 1970-01-01T00:00:00Z."""
+    return time.time_ns() // 1_000_000
+
+
+def end_of_day(text: str, option: str) -> int:
+    """The last millisecond of a day, by this machine's time zone.
+
+    Args:
+        text: YYYY-MM-DD.
+        option: where it was typed, for the error.
+
+    Raises:
+        WrongUsageError: not a day, or one that is over.
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise WrongUsageError(f"{option}: not a day: {text}", "write it as YYYY-MM-DD, such as 2027-12-31") from None
+    end = int(datetime.combine(day, clock.max).timestamp() * SECOND)
+    if end <= now():
+        raise WrongUsageError(f"{option}: {text} is over", "choose a day to come")
+    return end
+
+
+def day_of(moment: int) -> str:
+    """The day of a time in milliseconds, by this machine's time zone: YYYY-MM-DD."""
+    return datetime.fromtimestamp(moment / SECOND, UTC).astimezone().date().isoformat()
+
+
+def iso(moment: int) -> str:
+    """A time in milliseconds as ISO 8601 in UTC, to the second, for programs."""
+    return datetime.fromtimestamp(moment // SECOND, UTC).isoformat().replace("+00:00", "Z")
+
+
+def days_left(until: int, moment: int) -> str:
+    """How long something is still valid, in words."""
+    days = (until - moment) // DAY
+    if until <= moment:
+        return "expired"
+    return f"{days} days left" if days != 1 else "1 day left"
+
+
+def age(moment: int, at: int) -> str:
+    """How long ago a time was, in words."""
+    seconds = max(0, at - moment) // SECOND
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} seconds ago"

@@ -1,0 +1,216 @@
+"""Calls to a broker: the transport seam, gRPC behind it, strict coding, and gRPC's errors as ours."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError as ProtobufDecodeError
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from exchange.client.errors import ExchangeError, RefusedError, ResponseInvalidError, UnavailableError
+from exchange.core.access import MAX_REFUSAL
+from exchange.core.envelope import REFUSAL, Envelope, decode_envelope
+from exchange.core.errors import CoreError, DecodeError
+from exchange.core.wire import decode, encode
+from exchange.transport import ERROR_DOMAIN, TlsIdentity, open_channel
+from exchange.v1.access_pb2 import Code
+from exchange.v1.relay_pb2 import RefusalDetail
+
+M = TypeVar("M", bound=Message)
+
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
+"""The longest wait before the first and before any later retry, seconds."""
+
+
+class Transport(Protocol):
+    """The way to a broker. Calls may run at the same time; bytes are not looked into."""
+
+    async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+        """One call.
+
+        Args:
+            method: its path, from `exchange.transport`.
+            request: a serialised message.
+            timeout: seconds.
+
+        Raises:
+            RefusedError: a refusal came back, signed or not; nothing in it is verified.
+            UnavailableError: no answer; `retry` says whether the same bytes may be sent again.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up the connections."""
+        ...
+
+
+class GrpcTransport:
+    """gRPC with mutual TLS to the first broker that can be reached; create and use it on one event loop.
+
+    Args:
+        brokers: addresses, HOST:PORT, of which the trust file has at least one.
+        identity: this party's TLS key and certificate.
+    """
+
+    def __init__(self, brokers: Sequence[str], identity: TlsIdentity) -> None:
+        self._brokers = tuple(brokers)
+        self._identity = identity
+        self._current = 0
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+        """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        problem: ExchangeError = UnavailableError("the trust file names no broker")
+        for step in range(len(self._brokers)):
+            index = (self._current + step) % len(self._brokers)
+            remaining = deadline - asyncio.get_running_loop().time()
+            channel = self._channel(self._brokers[index])
+            # An equal share for each broker left, so that one that swallows packets does not use all the time up.
+            stood = await _connect(channel, remaining / (len(self._brokers) - step))
+            try:
+                remaining = max(deadline - asyncio.get_running_loop().time(), 0.001)
+                answer: bytes = await channel.unary_unary(method, None, None)(request, timeout=remaining)
+            except grpc.aio.AioRpcError as error:
+                problem = _error_of_call(error, self._brokers[index])
+                if stood or error.code() != grpc.StatusCode.UNAVAILABLE:
+                    raise problem from error
+            else:
+                self._current = index
+                return answer
+        raise problem
+
+    async def close(self) -> None:
+        """Close every channel."""
+        channels = tuple(self._channels.values())
+        self._channels.clear()
+        await asyncio.gather(*(channel.close(None) for channel in channels))
+
+    def _channel(self, broker: str) -> grpc.aio.Channel:
+        if broker not in self._channels:
+            self._channels[broker] = open_channel(broker, self._identity)
+        return self._channels[broker]
+
+
+async def call(transport: Transport, method: str, message: Message, response_type: type[M], timeout: float) -> M:
+    """One call with its messages encoded and decoded strictly.
+
+    Args:
+        timeout: seconds.
+
+    Raises:
+        RefusedError, UnavailableError: as `Transport.unary`.
+        ResponseInvalidError: what came back is not a canonical message of this type.
+    """
+    data = await transport.unary(method, encode(message), timeout)
+    try:
+        return decode(response_type, data)
+    except DecodeError as error:
+        raise ResponseInvalidError(f"the broker's answer is malformed: {error}") from error
+
+
+async def call_until(transport: Transport, method: str, message: Message, response_type: type[M], deadline: float) -> M:
+    """The same call, with the same bytes, until an answer or a refusal comes back.
+
+    Only for calls that may come twice: a request by its digest, an entry by its own (DESIGN section 6).
+
+    Args:
+        deadline: seconds, by the event loop's clock.
+
+    Raises:
+        RefusedError, UnavailableError, ResponseInvalidError: as `call`; a refusal is never tried again.
+    """
+    loop = asyncio.get_running_loop()
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await call(transport, method, message, response_type, max(deadline - loop.time(), 0.001))
+        except UnavailableError as error:
+            # Anything up to the whole pause, or all the clients of a broker that restarts come back at once.
+            delay = random.uniform(0, pause)  # noqa: S311 - spreads load, guards nothing
+            if not error.retry or loop.time() + delay >= deadline:
+                raise
+        await asyncio.sleep(delay)
+        pause = min(2 * pause, LAST_PAUSE)
+
+
+def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> ExchangeError:
+    """What a failed call means: a refusal exactly where the exchange's own ErrorInfo is among the details.
+
+    Args:
+        code: gRPC's status.
+        message: its text.
+        status: the details that came with it.
+    """
+    details = status.details if status is not None else ()
+    for detail in details:
+        info = ErrorInfo()
+        if detail.Is(ErrorInfo.DESCRIPTOR) and _unpack(detail, info) and info.domain == ERROR_DOMAIN:
+            return _refusal(message, _code(info.reason), details)
+    hint = ""
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        hint = "the outcome is not known: the same request may be submitted again until it expires"
+    retry = code == grpc.StatusCode.UNAVAILABLE
+    return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)
+
+
+def _refusal(message: str, code: Code.ValueType, details: Sequence[Message]) -> RefusedError:
+    refusal, why = _signed_refusal(details)
+    return RefusedError(message, code=code, refusal=refusal, unverified=why)
+
+
+def _signed_refusal(details: Sequence[Message]) -> tuple[Envelope | None, str]:
+    """The refusal's envelope, still closed, and why nobody can rely on it yet."""
+    for detail in details:
+        packed = RefusalDetail()
+        if detail.Is(RefusalDetail.DESCRIPTOR) and _unpack(detail, packed):  # type: ignore[attr-defined]
+            try:
+                return decode_envelope(packed.envelope, REFUSAL, MAX_REFUSAL), "nobody has verified it yet"
+            except CoreError as error:
+                return None, f"the signed refusal is malformed: {error}"
+    return None, "no signed refusal came with it"
+
+
+def _unpack(detail: Message, into: Message) -> bool:
+    try:
+        unpacked: bool = detail.Unpack(into)  # type: ignore[attr-defined]
+    except ProtobufDecodeError:
+        return False
+    return unpacked
+
+
+def _code(reason: str) -> Code.ValueType:
+    with suppress(ValueError):
+        return Code.Value(f"CODE_{reason}")
+    return Code.CODE_UNSPECIFIED
+
+
+def _error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
+    try:
+        # An AioRpcError has all that is read of a call: its metadata, code and details.
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    except ValueError:
+        # Details that contradict their own status.
+        status = None
+    message = error.details() or ""
+    if status is None:
+        message = f"{broker}: {message}"
+    return error_of(error.code(), message, status)
+
+
+async def _connect(channel: grpc.aio.Channel, timeout: float) -> bool:
+    """Whether the connection stands within `timeout` seconds; a call on one that does not was never sent."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            state = channel.get_state(try_to_connect=True)
+            while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+            return state == grpc.ChannelConnectivity.READY
+    return False

@@ -1,0 +1,238 @@
+"""What the access log has shown this home: every receipt's checkpoint must belong to one history (DESIGN section 6)."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+from exchange.client.calls import Transport, call
+from exchange.client.errors import (
+    BrokenLogError,
+    ExchangeError,
+    ForkError,
+    RefusedError,
+    RollbackError,
+    UnavailableError,
+)
+from exchange.client.storage import ACCESS, MirrorFile
+from exchange.core.access import Proven
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.errors import CoreError, ProofError
+from exchange.core.merkle import verify_consistency
+from exchange.core.note import Verifier
+from exchange.transport import ACCESS_PROVE
+from exchange.v1.access_pb2 import Code
+from exchange.v1.log_pb2 import LogServiceProveRequest, LogServiceProveResponse, ProofRequest
+
+WITHIN = 5.0
+"""Seconds in which a checkpoint is checked against those before it (DESIGN section 6)."""
+
+GATHER = 1.0
+"""Seconds in which checkpoints gather, so that one proof serves many receipts."""
+
+AT_ONCE = 16
+"""Proofs that are asked for at the same moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A checkpoint, and the note that the log signed for it."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+    @property
+    def size(self) -> int:
+        return self.checkpoint.size
+
+
+class AccessEvidence:
+    """Demands that all checkpoints of the access log that one home sees are of one history, and keeps the newest.
+
+    Args:
+        file: keeps the last checkpoint, and a failure for good.
+        verifier: the access log's note key.
+        transport: whom to ask for proofs.
+    """
+
+    def __init__(self, file: MirrorFile, verifier: Verifier, transport: Transport) -> None:
+        self._file = file
+        self._verifier = verifier
+        self._transport = transport
+        self._pending: dict[int, _Seen] = {}
+        self._checked: _Seen | None = None
+        self._failure: BrokenLogError | None = None
+        self._due = 0.0
+        self._lock = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Take up what an earlier process of this home could not check.
+
+        Raises:
+            BrokenLogError: a log has failed before.
+        """
+        self._failure = await asyncio.to_thread(self._file.failure)
+        self.check()
+        for note in await asyncio.to_thread(self._file.unchecked):
+            self._see(self._read(note))
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint that this process has checked."""
+        return self._checked.checkpoint if self._checked is not None else None
+
+    def check(self) -> None:
+        """Raise the sticky failure, if there is one.
+
+        Raises:
+            BrokenLogError: a log has failed.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def observe(self, proven: Proven, note: bytes = b"") -> None:
+        """Queue a receipt's checkpoint; it is checked within `WITHIN` seconds, in the background.
+
+        Args:
+            proven: what the receipt proves.
+            note: the receipt's checkpoint as the log signed it: without it the checkpoint is checked, but neither
+                kept for later processes nor of use as evidence.
+
+        Raises:
+            ForkError: the log has signed another root for this size.
+        """
+        self.check()
+        self._see(_Seen(proven.checkpoint, note))
+
+    async def ready(self) -> None:
+        """Check at once what has waited too long: nothing new is asked through a log that owes a proof.
+
+        Raises:
+            BrokenLogError, UnavailableError: as `settle`.
+        """
+        self.check()
+        if self._pending and asyncio.get_running_loop().time() > self._due:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until everything observed is checked.
+
+        Raises:
+            BrokenLogError: the log contradicts itself; sticky.
+            UnavailableError: nobody gave the proofs; what was observed stays queued.
+        """
+        async with self._lock:
+            self.check()
+            while self._pending:
+                await self._check_pending()
+
+    async def close(self) -> None:
+        """Settle; where nobody gives the proofs, the next process of this home demands them.
+
+        Raises:
+            BrokenLogError: the log contradicts itself; sticky.
+        """
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        if self._failure is None:
+            try:
+                await self.settle()
+            except UnavailableError:
+                await asyncio.to_thread(self._file.keep_unchecked, _notes(self._pending.values()))
+
+    def _see(self, seen: _Seen) -> None:
+        for other in (self._checked, self._pending.get(seen.size)):
+            if other is None or other.size != seen.size:
+                continue
+            if other.checkpoint.root != seen.checkpoint.root:
+                raise self._fail(_fork(other, seen))
+            return
+        loop = asyncio.get_running_loop()
+        if not self._pending:
+            self._due = loop.time() + WITHIN
+        self._pending[seen.size] = seen
+        if self._watch is None or self._watch.done():
+            self._watch = loop.create_task(self._settle_later())
+
+    async def _settle_later(self) -> None:
+        while self._pending and self._failure is None:
+            await asyncio.sleep(GATHER)
+            # `settle` and `ready` tell the caller; here the failure is kept, and what is unavailable tried again.
+            with suppress(ExchangeError):
+                await self.settle()
+
+    async def _check_pending(self) -> None:
+        """Prove what is queued and what the file keeps to be one history, each to the next larger one."""
+        queued = dict(self._pending)
+        head = await asyncio.to_thread(self._file.head, ACCESS)
+        history = sorted([*queued.values(), *([self._read(head)] if head else [])], key=lambda seen: seen.size)
+        pairs = list(pairwise(history))
+        for start in range(0, len(pairs), AT_ONCE):
+            await asyncio.gather(*(self._prove(*pair) for pair in pairs[start : start + AT_ONCE]))
+        newest = next((seen.note for seen in reversed(history) if seen.note), head)
+        # Where another process moved it meanwhile, `settle` comes again.
+        if newest != head and not await asyncio.to_thread(self._file.move_head, ACCESS, head, newest):
+            return
+        await asyncio.to_thread(self._file.forget_unchecked, _notes(queued.values()))
+        self._checked = history[-1]
+        self._forget(queued.values())
+
+    def _forget(self, checked: Iterable[_Seen]) -> None:
+        for seen in checked:
+            self._pending.pop(seen.size, None)
+        self._due = asyncio.get_running_loop().time() + WITHIN
+
+    async def _prove(self, earlier: _Seen, later: _Seen) -> None:
+        if earlier.size == later.size:
+            if earlier.checkpoint.root != later.checkpoint.root:
+                raise await asyncio.to_thread(self._fail, _fork(earlier, later))
+            return
+        path = await self._path(earlier, later)
+        old, new = earlier.checkpoint, later.checkpoint
+        try:
+            verify_consistency(old.size, old.root, new.size, new.root, path)
+        except ProofError as error:
+            raise await asyncio.to_thread(self._fail, _fork(earlier, later)) from error
+
+    async def _path(self, earlier: _Seen, later: _Seen) -> tuple[bytes, ...]:
+        request = LogServiceProveRequest(proof=ProofRequest(old_size=earlier.size, size=later.size))
+        try:
+            response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, WITHIN)
+        except (RefusedError, UnavailableError) as error:
+            if _denies(error):
+                text = f"the access log denies that it had {later.size} entries, as it signed"
+                rollback = RollbackError(text, earlier=later.note, later=earlier.note)
+                raise await asyncio.to_thread(self._fail, rollback) from error
+            if isinstance(error, RefusedError):
+                raise UnavailableError(f"the access log did not prove its consistency: {error}") from error
+            raise
+        return tuple(response.path)
+
+    def _fail(self, error: BrokenLogError) -> BrokenLogError:
+        self._failure = self._file.fail(ACCESS, error)
+        return self._failure
+
+    def _read(self, note: bytes) -> _Seen:
+        try:
+            return _Seen(open_checkpoint(note, self._verifier), note)
+        except CoreError as error:
+            raise self._file.tampered(f"its checkpoint of the access log does not hold: {error}") from error
+
+
+def _notes(seen: Iterable[_Seen]) -> list[bytes]:
+    return [item.note for item in seen if item.note]
+
+
+def _fork(earlier: _Seen, later: _Seen) -> ForkError:
+    text = f"the access log of {later.size} entries does not go on from that of {earlier.size}"
+    return ForkError(text, earlier=earlier.note, later=later.note)
+
+
+def _denies(error: ExchangeError) -> bool:
+    """Whether a log says that it never had a size: it signed both, so it cannot be honest."""
+    if isinstance(error, RefusedError):
+        return error.code == Code.CODE_MALFORMED
+    return isinstance(error, UnavailableError) and error.status in {"OUT_OF_RANGE", "INVALID_ARGUMENT", "NOT_FOUND"}

@@ -1,0 +1,283 @@
+"""The party's own copy of the directory, checked against the log's signed checkpoints and folded from entry 0.
+
+Nothing in it is taken on a broker's word (DESIGN sections 2 and 7): every page must lead to a root that the log
+signed, the log may only grow, and what a broker says about any entry is what `Directory.apply` makes of its leaf.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exchange.client.calls import Transport, call
+from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, StaleError
+from exchange.client.storage import DIRECTORY, Entry, MirrorFile
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.directory import Directory
+from exchange.core.errors import CoreError
+from exchange.core.fold import Applied
+from exchange.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of
+from exchange.core.trust import Trust
+from exchange.transport import DIRECTORY_SYNC
+from exchange.v1.log_pb2 import DirectoryServiceSyncRequest, DirectoryServiceSyncResponse
+
+TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    """One state of the mirror: the directory, its tree, and the checkpoint that both belong to."""
+
+    directory: Directory
+    frontier: Frontier
+    hashes: tuple[bytes, ...]
+    checkpoint: Checkpoint
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """Entries as a broker gave them, and the checkpoint of every page; they reach the last one."""
+
+    entries: tuple[Entry, ...]
+    signed: tuple[tuple[Checkpoint, bytes], ...]
+
+
+class DirectoryMirror:
+    """The mirror of one home; create it with `open`, and use it on one event loop."""
+
+    def __init__(self, file: MirrorFile, trust: Trust) -> None:
+        self._file = file
+        self._trust = trust
+        empty = Checkpoint(trust.directory_log.name, 0, EMPTY_ROOT)
+        genesis = Directory.genesis(trust.name, trust.root_key)
+        self._folded = _Folded(genesis, Frontier(), (), empty, b"")
+        self._failure: BrokenLogError | None = None
+        self._flight: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, trust: Trust) -> "DirectoryMirror":
+        """Read the mirror from disk, and fold it from entry 0.
+
+        Args:
+            path: HOME/mirror.db; made if it is not there.
+            trust: what to check it against.
+
+        Raises:
+            BrokenLogError: a log has failed before.
+            EvidenceError: the file was altered, or belongs to another exchange.
+            UnavailableError: the file cannot be used.
+        """
+        return await cls.of(await asyncio.to_thread(MirrorFile, path), trust)
+
+    @classmethod
+    async def of(cls, file: MirrorFile, trust: Trust) -> "DirectoryMirror":
+        """The same as `open`, over a file that is open already."""
+        mirror = cls(file, trust)
+        await asyncio.to_thread(mirror._reload)
+        return mirror
+
+    @property
+    def directory(self) -> Directory:
+        """The directory as of `checkpoint`."""
+        return self._folded.directory
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The last checkpoint of the directory log; of size 0 before the first sync."""
+        return self._folded.checkpoint
+
+    @property
+    def note(self) -> bytes:
+        """`checkpoint` as the log signed it; empty before the first sync."""
+        return self._folded.note
+
+    async def sync(self, transport: Transport, at_least: int | None = None, *, timeout: float = TIMEOUT) -> Directory:
+        """Fetch what the log holds beyond this mirror; calls at the same moment share one flight.
+
+        Args:
+            transport: the way to a broker.
+            at_least: the size that is needed; nothing is asked where the mirror has it.
+            timeout: seconds for each page.
+
+        Returns:
+            The directory, which the mirror keeps.
+
+        Raises:
+            RollbackError, ForkError: the log contradicts what it signed before; sticky.
+            EvidenceError: what the broker sent does not prove itself.
+            StaleError: the broker's log is smaller than `at_least`.
+            UnavailableError: no broker, or not in time.
+        """
+        self.check()
+        if at_least is None:
+            await self._join(transport, timeout)
+            return self.directory
+        # A flight that took off before this call may miss what is asked for; the second one cannot.
+        for _ in range(2):
+            if self.directory.size < at_least:
+                await self._join(transport, timeout)
+        if self.directory.size < at_least:
+            raise StaleError(
+                f"the broker's directory has {self.directory.size} entries, but {at_least} are needed",
+                "the broker is behind, or withholds entries: try another one",
+            )
+        return self.directory
+
+    async def confirm(self, checkpoint: Checkpoint, note: bytes) -> None:
+        """Check that another checkpoint of the log, no larger than the mirror, is of the same history.
+
+        Raises:
+            ForkError: it is not; sticky.
+        """
+        self.check()
+        folded = self._folded
+        if checkpoint.size > len(folded.hashes):
+            raise ValueError("sync to the checkpoint first")
+        root = await asyncio.to_thread(root_of, folded.hashes[: checkpoint.size])
+        if root != checkpoint.root:
+            text = f"the directory log signed two histories of {checkpoint.size} entries"
+            raise await asyncio.to_thread(self._fail, ForkError(text, earlier=folded.note, later=note))
+
+    def check(self) -> None:
+        """Raise the sticky failure, if there is one.
+
+        Raises:
+            BrokenLogError: a log has failed.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        """Give up a sync that nobody waits for."""
+        if self._flight is not None:
+            self._flight.cancel()
+            await asyncio.wait([self._flight])
+
+    async def _join(self, transport: Transport, timeout: float) -> None:
+        if self._flight is None:
+            self._flight = asyncio.create_task(self._fly(transport, timeout))
+            self._flight.add_done_callback(self._land)
+        await asyncio.shield(self._flight)
+
+    def _land(self, flight: "asyncio.Task[None]") -> None:
+        self._flight = None
+        # Read, so that nothing is logged where every caller has gone.
+        if not flight.cancelled():
+            flight.exception()
+
+    async def _fly(self, transport: Transport, timeout: float) -> None:
+        # Another process of this home may have gone further.
+        await asyncio.to_thread(self._reload)
+        growth = await self._fetch(transport, timeout)
+        await asyncio.to_thread(self._grow, growth)
+
+    async def _fetch(self, transport: Transport, timeout: float) -> _Growth:
+        """Pages from the mirror's end on, until they reach the checkpoint that came with the last one."""
+        start = self.directory.size
+        entries: list[Entry] = []
+        signed: list[tuple[Checkpoint, bytes]] = []
+        while True:
+            request = DirectoryServiceSyncRequest(start=start + len(entries))
+            response = await call(transport, DIRECTORY_SYNC, request, DirectoryServiceSyncResponse, timeout)
+            try:
+                checkpoint = open_checkpoint(response.checkpoint, self._trust.directory_log)
+            except CoreError as error:
+                raise EvidenceError(f"the broker's checkpoint of the directory does not hold: {error}") from error
+            signed.append((checkpoint, response.checkpoint))
+            for record in response.records:
+                if record.index != start + len(entries) or record.index >= checkpoint.size:
+                    raise EvidenceError("the broker sent entries of the directory out of order")
+                entries.append(Entry(record.index, record.leaf, record.body))
+            if start + len(entries) >= checkpoint.size:
+                return _Growth(tuple(entries), tuple(signed))
+            if not response.records:
+                raise EvidenceError("the broker withholds entries of the directory that its log has signed")
+
+    def _grow(self, growth: _Growth) -> None:
+        """Check, fold and persist what a broker gave; in a thread."""
+        checkpoint, note = growth.signed[-1]
+        hashes, frontier = self._extend(growth.entries)
+        self._check_growth(growth, hashes)
+        if not growth.entries and self.note:
+            return
+        directory, entries = self._fold(growth.entries)
+        other = self._file.extend(entries, note, checkpoint.size)
+        if other is not None:
+            text = f"the directory log gave this home two entries {other}"
+            raise self._fail(ForkError(text, earlier=self._file.head(DIRECTORY), later=note))
+        # COMMITTED: only what is durable is used, so a crash cannot make this party forget what it has seen.
+        self._folded = _Folded(directory, frontier, hashes, checkpoint, note)
+
+    def _check_growth(self, growth: _Growth, hashes: Sequence[bytes]) -> None:
+        """DESIGN section 7: the log only grows, and our own leaves with the new ones make each root that it signed."""
+        frontier = self._folded.frontier
+        before, earlier = self.checkpoint, self.note
+        for checkpoint, note in growth.signed:
+            if checkpoint.size < before.size:
+                text = f"the directory log had {before.size} entries, and now has {checkpoint.size}"
+                raise self._fail(RollbackError(text, earlier=earlier, later=note))
+            frontier, _ = frontier.extend(hashes[frontier.size : checkpoint.size])
+            if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
+                text = f"the directory log of {checkpoint.size} entries does not go on from that of {before.size}"
+                if not earlier:
+                    raise EvidenceError("the broker's entries do not make the root that the directory log signed")
+                raise self._fail(ForkError(text, earlier=earlier, later=note))
+            before, earlier = checkpoint, note
+
+    def _reload(self) -> None:
+        """Take in what the file holds beyond this mirror; in a thread."""
+        self._failure = self._failure or self._file.failure()
+        self.check()
+        loaded = self._file.load(self.directory.size)
+        if not loaded.note or loaded.note == self.note:
+            return
+        try:
+            checkpoint = open_checkpoint(loaded.note, self._trust.directory_log)
+        except CoreError as error:
+            raise self._file.tampered(str(error)) from error
+        hashes, frontier = self._extend(loaded.entries)
+        if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
+            raise self._file.tampered("its entries do not make the root that the directory log signed")
+        try:
+            directory, entries = self._fold(loaded.entries)
+        except EvidenceError as error:
+            raise self._file.tampered(str(error)) from error
+        if entries != loaded.entries:
+            raise self._file.tampered("it has a body that no entry names")
+        self._folded = _Folded(directory, frontier, hashes, checkpoint, loaded.note)
+
+    def _extend(self, entries: Sequence[Entry]) -> tuple[tuple[bytes, ...], Frontier]:
+        seen = self._folded
+        hashes = tuple(leaf_hash(entry.leaf) for entry in entries)
+        frontier, _ = seen.frontier.extend(hashes)
+        return (*seen.hashes, *hashes), frontier
+
+    def _fold(self, entries: Sequence[Entry]) -> tuple[Directory, tuple[Entry, ...]]:
+        """The grown directory, and the entries without bodies that nothing names."""
+        directory = self.directory
+        kept = []
+        for entry in entries:
+            directory, applied = directory.apply(entry.leaf, entry.body)
+            kept.append(entry if _is_named(applied, entry.body) else Entry(entry.position, entry.leaf, b""))
+        return directory, tuple(kept)
+
+    def _fail(self, error: BrokenLogError) -> BrokenLogError:
+        self._failure = self._file.fail(DIRECTORY, error)
+        return self._failure
+
+
+def _is_named(applied: Applied, body: bytes) -> bool:
+    """Whether a valid entry names a body by its digest.
+
+    Raises:
+        EvidenceError: it names another one.
+    """
+    if not body:
+        return True
+    entry = applied.entry
+    digest = (entry.body_sha256 or entry.key.csr_sha256) if entry is not None else b""
+    if digest and hashlib.sha256(body).digest() != digest:
+        raise EvidenceError(f"the body of entry {applied.index} of the directory is not the one that was signed")
+    return bool(digest)

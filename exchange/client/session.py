@@ -1,0 +1,243 @@
+"""A party's open home: its keys, its mirror, its evidence and its way to a broker, on one event loop."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+from exchange.client.calls import GrpcTransport, Transport, call_until
+from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError
+from exchange.client.evidence import AccessEvidence
+from exchange.client.mirror import DirectoryMirror
+from exchange.client.refusals import knows_signer, refused_size, verify_refusal
+from exchange.client.storage import MirrorFile
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.directory import Directory
+from exchange.core.envelope import Draft, Envelope, sign
+from exchange.core.errors import CoreError
+from exchange.core.keys import EcdsaSigner
+from exchange.core.merkle import leaf_hash, verify_inclusion
+from exchange.core.names import Party
+from exchange.core.state import MAX_ENTRY
+from exchange.core.trust import Trust
+from exchange.core.wire import decode
+from exchange.home import Home
+from exchange.transport import APPEND
+from exchange.v1.directory_pb2 import DirectoryLeaf
+from exchange.v1.envelope_pb2 import Receipt
+from exchange.v1.log_pb2 import AppendRequest, AppendResponse
+
+MIRROR = "mirror.db"
+TIMEOUT = 30.0
+
+Clock = Callable[[], int]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An entry that the directory log holds.
+
+    Args:
+        index: its place.
+        leaf_hash: 32 bytes (RFC 9162 section 2.1.1).
+        certificate: PEM, where the entry is a key statement with a certificate request; otherwise empty.
+    """
+
+    index: int
+    leaf_hash: bytes
+    certificate: bytes
+
+
+def wall_clock() -> int:
+    """Milliseconds since 1970-01-01T00:00:00Z."""
+    return time.time_ns() // 1_000_000
+
+
+class Session:
+    """One party's work with one exchange, as an async context manager.
+
+    Args:
+        home: the party's folder; its trust file and name are read at once.
+        transport: the way to a broker, which the session closes; gRPC to the trust file's brokers if none is given.
+        clock: milliseconds.
+
+    Raises:
+        HomeError: the home lacks something.
+    """
+
+    def __init__(self, home: Home, transport: Transport | None = None, clock: Clock = wall_clock) -> None:
+        self.home = home
+        self.trust: Trust = home.trust
+        self.party: Party = home.party
+        self.clock = clock
+        self._transport = transport
+        self._signer: EcdsaSigner | None = None
+        self._mirror: DirectoryMirror | None = None
+        self._evidence: AccessEvidence | None = None
+
+    async def __aenter__(self) -> "Session":
+        """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
+
+        Raises:
+            BrokenLogError: a log has failed before.
+            EvidenceError, UnavailableError: the mirror was altered, or cannot be used.
+            HomeError: no TLS key or certificate.
+        """
+        if self.is_open:
+            raise RuntimeError("the session is open already")
+        if self._transport is None:
+            self._transport = GrpcTransport(self.trust.brokers, self.home.tls_identity())
+        file = await asyncio.to_thread(MirrorFile, self.home.path / MIRROR)
+        mirror = await DirectoryMirror.of(file, self.trust)
+        evidence = AccessEvidence(file, self.trust.access_log, self._transport)
+        await evidence.open()
+        self._mirror, self._evidence = mirror, evidence
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Check what was observed, and close the connections.
+
+        Raises:
+            BrokenLogError: the access log contradicts itself.
+        """
+        try:
+            await self.mirror.close()
+            await self.evidence.close()
+        finally:
+            await self.transport.close()
+            self._mirror = self._evidence = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session has been entered, and not left."""
+        return self._mirror is not None
+
+    @property
+    def mirror(self) -> DirectoryMirror:
+        """The party's copy of the directory."""
+        return _opened(self._mirror)
+
+    @property
+    def evidence(self) -> AccessEvidence:
+        """What the access log has shown this party."""
+        return _opened(self._evidence)
+
+    @property
+    def transport(self) -> Transport:
+        """The way to a broker."""
+        return _opened(self._transport)
+
+    @property
+    def directory(self) -> Directory:
+        """The directory as the mirror has it."""
+        return self.mirror.directory
+
+    @property
+    def signer(self) -> EcdsaSigner:
+        """The party's signing key.
+
+        Raises:
+            HomeError: none here.
+        """
+        if self._signer is None:
+            self._signer = self.home.signer()
+        return self._signer
+
+    def check(self) -> None:
+        """Refuse to go on with an exchange whose log has failed.
+
+        Raises:
+            BrokenLogError: it has.
+        """
+        self.mirror.check()
+        self.evidence.check()
+
+    def sign(self, draft: Draft) -> Envelope:
+        """Sign one message with the home's key.
+
+        Raises:
+            HomeError: no signing key here.
+        """
+        return sign(self.signer, self.trust.name, draft)
+
+    async def sync(self, at_least: int | None = None) -> Directory:
+        """Bring the mirror up to date, as `DirectoryMirror.sync`."""
+        self.check()
+        return await self.mirror.sync(self.transport, at_least)
+
+    async def append(self, envelope: Envelope, *, timeout: float = TIMEOUT) -> Appended:
+        """Append a signed entry to the directory log, and see it in the mirror before this returns.
+
+        The log holds an entry once, by its digest: the same envelope may be appended again after a lost answer.
+
+        Args:
+            envelope: of kind entry, with its attachments.
+            timeout: seconds.
+
+        Raises:
+            RefusedError: the directory's rules, or the broker, refuse it.
+            EvidenceError: the receipt does not prove that the log holds exactly this entry.
+            BrokenLogError: the log contradicts what it signed before; sticky.
+            UnavailableError: no broker, or not in time.
+        """
+        self.check()
+        deadline = asyncio.get_running_loop().time() + timeout
+        request = AppendRequest(envelope=envelope.encode())
+        try:
+            response = await call_until(self.transport, APPEND, request, AppendResponse, deadline)
+        except RefusedError as error:
+            raise await self.verified(error, envelope) from None
+        checkpoint = self._check_receipt(response.receipt, envelope)
+        await self.mirror.sync(self.transport, checkpoint.size)
+        await self.mirror.confirm(checkpoint, response.receipt.checkpoint)
+        return Appended(response.receipt.index, leaf_hash(response.receipt.leaf), response.certificate)
+
+    async def verified(self, error: RefusedError, envelope: Envelope, provider: Party | None = None) -> RefusedError:
+        """A refusal as its signature shows it; the mirror is brought up to date where that may help.
+
+        Args:
+            error: as the call raised it.
+            envelope: what was refused.
+            provider: the system that may refuse beside a broker.
+        """
+        if error.refusal is not None and not knows_signer(self.directory, error.refusal):
+            await self._try_sync(None)
+        digests = frozenset({envelope.digest, hashlib.sha256(envelope.encode()).digest()})
+        refused = verify_refusal(error, self.directory, digests, self.clock(), provider)
+        # The next request had better know what this one was refused for.
+        await self._try_sync(refused_size(refused))
+        return refused
+
+    async def _try_sync(self, at_least: int | None) -> None:
+        try:
+            await self.sync(at_least)
+        except BrokenLogError:
+            raise
+        except ExchangeError:
+            # The refusal is the news; it stays unverified, and says so.
+            return
+
+    def _check_receipt(self, receipt: Receipt, envelope: Envelope) -> Checkpoint:
+        """The receipt's checkpoint, where the receipt proves that the log holds exactly this entry."""
+        try:
+            checkpoint = open_checkpoint(receipt.checkpoint, self.trust.directory_log)
+            digest = leaf_hash(receipt.leaf)
+            verify_inclusion(digest, receipt.index, checkpoint.size, tuple(receipt.path), checkpoint.root)
+            leaf = decode(DirectoryLeaf, receipt.leaf, MAX_ENTRY)
+        except CoreError as error:
+            raise EvidenceError(f"the directory's receipt does not hold: {error}") from error
+        if leaf.envelope != envelope.bare().encode():
+            raise EvidenceError("the directory's receipt proves another entry")
+        return checkpoint
+
+
+def _opened(part: T | None) -> T:
+    if part is None:
+        raise RuntimeError("enter the session first: async with Session(home) as session")
+    return part

@@ -1,0 +1,190 @@
+"""HOME/mirror.db: the directory as it was mirrored, the last checkpoint of both logs, and proof against them.
+
+Several processes of one party may have it open: a command while an adapter runs. SQLite before 3.51.3 can corrupt a
+WAL when two connections write at once (sqlite.org/wal.html, "The WAL-reset bug"), so this file keeps a rollback
+journal, and every transaction is short.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
+
+DIRECTORY: Final = "directory"
+ACCESS: Final = "access"
+
+SYNCHRONOUS = "EXTRA"
+"""SQLite's setting: a rollback journal's removal is durable too. Tests of anything else turn it off."""
+
+_VERSION = 1
+_BUSY = 30.0
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS heads (log TEXT PRIMARY KEY, note BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS unchecked (note BLOB PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS failures (
+    log TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB NOT NULL, later BLOB NOT NULL
+);
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One mirrored entry; the body is empty where this party may not see it."""
+
+    position: int
+    leaf: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Entries from a position on, and the signed checkpoint that they lead to; empty before the first sync."""
+
+    entries: tuple[Entry, ...]
+    note: bytes
+
+
+class MirrorFile:
+    """The file, which only its owner can read.
+
+    Every method is one transaction, durable when it returns (synchronous=EXTRA), and blocks: call it in a thread. Each
+    raises `EvidenceError` where the file is not a mirror, and `UnavailableError` where it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._open() as connection:
+            if connection.execute("PRAGMA user_version").fetchone() == (0,):
+                connection.executescript(_SCHEMA)
+
+    def load(self, start: int) -> Loaded:
+        """The entries from a position on, with the checkpoint of the same moment."""
+        with self._transaction("BEGIN") as connection:
+            rows = connection.execute(
+                "SELECT position, CAST(leaf AS BLOB), CAST(body AS BLOB) FROM entries"
+                " WHERE position >= ? ORDER BY position",
+                (start,),
+            )
+            return Loaded(tuple(Entry(*row) for row in rows), _head(connection, DIRECTORY))
+
+    def extend(self, entries: Sequence[Entry], note: bytes, size: int) -> int | None:
+        """Add entries, and make `note` the checkpoint unless another process has gone further.
+
+        Args:
+            entries: contiguous, up to `size`.
+            note: the signed checkpoint of `size`.
+
+        Returns:
+            None; or, with nothing written, the position of an entry that another process was given otherwise.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            (stored,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
+            if entries and entries[0].position > stored:
+                raise self.tampered("it was replaced while it was in use")
+            for entry in entries:
+                if entry.position >= stored:
+                    break
+                row = connection.execute(
+                    "SELECT CAST(leaf AS BLOB) FROM entries WHERE position = ?", (entry.position,)
+                ).fetchone()
+                if row[0] != entry.leaf:
+                    return entry.position
+            rows = [(entry.position, entry.leaf, entry.body) for entry in entries if entry.position >= stored]
+            connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
+            if size >= stored:
+                _move(connection, DIRECTORY, note)
+        return None
+
+    def head(self, log: str) -> bytes:
+        """The last checkpoint of a log, signed; empty without one."""
+        with self._transaction("BEGIN") as connection:
+            return _head(connection, log)
+
+    def move_head(self, log: str, expected: bytes, note: bytes) -> bool:
+        """Compare and swap a log's checkpoint; False where another process has moved it."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            if _head(connection, log) != expected:
+                return False
+            _move(connection, log, note)
+        return True
+
+    def keep_unchecked(self, notes: Sequence[bytes]) -> None:
+        """Keep checkpoints of the access log that nobody could check yet, for the next process."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            connection.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", [(note,) for note in notes])
+
+    def unchecked(self) -> tuple[bytes, ...]:
+        """What `keep_unchecked` kept."""
+        with self._transaction("BEGIN") as connection:
+            return tuple(note for (note,) in connection.execute("SELECT CAST(note AS BLOB) FROM unchecked"))
+
+    def forget_unchecked(self, notes: Sequence[bytes]) -> None:
+        """Drop checkpoints that are checked now."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            connection.executemany("DELETE FROM unchecked WHERE note = ?", [(note,) for note in notes])
+
+    def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
+        """Keep a log's failure for good, and give it back as every later use will find it."""
+        kind = "rollback" if isinstance(error, RollbackError) else "fork"
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            row = (log, kind, str(error), error.earlier, error.later)
+            connection.execute("INSERT OR IGNORE INTO failures VALUES (?, ?, ?, ?, ?)", row)
+        return self.failure() or error
+
+    def failure(self) -> BrokenLogError | None:
+        """The failure of either log, if there ever was one."""
+        with self._transaction("BEGIN") as connection:
+            row = connection.execute("SELECT kind, message, earlier, later FROM failures ORDER BY log").fetchone()
+        if row is None:
+            return None
+        kind, message, earlier, later = row
+        error = RollbackError if kind == "rollback" else ForkError
+        hint = f"keep a copy of {self.path} for the auditor; nothing goes on until it is deleted deliberately"
+        return error(message, hint, earlier=earlier, later=later)
+
+    def tampered(self, what: str) -> EvidenceError:
+        """The error for a file whose content cannot be right."""
+        return EvidenceError(f"the mirror {self.path} was altered: {what}", f"delete {self.path}: it is fetched again")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._open() as connection:
+            connection.execute(begin)
+            # Leaving without COMMIT closes the connection, and SQLite rolls back.
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            # Agreements and datasets are not everybody's to read.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=DELETE")
+                connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version not in (0, _VERSION):
+                    raise self.tampered(f"its version is {version}, not {_VERSION}")
+                yield connection
+        except (sqlite3.OperationalError, OSError) as error:
+            raise UnavailableError(f"the mirror {self.path} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise self.tampered(str(error)) from error
+
+
+def _head(connection: sqlite3.Connection, log: str) -> bytes:
+    row = connection.execute("SELECT CAST(note AS BLOB) FROM heads WHERE log = ?", (log,)).fetchone()
+    return bytes(row[0]) if row is not None else b""
+
+
+def _move(connection: sqlite3.Connection, log: str, note: bytes) -> None:
+    connection.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", (log, note))

@@ -1,0 +1,212 @@
+"""An in-memory log store with the promises of the port, but for durability: for unit tests."""
+
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import Lock
+from typing import TypeVar
+
+from exchange.core.merkle import NodeId
+from exchange.store.ports import (
+    RELEASED,
+    AccessIndex,
+    Batch,
+    Head,
+    HeadMovedError,
+    Log,
+    NewEntry,
+    NodeMissingError,
+    ReleasedTwiceError,
+    StoreBusyError,
+    StoredEntry,
+    StoreError,
+    StoreFatalError,
+    Taken,
+    fitting,
+)
+
+_LOCK_SECONDS = 5.0
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is stored, in maps that a transaction lays its own over."""
+
+    heads: MutableMapping[Log, Head] = field(default_factory=dict)
+    entries: MutableMapping[tuple[Log, int], NewEntry] = field(default_factory=dict)
+    nodes: MutableMapping[tuple[Log, NodeId], bytes] = field(default_factory=dict)
+    released: MutableMapping[tuple[str, bytes], int] = field(default_factory=dict)
+    settled: MutableMapping[bytes, tuple[int, ...]] = field(default_factory=dict)
+
+    def overlaid(self, over: "_Content") -> "_Content":
+        return _Content(
+            ChainMap(over.heads, self.heads),
+            ChainMap(over.entries, self.entries),
+            ChainMap(over.nodes, self.nodes),
+            ChainMap(over.released, self.released),
+            ChainMap(over.settled, self.settled),
+        )
+
+    def update(self, over: "_Content") -> None:
+        self.heads.update(over.heads)
+        self.entries.update(over.entries)
+        self.nodes.update(over.nodes)
+        self.released.update(over.released)
+        self.settled.update(over.settled)
+
+    def add(self, batch: Batch) -> None:
+        if self.heads[batch.log].size != batch.start:
+            raise HeadMovedError(f"the {batch.log} log is no longer at {batch.start}")
+        self.heads[batch.log] = batch.head
+        self.nodes.update({(batch.log, NodeId(node.level, node.index)): node.hash for node in batch.nodes})
+        for position, entry in enumerate(batch.entries, batch.start):
+            self.entries[batch.log, position] = entry
+            if entry.index is not None and entry.index.settles:
+                self._settle(entry.index, position)
+
+    def _settle(self, index: AccessIndex, position: int) -> None:
+        first = index.kind == RELEASED
+        if first and self.released.setdefault((index.requester, index.request_id), position) != position:
+            raise ReleasedTwiceError("the request already has its released entry")
+        if index.response_digest:
+            others = self.settled.get(index.response_digest, ())
+            # Where another request has a released entry for the same answer, the earlier one stands first.
+            place = sum(self._is_released(other) for other in others) if first else len(others)
+            self.settled[index.response_digest] = (*others[:place], position, *others[place:])
+
+    def _is_released(self, position: int) -> bool:
+        index = self.entries[Log.ACCESS, position].index
+        return index is not None and index.kind == RELEASED
+
+    def stored(self, log: Log, position: int) -> StoredEntry | None:
+        entry = self.entries.get((log, position))
+        return None if entry is None else StoredEntry(position, entry.leaf, entry.body)
+
+    def access_from(self, start: int) -> Iterator[tuple[int, AccessIndex]]:
+        for position in range(start, self.heads[Log.ACCESS].size):
+            index = self.entries[Log.ACCESS, position].index
+            if index is not None:
+                yield position, index
+
+
+class _MemoryTransaction:
+    def __init__(self, committed: _Content) -> None:
+        self.added = _Content()
+        self._content = committed.overlaid(self.added)
+        self._error: StoreError | None = None
+
+    def heads(self) -> Mapping[Log, Head]:
+        self.check()
+        return dict(self._content.heads)
+
+    def append(self, batch: Batch) -> None:
+        self.check()
+        try:
+            self._content.add(batch)
+        except StoreError as error:
+            self._error = error
+            raise
+
+    def released(self, requester: str, request_id: bytes) -> int | None:
+        self.check()
+        return self._content.released.get((requester, request_id))
+
+    def settled(self, response_digest: bytes) -> tuple[int, ...]:
+        self.check()
+        return self._content.settled.get(response_digest, ())
+
+    def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
+        found = {digest: self.settled(digest) for digest in response_digests}
+        return {digest: indexes for digest, indexes in found.items() if indexes}
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class MemoryLogStore:
+    """Both logs in dictionaries; see `LogStore` for what it promises. Nothing outlives the object."""
+
+    def __init__(self) -> None:
+        self._content = _Content(heads={log: Head(log, 0, b"", 0) for log in Log})
+        self._append_lock = Lock()
+        self._read_lock = Lock()
+        self._closed = False
+
+    @contextmanager
+    def locked(self) -> Iterator[_MemoryTransaction]:
+        """See `LogStore.locked`."""
+        if not self._append_lock.acquire(timeout=_LOCK_SECONDS):
+            raise StoreBusyError("the append lock was not free in time")
+        try:
+            if self._closed:
+                raise StoreFatalError("the store is closed")
+            transaction = _MemoryTransaction(self._content)
+            yield transaction
+            transaction.check()
+            # The commit point: readers see the whole transaction from here on.
+            self._read(lambda content: content.update(transaction.added))
+        finally:
+            self._append_lock.release()
+
+    def _read(self, look: Callable[[_Content], _Found]) -> _Found:
+        with self._read_lock:
+            return look(self._content)
+
+    def head(self, log: Log) -> Head:
+        """See `LogStore.head`."""
+        return self._read(lambda content: content.heads[log])
+
+    def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
+        """See `LogStore.entries`."""
+        end = min(self.head(log).size, start + max_count)
+        found = (self.entry(log, position) for position in range(start, end))
+        return fitting((entry for entry in found if entry is not None), max_bytes)
+
+    def entry(self, log: Log, index: int) -> StoredEntry | None:
+        """See `LogStore.entry`."""
+        return self._read(lambda content: content.stored(log, index))
+
+    def nodes(self, log: Log, ids: Sequence[NodeId]) -> tuple[bytes, ...]:
+        """See `LogStore.nodes`."""
+        try:
+            return self._read(lambda content: tuple(content.nodes[log, node] for node in ids))
+        except KeyError:
+            raise NodeMissingError(f"a node of the {log} log is not stored") from None
+
+    def released(self, requester: str, request_id: bytes) -> StoredEntry | None:
+        """See `LogStore.released`."""
+        index = self._read(lambda content: content.released.get((requester, request_id)))
+        return None if index is None else self.entry(Log.ACCESS, index)
+
+    def settled(self, response_digest: bytes) -> tuple[StoredEntry, ...]:
+        """See `LogStore.settled`."""
+        found = self._read(lambda content: content.settled.get(response_digest, ()))
+        return tuple(entry for index in found if (entry := self.entry(Log.ACCESS, index)) is not None)
+
+    def taken_since(self, time: int) -> Iterator[Taken]:
+        """See `LogStore.taken_since`."""
+        found = self._read(lambda content: [index for _, index in content.access_from(0)])
+        taken = [index for index in found if index.settles and index.time >= time]
+        for index in sorted(taken, key=lambda index: index.time):
+            yield Taken(index.requester, index.request_id, index.request_digest, index.time)
+
+    def own(self, party: str, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
+        """See `LogStore.own`."""
+        found = self._read(lambda content: list(content.access_from(max(start, 0))))
+        own = (position for position, index in found if _concerns(index, party))
+        entries = (self.entry(Log.ACCESS, position) for position in islice(own, max(max_count, 0)))
+        return fitting((entry for entry in entries if entry is not None), max_bytes)
+
+    def close(self) -> None:
+        """See `LogStore.close`."""
+        with self._append_lock:
+            self._closed = True
+
+
+def _concerns(index: AccessIndex, party: str) -> bool:
+    names = (index.requester, index.provider)
+    return any(name and f"{name}/".startswith(f"{party}/") for name in names)

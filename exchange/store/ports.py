@@ -1,0 +1,302 @@
+"""The port to the two logs: what a store takes, gives and promises, and the errors it raises.
+
+StoreError
+├── StoreOpenError        it exists, is missing, in use, or of another version
+├── HeadMovedError        per batch: the log is not at the size that the batch starts from
+├── ReleasedTwiceError    per batch: a request already has its one released entry
+├── StoreBusyError        per call: a lock or a connection was not free in time
+├── NodeMissingError      per call: a node was asked for that is not stored
+├── CommitUnknownError    the batch may be durable or not: fail it, release nothing, read the head again under the lock
+└── StoreFatalError       disk full, I/O, read-only, corrupt: append nothing more, stop the process
+
+After any of them but CommitUnknownError nothing of the transaction is stored. No message holds SQL or an entry's bytes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from exchange.core.merkle import Node, NodeId
+from exchange.v1 import access_pb2
+
+RELEASED: int = access_pb2.ACCESS_KIND_RELEASED
+UNRELEASED: int = access_pb2.ACCESS_KIND_UNRELEASED
+
+
+class StoreError(Exception):
+    """Root of every error that a store raises on purpose."""
+
+
+class StoreOpenError(StoreError):
+    """The store cannot be created or opened: it exists, is missing, is in use, or is of another version."""
+
+
+class HeadMovedError(StoreError):
+    """The log is not at the size that the batch starts from."""
+
+
+class ReleasedTwiceError(StoreError):
+    """A request already has its one released entry (DESIGN section 6, "Retry is not replay")."""
+
+
+class StoreBusyError(StoreError):
+    """A lock or a connection was not free in time; nothing was read or written."""
+
+
+class NodeMissingError(StoreError):
+    """A node was asked for that is not stored: the asker went past the head."""
+
+
+class CommitUnknownError(StoreError):
+    """COMMIT failed, and the batch may be durable or not: fail it, release nothing, read the head again."""
+
+
+class StoreFatalError(StoreError):
+    """The disk is full, failing or read-only, or the database is corrupt: append nothing more."""
+
+
+class Log(StrEnum):
+    """The two logs of an exchange."""
+
+    DIRECTORY = "directory"
+    ACCESS = "access"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log ends.
+
+    Args:
+        log: the log.
+        size: its number of entries.
+        checkpoint: the signed note of this size; empty until the log's first batch.
+        time: the last entry's, milliseconds; 0 when empty.
+    """
+
+    log: Log
+    size: int
+    checkpoint: bytes
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessIndex:
+    """What an access entry is found by: copied from its leaf, an index only, never the truth.
+
+    Args:
+        time: the entry's, milliseconds.
+        kind: an `AccessKind`.
+        code: a `Code`.
+        requester: a party's name, or empty.
+        provider: a party's name, or empty.
+        request_id: 16 bytes, or empty.
+        request_digest: 32 bytes, or empty.
+        response_digest: 32 bytes, or empty.
+    """
+
+    time: int
+    kind: int
+    code: int
+    requester: str
+    provider: str
+    request_id: bytes
+    request_digest: bytes
+    response_digest: bytes
+
+    @property
+    def settles(self) -> bool:
+        """Whether the entry settles an answer: released or unreleased (DESIGN section 2)."""
+        return self.kind in (RELEASED, UNRELEASED)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry to append: its leaf, what stands beside it, and for the access log what it is found by."""
+
+    leaf: bytes
+    body: bytes
+    index: AccessIndex | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries to append to one log at once, with the nodes that they complete and the head that they lead to.
+
+    Args:
+        log: the log.
+        start: the size that the log must have; the first entry's index.
+        entries: in their order; none at all to put another checkpoint in place of the present one.
+        nodes: every node that becomes complete, in the order of `Frontier.extend`.
+        head: the head afterwards.
+
+    Raises:
+        ValueError: the head, the entries and the nodes do not fit each other.
+    """
+
+    log: Log
+    start: int
+    entries: tuple[NewEntry, ...]
+    nodes: tuple[Node, ...]
+    head: Head
+
+    def __post_init__(self) -> None:
+        size = self.start + len(self.entries)
+        if (self.head.log, self.head.size) != (self.log, size):
+            raise ValueError(f"{len(self.entries)} entries from {self.start} do not lead to {self.head.size}")
+        # A node left out could never be added later, and every proof over it would fail.
+        places = range(node_place(0, self.start), node_place(0, size))
+        if [node_place(node.level, node.index) for node in self.nodes] != list(places):
+            raise ValueError(f"the nodes are not those that complete a tree from {self.start} to {size}")
+
+
+def node_place(level: int, index: int) -> int:
+    """Numbers the complete nodes of a tree in the order in which they become complete, from 0."""
+    last_leaf = ((index + 1) << level) - 1
+    return 2 * last_leaf - last_leaf.bit_count() + level
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as it was appended."""
+
+    index: int
+    leaf: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request id that a committed answer used up (DESIGN section 6)."""
+
+    requester: str
+    request_id: bytes
+    request_digest: bytes
+    time: int
+
+
+class Transaction(Protocol):
+    """The append lock, held. One thread uses it, inside `LogStore.locked`, and nobody after that.
+
+    It sees what it appended itself. After any error it is spoiled: every further call raises that error again, and so
+    does leaving `locked`, even where the error was caught.
+    """
+
+    def heads(self) -> Mapping[Log, Head]:
+        """Reads both heads. No other append can move them while the lock is held."""
+
+    def append(self, batch: Batch) -> None:
+        """Adds a batch to the transaction; it is not durable and nobody else sees it before `locked` is left.
+
+        Not checked: hashes, signatures, that the index was copied right, that time does not decrease.
+
+        Raises:
+            HeadMovedError: the log's size is not `batch.start`.
+            ReleasedTwiceError: a released entry's (requester, request id) has one already, here or in this batch.
+            StoreFatalError: the database failed.
+        """
+
+    def released(self, requester: str, request_id: bytes) -> int | None:
+        """Finds the index of a request's one released entry, or None."""
+
+    def settled(self, response_digest: bytes) -> tuple[int, ...]:
+        """Finds the indexes of the entries that settle an answer, the released one first, then by index."""
+
+    def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
+        """Does `settled` for many digests in one query; a digest without entries has no key."""
+
+
+class LogStore(Protocol):
+    """Both logs of one exchange, in one database, under one append lock.
+
+    Durability: when `locked` is left normally, its batches are on stable storage and survive a crash of the process
+    or the machine. Before that, nothing of them may leave the process.
+
+    Concurrency: every method may be called from any thread and blocks it. Appends are serialised. Reads run beside an
+    append and beside each other, and never wait for one. One process at a time has a store open.
+
+    Ordering: the entries of a log are contiguous from 0, in the order they were appended, and never change. A read sees
+    only committed batches, each of them whole: once a head of size n is read, every entry and every complete node below
+    n can be read. Two reads may see different sizes, the later one never the smaller.
+
+    Not promised: that leaves, nodes and checkpoints are what they claim to be. An exclusive owner of the file can
+    rewrite all of them; that is for checkpoints and auditors to find.
+
+    Raises:
+        StoreBusyError: from any method, when a lock or a connection was not free within 5 seconds.
+        StoreFatalError: from any method, when the database failed.
+    """
+
+    def locked(self) -> AbstractContextManager[Transaction]:
+        """Takes the append lock; commits when the block is left normally, rolls back when it raises.
+
+        After a StoreFatalError, or a failed commit that this engine cannot look into, it raises StoreFatalError until
+        the store is opened again, while reads go on.
+
+        Raises:
+            StoreBusyError: the lock was not free within 5 seconds; not reentrant.
+            CommitUnknownError: on leaving, the commit failed, and only the head will tell whether it happened.
+            StoreFatalError: the database failed, now or earlier.
+        """
+
+    def head(self, log: Log) -> Head:
+        """Reads a log's last committed head."""
+
+    def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
+        """Reads entries that follow each other, from index `start` on.
+
+        Args:
+            log: the log.
+            start: index of the first, from 0; at or past the head nothing is returned.
+            max_bytes: bound on leaves and bodies together; a first entry is returned even when it alone is larger.
+            max_count: bound on their number.
+        """
+
+    def entry(self, log: Log, index: int) -> StoredEntry | None:
+        """Reads one entry, or None past the head."""
+
+    def nodes(self, log: Log, ids: Sequence[NodeId]) -> tuple[bytes, ...]:
+        """Reads the hashes of complete nodes in the order asked for, all in one query.
+
+        Raises:
+            NodeMissingError: one of them is not stored.
+        """
+
+    def released(self, requester: str, request_id: bytes) -> StoredEntry | None:
+        """Reads a request's one released entry, or None."""
+
+    def settled(self, response_digest: bytes) -> tuple[StoredEntry, ...]:
+        """Reads the entries that settle an answer, the released one first, then by index."""
+
+    def taken_since(self, time: int) -> Iterator[Taken]:
+        """Iterates over the released and unreleased entries of this time (milliseconds) or later, by time.
+
+        Reads in pages, so it holds nothing open between two items. What was committed before the call is not missed;
+        what is committed meanwhile may be.
+        """
+
+    def own(self, party: str, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
+        """Reads access entries whose requester or provider is this party or lies under it, by index.
+
+        Args:
+            party: a party's name; it covers others by whole segments.
+            start: no index below this one.
+            max_bytes: as for `entries`.
+            max_count: as for `entries`.
+        """
+
+    def close(self) -> None:
+        """Gives back files and locks; waits for a running append. No other call may be running or follow."""
+
+
+def fitting(entries: Iterable[StoredEntry], max_bytes: int) -> tuple[StoredEntry, ...]:
+    """Takes entries while leaves and bodies stay within `max_bytes`, but the first one always."""
+    taken: list[StoredEntry] = []
+    room = max_bytes
+    for entry in entries:
+        room -= len(entry.leaf) + len(entry.body)
+        if taken and room < 0:
+            break
+        taken.append(entry)
+    return tuple(taken)

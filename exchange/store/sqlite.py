@@ -1,0 +1,191 @@
+"""A log store's database in SQLite: how it is opened and locked, its schema's version, what its errors mean.
+
+Everything that another engine would do otherwise stands here.
+"""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, QueuePool, StaticPool, Table, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from exchange.store import schema
+from exchange.store.ports import (
+    Log,
+    ReleasedTwiceError,
+    StoreBusyError,
+    StoreError,
+    StoreFatalError,
+    StoreOpenError,
+)
+
+WAIT_SECONDS: Final = 5.0
+_READERS: Final = 4
+
+
+class SqliteDatabase:
+    """One SQLite file: a connection that writes and alone checkpoints, and a few that can only read.
+
+    Up to 3.51.2 SQLite can corrupt a database whose WAL two connections write or checkpoint at once, so no second one
+    may be able to: readers open with mode=ro, and the lock file keeps other processes out.
+    """
+
+    def __init__(self, writer: Connection, readers: Engine, resources: ExitStack) -> None:
+        self.writer = writer
+        self.readers = readers
+        self._resources = resources
+
+    @classmethod
+    def opened(cls, path: Path, *, create: bool) -> "SqliteDatabase":
+        """Opens the file for this process alone, after making the schema if that is asked."""
+        with ExitStack() as resources, store_errors():
+            resources.enter_context(_exclusive(path, create=create))
+            file = resources.enter_context(closing(_connect(path, "rw")))
+            _check_version(path, file, create=create)
+            if file.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise StoreOpenError(f"{path} is where SQLite cannot keep a write-ahead log: a network share?")
+            for pragma in _WRITER_PRAGMAS:
+                file.execute(f"PRAGMA {pragma}")
+            writer = resources.enter_context(_writing_engine(file).connect())
+            if create:
+                _make_schema(writer)
+            readers = _reading_engine(path)
+            resources.callback(readers.dispose)
+            return cls(writer, readers, resources.pop_all())
+
+    def close(self) -> None:
+        """Closes the connections, then gives the lock back."""
+        # The readers first, as the stack has it: the last connection to close checkpoints, and must be the writer.
+        self._resources.close()
+
+
+_WRITER_PRAGMAS: Final = (
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    # KiB. Digests come at random: with the default of 2 MiB most of a batch's index pages would be read again.
+    "cache_size = -65536",
+    # Pages. A longer WAL is copied back less often, and a page that changed in many batches only once.
+    "wal_autocheckpoint = 8000",
+)
+_APPLICATION_ID: Final = int.from_bytes(b"XLOG")
+
+
+@contextmanager
+def _exclusive(path: Path, *, create: bool) -> Iterator[None]:
+    if not create and not path.is_file():
+        raise StoreOpenError(f"there is no log store at {path}")
+    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreOpenError(f"{path} is already open, in this process or another") from None
+        if create:
+            # It names who asked whom: for its owner's eyes. What SQLite puts beside it gets the same mode.
+            path.touch(mode=0o600)
+        yield
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    # No isolation level: the module would begin transactions by itself, and not IMMEDIATE ones.
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _writing_engine(file: sqlite3.Connection) -> Engine:
+    engine = create_engine("sqlite://", creator=lambda: file, poolclass=StaticPool, hide_parameters=True)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _reading_engine(path: Path) -> Engine:
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: _connect(path, "ro"),
+        poolclass=QueuePool,
+        pool_size=_READERS,
+        max_overflow=0,
+        pool_timeout=WAIT_SECONDS,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only = ON"))
+    return engine
+
+
+def _check_version(path: Path, file: sqlite3.Connection, *, create: bool) -> None:
+    queries = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    found = tuple(file.execute(query).fetchone()[0] for query in queries)
+    if create and any(found):
+        raise StoreOpenError(f"{path} already holds a database")
+    if not create and found[0] != _APPLICATION_ID:
+        raise StoreOpenError(f"{path} is not a log store")
+    if not create and found[1] != schema.VERSION:
+        raise StoreOpenError(f"{path} is of version {found[1]}; this program knows version {schema.VERSION}")
+
+
+def _make_schema(writer: Connection) -> None:
+    # In one transaction with the version: a crash leaves a whole store or an empty file.
+    with writer.begin():
+        schema.METADATA.create_all(writer)
+        add_rows(writer, schema.HEADS, [(log.value, 0, b"", 0) for log in Log])
+        writer.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+        writer.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+
+
+def add_rows(writer: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
+    """Inserts rows whose values are in the order of the table's columns."""
+    # Straight to the driver: SQLAlchemy's processing of each value would take as long as the insertion.
+    places = ", ".join("?" * len(table.columns))
+    statement = f"INSERT INTO {table.name} VALUES ({places})"  # noqa: S608 - a table of ours, no input
+    writer.exec_driver_sql(statement, list(rows))
+
+
+_REASONS: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write",
+    sqlite3.SQLITE_READONLY: "the database is read-only",
+    sqlite3.SQLITE_CORRUPT: "the database is corrupt",
+    sqlite3.SQLITE_NOTADB: "the file is not a database",
+    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
+    sqlite3.SQLITE_CONSTRAINT: "the database holds what its heads deny",
+}
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turns the database's errors into the store's; their text may hold SQL, so it goes no further."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _store_error(error.orig) from error.orig
+    except sqlite3.Error as error:
+        raise _store_error(error) from error
+    except PoolTimeoutError:
+        raise StoreBusyError("no connection to read with was free in time") from None
+    except OSError as error:
+        raise StoreOpenError(f"cannot open the log store: {error}") from error
+
+
+def _store_error(error: BaseException | None) -> StoreError:
+    if _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusyError("the database was not free in time")
+    if _code(error) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+        return ReleasedTwiceError("the request already has its released entry")
+    return StoreFatalError(reason(error))
+
+
+def reason(error: BaseException | None) -> str:
+    """Says what is wrong with the database, from the driver's own error, in words for an operator."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return f"{_REASONS.get(_code(error) & 0xFF, 'the database failed')} ({name})"
+
+
+def _code(error: BaseException | None) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code

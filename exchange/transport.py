@@ -1,0 +1,116 @@
+"""gRPC between the parties: method names, mTLS, limits, and who the peer is (DESIGN section 8)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from cryptography import x509
+
+from exchange.core.errors import CoreError
+from exchange.core.names import Party
+from exchange.core.wire import MAX_FRAME
+
+SUBMIT: Final = "/exchange.v1.RelayService/Submit"
+ATTACH: Final = "/exchange.v1.GatewayService/Attach"
+APPEND: Final = "/exchange.v1.DirectoryService/Append"
+DIRECTORY_SYNC: Final = "/exchange.v1.DirectoryService/Sync"
+DIRECTORY_PROVE: Final = "/exchange.v1.DirectoryService/Prove"
+ACCESS_SYNC: Final = "/exchange.v1.LogService/Sync"
+ACCESS_READ: Final = "/exchange.v1.LogService/Read"
+ACCESS_PROVE: Final = "/exchange.v1.LogService/Prove"
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+
+ERROR_DOMAIN: Final = "exchange.v1"
+TLS_VERSION: Final = b"TLSv1.3"
+
+_SHARED = (
+    ("grpc.max_receive_message_length", MAX_FRAME),
+    ("grpc.max_send_message_length", MAX_FRAME),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Retries are the client's to decide, with the same bytes (DESIGN section 8).
+    ("grpc.enable_retries", 0),
+)
+CHANNEL_OPTIONS: Final = _SHARED
+SERVER_OPTIONS: Final = (
+    *_SHARED,
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # A second broker on the same port is a mistake, not load sharing.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class PeerError(Exception):
+    """The peer's TLS session does not say who it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsIdentity:
+    """What a party shows and trusts in TLS, each as PEM."""
+
+    private_key: bytes
+    certificate: bytes
+    authority: bytes
+
+    def __repr__(self) -> str:
+        return "TlsIdentity(…)"
+
+
+def open_channel(address: str, identity: TlsIdentity) -> grpc.aio.Channel:
+    """A channel to a broker with mutual TLS; call it within an event loop, and close it."""
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=identity.authority,
+        private_key=identity.private_key,
+        certificate_chain=identity.certificate,
+    )
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+
+
+def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
+    """Credentials of a server that asks every peer for a certificate."""
+    return grpc.ssl_server_credentials(
+        [(identity.private_key, identity.certificate)],
+        root_certificates=identity.authority,
+        require_client_auth=True,
+    )
+
+
+def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:
+    """Who a peer is: the one URI name in its certificate, never its common name.
+
+    Args:
+        auth: `auth_context()` of a server call.
+
+    Raises:
+        PeerError: not TLS 1.3, no certificate, or not exactly one URI name that is a party's.
+    """
+    # gRPC cannot be told to speak TLS 1.3 only, so every call is checked.
+    if tuple(auth.get("ssl_tls_version", ())) != (TLS_VERSION,):
+        raise PeerError("TLS 1.3 is required")
+    names = tuple(auth.get("peer_uri", ()))
+    if len(names) != 1:
+        raise PeerError("the certificate must name exactly one party as a URI")
+    try:
+        return Party.parse(names[0].decode())
+    except (CoreError, UnicodeDecodeError) as error:
+        raise PeerError("the certificate's URI is not a party's name") from error
+
+
+def certificate_party(pem: bytes) -> Party:
+    """The party that a certificate names, by the same rule as `peer_party`.
+
+    Raises:
+        PeerError: not a certificate, or not exactly one URI name that is a party's.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        if len(uris) != 1:
+            raise PeerError("the certificate must name exactly one party as a URI")
+        return Party.parse(uris[0])
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise PeerError("the certificate does not name a party") from error

@@ -1,0 +1,222 @@
+"""An exchange in memory behind the client's transport seam: a broker, a provider and both logs, honest until told.
+
+    simulator = Simulator(World.standard())
+    async with ExchangeClient(Session(make_home(path, simulator.world), simulator, simulator.clock)) as client:
+        ...
+
+It answers with the code of `exchange.core` alone, so that nothing of the client's is its own witness.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from exchange.client.calls import error_of
+from exchange.client.errors import UnavailableError
+from exchange.core.access import code_name
+from exchange.core.decision import Deny, decide, read_request
+from exchange.core.envelope import ENTRY, REQUEST, Envelope, decode_envelope
+from exchange.core.keys import sealing_private_key
+from exchange.core.names import Party
+from exchange.core.sealing import TO_PROVIDER, capsule_info, message_key, open_body, open_capsule
+from exchange.core.trust import Trust, encode_trust
+from exchange.core.wire import decode, encode
+from exchange.home import Home
+from exchange.transport import ACCESS_PROVE, APPEND, DIRECTORY_SYNC, ERROR_DOMAIN, SUBMIT
+from exchange.v1.access_pb2 import Code
+from exchange.v1.envelope_pb2 import Receipt
+from exchange.v1.log_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    DirectoryServiceSyncRequest,
+    DirectoryServiceSyncResponse,
+    LogServiceProveRequest,
+    LogServiceProveResponse,
+    Record,
+)
+from exchange.v1.relay_pb2 import RefusalDetail, SubmitRequest, SubmitResponse
+from exchange.v1.request_pb2 import Query, Sealed
+from tests.memory import MemoryLog, signer
+from tests.world import APPLICATIONS, BROKER, ORIGIN, REGISTRY, ROWS, World
+
+
+class Simulator:
+    """The transport to an honest exchange; set an attribute, and it misbehaves in that way from then on.
+
+    Args:
+        world: whose parties, directory and logs are served.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.calls: list[tuple[str, bytes]] = []
+        self.queries: list[Query] = []
+        self.rows: Sequence[Mapping[str, Any]] = ROWS
+        self.page = 1000
+        # The logs as they are shown: another world's, or a copy of earlier, is a fork, a rollback or an old directory.
+        self.directory_log: MemoryLog | None = None
+        self.access_log: MemoryLog | None = None
+        # Calls that never arrive, and answers that are lost after the commit.
+        self.down = 0
+        self.lost = 0
+        # The answer: who signs it, what its header says, what becomes of its ciphertext and its receipt.
+        self.provider: Party = REGISTRY
+        self.header: dict[str, Any] = {}
+        self.alter: Callable[[Envelope], Envelope] = lambda response: response
+        self.receipt: Callable[[Receipt], Receipt | None] = lambda receipt: receipt
+        self.sync_record: Callable[[Record], Record] = lambda record: record
+        # Refusals: one for every request, who signs them, and whether anybody does.
+        self.deny: Deny | None = None
+        self.refuser: Party = BROKER
+        self.refusal: Callable[[Envelope], Envelope | None] = lambda refusal: refusal
+        self.proves = True
+        self.closed = False
+        self._answers: dict[bytes, SubmitResponse] = {}
+        self._appended: dict[bytes, int] = {}
+
+    def clock(self) -> int:
+        """Everybody's clock, milliseconds."""
+        return self.world.now
+
+    def count(self, method: str) -> int:
+        """How often a method was called."""
+        return sum(called == method for called, _ in self.calls)
+
+    async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+        """One call, as `exchange.client.calls.Transport`."""
+        assert timeout > 0
+        self.calls.append((method, request))
+        if self.down:
+            self.down -= 1
+            raise lost_connection()
+        handlers = {
+            SUBMIT: self._submit,
+            APPEND: self._append,
+            DIRECTORY_SYNC: self._sync,
+            ACCESS_PROVE: self._prove,
+        }
+        response = handlers[method](request)
+        if self.lost:
+            self.lost -= 1
+            raise lost_connection()
+        return encode(response)
+
+    async def close(self) -> None:
+        """Remember that the session gave the connection up."""
+        self.closed = True
+
+    def _submit(self, data: bytes) -> SubmitResponse:
+        envelope = decode_envelope(decode(SubmitRequest, data).envelope, REQUEST)
+        if envelope.digest in self._answers:
+            return self._answers[envelope.digest]
+        decision = self.deny or decide(
+            self.world.directory, envelope, self.world.now, taken=self.world.taken, peer=APPLICATIONS
+        )
+        if isinstance(decision, Deny):
+            raise self._refused(decision, envelope)
+        response = self._answer(envelope)
+        receipt = self.receipt(self.world.release(envelope, response))
+        answer = SubmitResponse(envelope=response.encode(), receipt=receipt)
+        self._answers[envelope.digest] = answer
+        return answer
+
+    def _answer(self, envelope: Envelope) -> Envelope:
+        secret = self._open(envelope)
+        self.world.channel = lambda *_names: secret  # type: ignore[method-assign]
+        return self.alter(self.world.respond(envelope, self.rows, self.provider, **self.header))
+
+    def _open(self, envelope: Envelope) -> bytes:
+        """The provider's side of the seal: the channel's secret; the query is kept."""
+        header = read_request(envelope)
+        info = capsule_info(ORIGIN, header.requester, envelope.key_id, str(REGISTRY), self.world.sealing_key())
+        secret = open_capsule(envelope.attachments[0], sealing_private_key(self.world.sealing[REGISTRY]), info)
+        key = message_key(secret, TO_PROVIDER, decode(Sealed, envelope.payload).header)
+        self.queries.append(decode(Query, open_body(key, envelope.attachments[1])))
+        return secret
+
+    def _refused(self, deny: Deny, envelope: Envelope) -> Exception:
+        world = self.world
+        keys = dict(world.keys)
+        world.keys[BROKER] = world.keys[self.refuser]
+        refusal, _ = world.refuse(envelope, deny)
+        world.keys = keys
+        signed = self.refusal(refusal)
+        return refused(deny.code, deny.reason, signed)
+
+    def _append(self, data: bytes) -> AppendResponse:
+        envelope = decode_envelope(decode(AppendRequest, data).envelope, ENTRY)
+        world = self.world
+        if envelope.digest not in self._appended:
+            applied = world.copy().append_envelope(envelope)
+            if applied.reason:
+                raise refused(Code.CODE_MALFORMED, applied.reason, None)
+            self._appended[envelope.digest] = world.append_envelope(envelope).index
+        receipt = self.receipt(world.directory_log.receipt(self._appended[envelope.digest]))
+        return AppendResponse(receipt=receipt, certificate=b"PEM" if envelope.attachments else b"")
+
+    def _sync(self, data: bytes) -> DirectoryServiceSyncResponse:
+        start = decode(DirectoryServiceSyncRequest, data).start
+        log = self.directory_log or self.world.directory_log
+        records = [
+            self.sync_record(Record(index=index, leaf=log.leaves[index], body=log.bodies[index]))
+            for index in range(start, min(start + self.page, log.size))
+        ]
+        return DirectoryServiceSyncResponse(records=records, checkpoint=log.checkpoint())
+
+    def _prove(self, data: bytes) -> LogServiceProveResponse:
+        proof = decode(LogServiceProveRequest, data).proof
+        log = self.access_log or self.world.access_log
+        if not self.proves:
+            raise lost_connection()
+        if proof.size > log.size:
+            raise error_of(grpc.StatusCode.OUT_OF_RANGE, "the log is smaller", None)
+        return LogServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
+
+
+def lost_connection() -> UnavailableError:
+    """What the transport raises when the connection is lost."""
+    return UnavailableError("the connection was lost", status="UNAVAILABLE", retry=True)
+
+
+def refused(code: Code.ValueType, reason: str, refusal: Envelope | None) -> Exception:
+    """What a broker's refusal becomes, by way of gRPC's own encoding of it."""
+    details = [ErrorInfo(domain=ERROR_DOMAIN, reason=code_name(code))]
+    packed = [AnyMessage() for _ in details]
+    packed[0].Pack(details[0])
+    if refusal is not None:
+        packed.append(AnyMessage())
+        packed[-1].Pack(RefusalDetail(envelope=refusal.encode()))
+    status = Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message=reason, details=packed)
+    return error_of(grpc.StatusCode.PERMISSION_DENIED, reason, Status.FromString(status.SerializeToString()))
+
+
+def trust_of(world: World) -> Trust:
+    """The trust file of a world."""
+    return Trust(
+        ORIGIN,
+        signer("root").public_key,
+        world.directory_log.signer.verifier,
+        world.access_log.signer.verifier,
+        "no authority",
+        ("127.0.0.1:1",),
+    )
+
+
+def make_home(path: Path, world: World, party: Party = APPLICATIONS) -> Home:
+    """A party's home, with its signing key and the world's trust file."""
+    home = Home.create(path, party, "system" if party.is_system else "department")
+    home.write("trust.toml", encode_trust(trust_of(world)).encode())
+    home.new_private_key("signing", world.keys[party].private_key)
+    return home
+
+
+def flipped(response: Envelope) -> Envelope:
+    """A response whose ciphertext has one bit changed."""
+    data = response.attachments[-1]
+    return replace(response, attachments=(*response.attachments[:-1], data[:-1] + bytes([data[-1] ^ 1])))

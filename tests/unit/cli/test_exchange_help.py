@@ -1,0 +1,69 @@
+import re
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from exchange.cli.main import COMMANDS, app
+
+GROUPS = {
+    "broker": ("run",),
+    "key": ("new", "install"),
+    "department": ("admit",),
+    "system": ("add",),
+    "purpose": ("register", "list"),
+    "dataset": ("template", "publish", "list", "show"),
+    "agreement": ("apply", "sign", "list", "show", "revoke"),
+}
+LEAVES = [(name,) for name, _ in COMMANDS if name not in GROUPS]
+LEAVES += [(group, name) for group, names in GROUPS.items() for name in names]
+DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), ("dataset", "template")}]
+
+
+@pytest.mark.parametrize("command", [(), *((group,) for group in GROUPS), *LEAVES], ids=" ".join)
+def test_every_help_shows_an_example(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Example:\n" in result.stdout
+    assert f"exchange {' '.join(command)}".strip() in result.stdout.split("Example:\n")[1]
+
+
+@pytest.mark.parametrize("command", DATA, ids=" ".join)
+def test_every_command_that_prints_data_has_json(command: tuple[str, ...]) -> None:
+    assert "--json" in CliRunner().invoke(app, [*command, "--help"]).stdout
+
+
+@pytest.mark.parametrize("command", [leaf for leaf in LEAVES if leaf != ("dataset", "template")], ids=" ".join)
+def test_every_command_that_acts_has_a_home_from_the_environment(command: tuple[str, ...]) -> None:
+    assert "EXCHANGE_HOME" in CliRunner().invoke(app, [*command, "--help"]).stdout
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_groups_list_exactly_the_commands_tested_here(group: str) -> None:
+    listed = CliRunner().invoke(app, [group, "--help"]).stdout.split("Commands:\n")[1].split("Example:")[0]
+    names = [line.split()[0] for line in listed.splitlines() if re.match(r" {2}\w", line)]
+    assert tuple(names) == GROUPS[group]
+
+
+def test_a_bare_command_shows_its_help_as_wrong_usage() -> None:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Commands:" in result.stderr
+
+
+def test_prints_its_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("exchange ")
+
+
+def test_help_loads_neither_grpc_nor_sqlalchemy() -> None:
+    code = (
+        "import sys\n"
+        "from exchange.cli.main import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(bool({'grpc', 'sqlalchemy', 'sqlglot', 'cryptography'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

@@ -1,0 +1,241 @@
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from exchange.client import evidence as module
+from exchange.client.errors import ForkError, RollbackError, UnavailableError
+from exchange.client.evidence import AccessEvidence
+from exchange.client.storage import ACCESS, MirrorFile
+from exchange.core.access import Proven, verify_receipt
+from exchange.core.checkpoint import open_checkpoint
+from exchange.transport import ACCESS_PROVE
+from tests.simulator import Simulator
+from tests.world import World
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> MirrorFile:
+    return MirrorFile(tmp_path / "mirror.db")
+
+
+@pytest.fixture
+async def evidence(file: MirrorFile, simulator: Simulator) -> AsyncIterator[AccessEvidence]:
+    evidence = new_evidence(file, simulator)
+    await evidence.open()
+    yield evidence
+    if evidence._watch is not None:
+        evidence._watch.cancel()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(module, "GATHER", 0.001)
+    return
+
+
+def new_evidence(file: MirrorFile, simulator: Simulator) -> AccessEvidence:
+    return AccessEvidence(file, simulator.world.access_log.signer.verifier, simulator)
+
+
+def released(world: World) -> tuple[Proven, bytes]:
+    """One more entry of the access log, with the checkpoint that proves it."""
+    request = world.request()
+    receipt = world.release(request, world.respond(request))
+    return verify_receipt(receipt, world.access_log.signer.verifier), receipt.checkpoint
+
+
+async def test_keeps_the_newest_checkpoint_of_one_history(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    seen = [released(simulator.world) for _ in range(4)]
+    for proven, note in reversed(seen):
+        evidence.observe(proven, note)
+    await evidence.settle()
+    assert evidence.checkpoint == seen[-1][0].checkpoint
+    assert file.head(ACCESS) == seen[-1][1]
+    assert simulator.count(ACCESS_PROVE) == 3
+
+
+async def test_asks_nothing_about_what_it_has_checked(evidence: AccessEvidence, simulator: Simulator) -> None:
+    proven, note = released(simulator.world)
+    for _ in range(3):
+        evidence.observe(proven, note)
+        await evidence.settle()
+    assert simulator.count(ACCESS_PROVE) == 0
+
+
+async def test_goes_on_from_what_an_earlier_process_kept(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    evidence.observe(*released(simulator.world))
+    await evidence.close()
+    simulator.access_log = other = simulator.world.copy().access_log
+    simulator.world.access_log.leaves[0] = b"rewritten"
+    rewritten = World.standard()
+    rewritten.now += 1
+    for _ in range(2):
+        proven, note = released(rewritten)
+    later = new_evidence(file, simulator)
+    await later.open()
+    simulator.access_log = rewritten.access_log
+    later.observe(proven, note)
+    with pytest.raises(ForkError) as caught:
+        await later.settle()
+    verifier = other.signer.verifier
+    assert open_checkpoint(caught.value.earlier, verifier).size == 1
+    assert open_checkpoint(caught.value.later, verifier).size == 2
+
+
+async def test_two_roots_of_one_size_are_a_fork_without_asking(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    twin = World.standard()
+    twin.now += 1
+    evidence.observe(*released(simulator.world))
+    with pytest.raises(ForkError):
+        evidence.observe(*released(twin))
+    assert simulator.count(ACCESS_PROVE) == 0
+    with pytest.raises(ForkError):
+        evidence.observe(*released(simulator.world))
+    with pytest.raises(ForkError):
+        await evidence.settle()
+    with pytest.raises(ForkError):
+        await new_evidence(file, simulator).open()
+
+
+async def test_two_roots_of_one_size_are_a_fork_after_the_check_too(
+    evidence: AccessEvidence, simulator: Simulator
+) -> None:
+    twin = World.standard()
+    twin.now += 1
+    evidence.observe(*released(simulator.world))
+    await evidence.settle()
+    with pytest.raises(ForkError):
+        evidence.observe(*released(twin))
+
+
+async def test_two_roots_of_one_size_in_two_processes_are_a_fork(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    twin = World.standard()
+    twin.now += 1
+    other = new_evidence(file, simulator)
+    evidence.observe(*released(simulator.world))
+    await evidence.settle()
+    other.observe(*released(twin))
+    with pytest.raises(ForkError):
+        await other.settle()
+    await other.close()
+
+
+async def test_a_log_that_denies_what_it_signed_is_rolled_back(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    evidence.observe(*released(simulator.world))
+    simulator.access_log = simulator.world.access_log.copy()
+    evidence.observe(*released(simulator.world))
+    with pytest.raises(RollbackError):
+        await evidence.settle()
+    with pytest.raises(RollbackError):
+        await new_evidence(file, simulator).open()
+
+
+async def test_a_proof_that_nobody_gives_stays_owed(evidence: AccessEvidence, simulator: Simulator) -> None:
+    simulator.proves = False
+    for _ in range(2):
+        evidence.observe(*released(simulator.world))
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await evidence.settle()
+    simulator.proves = True
+    await evidence.settle()
+    assert evidence.checkpoint is not None
+    assert evidence.checkpoint.size == 2
+
+
+async def test_nothing_new_is_asked_once_a_proof_is_overdue(
+    evidence: AccessEvidence, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.proves = False
+    evidence.observe(*released(simulator.world))
+    evidence.observe(*released(simulator.world))
+    await evidence.ready()
+    evidence._due = asyncio.get_running_loop().time() - 1
+    with pytest.raises(UnavailableError):
+        await evidence.ready()
+    simulator.proves = True
+    await evidence.ready()
+
+
+async def test_the_next_process_demands_what_this_one_could_not_check(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    simulator.proves = False
+    seen = [released(simulator.world) for _ in range(2)]
+    for proven, note in seen:
+        evidence.observe(proven, note)
+    await evidence.close()
+    simulator.proves = True
+    later = new_evidence(file, simulator)
+    await later.open()
+    await later.settle()
+    assert later.checkpoint == seen[-1][0].checkpoint
+    assert file.unchecked() == ()
+    await later.close()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_checks_in_the_background(
+    evidence: AccessEvidence, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = asyncio.Event()
+    move = evidence._file.move_head
+    loop = asyncio.get_running_loop()
+
+    def moved(log: str, expected: bytes, note: bytes) -> bool:
+        loop.call_soon_threadsafe(kept.set)
+        return move(log, expected, note)
+
+    monkeypatch.setattr(evidence._file, "move_head", moved)
+    evidence.observe(*released(simulator.world))
+    await asyncio.wait_for(kept.wait(), 5)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_failure_in_the_background_is_sticky(evidence: AccessEvidence, simulator: Simulator) -> None:
+    evidence.observe(*released(simulator.world))
+    simulator.access_log = simulator.world.access_log.copy()
+    evidence.observe(*released(simulator.world))
+    assert evidence._watch is not None
+    await asyncio.wait([evidence._watch], timeout=5)
+    with pytest.raises(RollbackError):
+        evidence.check()
+
+
+async def test_two_processes_of_one_home_keep_one_history(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    other = new_evidence(file, simulator)
+    first, second, third = (released(simulator.world) for _ in range(3))
+    evidence.observe(*second)
+    await evidence.settle()
+    other.observe(*first)
+    await other.settle()
+    assert file.head(ACCESS) == second[1]
+    other.observe(*third)
+    await asyncio.gather(other.settle(), evidence.settle())
+    assert file.head(ACCESS) == third[1]
+    await other.close()
+
+
+async def test_a_checkpoint_without_its_note_is_checked_but_not_kept(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    first, second = released(simulator.world), released(simulator.world)
+    evidence.observe(*first)
+    evidence.observe(second[0])
+    await evidence.settle()
+    assert simulator.count(ACCESS_PROVE) == 1
+    assert file.head(ACCESS) == first[1]
