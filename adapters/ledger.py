@@ -282,11 +282,15 @@ STRAY = """SELECT number FROM (SELECT number FROM answers UNION ALL SELECT numbe
     SELECT number FROM sealed UNION ALL SELECT number FROM kept UNION ALL SELECT number FROM owed UNION ALL
     SELECT number FROM settlements)
     WHERE number < 1 OR number > (SELECT coalesce(max(number), 0) FROM answers) LIMIT 1"""
+UNERASED = """SELECT number FROM sealed WHERE number NOT IN (SELECT number FROM kept)
+    AND envelope != zeroblob(length(envelope))
+    UNION ALL SELECT number FROM kept WHERE number NOT IN (SELECT number FROM sealed) LIMIT 1"""
 
 # SQLite zeroes what it deletes, but a deletion also moves neighbours and leaves copies of them in unused parts of pages
 # (seen with 3.40.1). So an erased answer is overwritten where it stands, which moves nothing, and its row goes once
 # no answer that is still kept stands within MARGIN rows: a deletion moves cells of three pages, some 60 rows.
-MARGIN = 1_000
+PAGE_SIZE = 4_096
+MARGIN = 100
 ERASE = (
     """UPDATE sealed SET envelope = zeroblob(length(envelope))
         WHERE number IN (SELECT number FROM kept WHERE erase_after <= :now)""",
@@ -358,9 +362,11 @@ class LedgerReader:
             LedgerError: names the first row that does not hold.
         """
         self._verify(0)
-        [stray] = self._read({}, STRAY)
+        stray, unerased = self._read({}, STRAY, UNERASED)
         if stray:
             raise LedgerError(f"row {stray[0][0]} is not in the chain, but the ledger holds something for it")
+        if unerased:
+            raise LedgerError(f"row {unerased[0][0]}: its sealed answer is neither kept nor erased")
 
     def _verify(self, after: int) -> None:
         [start] = self._read({"after": after}, "SELECT number, chain FROM answers WHERE number = :after")
@@ -582,6 +588,7 @@ def _connect(path: Path, mode: str, closing: ExitStack) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection) -> None:
+    db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
         raise LedgerFatalError("the ledger's file system has no write-ahead log: keep it on a local disk")
     db.execute("PRAGMA synchronous = FULL")

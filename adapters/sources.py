@@ -1,9 +1,15 @@
 """The department's data: which connector answers for which dataset, as described now."""
 
+import asyncio
+
+import structlog
+
 from adapters.config import AdapterConfig, ConfigError
 from adapters.connectors import ConnectorError, Finding, Question, Rows
 from adapters.connectors.sql import SqlConnector
 from exchange.core.terms import DatasetTerms
+
+logger = structlog.get_logger("exchange.adapter")
 
 
 class Sources:
@@ -15,7 +21,8 @@ class Sources:
 
     def __init__(self, config: AdapterConfig) -> None:
         self._config = config
-        self._connectors: dict[str, tuple[bytes, SqlConnector]] = {}
+        self._served: dict[str, tuple[bytes, SqlConnector]] = {}
+        self._lock = asyncio.Lock()
 
     def row_limit(self, code: str) -> int:
         """The most rows that one answer about a dataset has; the adapter's own limit for one it does not serve."""
@@ -30,7 +37,8 @@ class Sources:
             ConnectorError: it cannot answer now, or the dataset is not configured.
             QuestionError: the question does not fit the dataset.
         """
-        return await self._connector(dataset).answer(question)
+        connector = await self._serving(dataset)
+        return await connector.answer(question)
 
     def check(self, dataset: DatasetTerms) -> tuple[Finding, ...]:
         """Compare a dataset's table with its description.
@@ -38,28 +46,47 @@ class Sources:
         Raises:
             ConnectorError: the source cannot be reached, or the dataset is not configured.
         """
-        return self._connector(dataset).check()
+        connector = self._connect(dataset)
+        try:
+            return connector.check()
+        finally:
+            connector.engine.dispose()
 
     async def close(self) -> None:
         """Close every connection."""
-        for _, connector in self._connectors.values():
+        served, self._served = self._served, {}
+        for _, connector in served.values():
             await connector.close()
-        self._connectors.clear()
 
-    def _connector(self, dataset: DatasetTerms) -> SqlConnector:
-        """One connector a dataset version: a new description is served as soon as the directory holds it."""
-        known = self._connectors.get(dataset.code)
-        if known is not None and known[0] == dataset.version.digest:
-            return known[1]
+    async def _serving(self, dataset: DatasetTerms) -> SqlConnector:
+        """One connector a dataset version: a new description is served as soon as the directory holds it.
+
+        A table that does not fit its description is not served: a comparison with a column of another type may select
+        other rows than the filter says.
+        """
+        async with self._lock:
+            known = self._served.get(dataset.code)
+            if known is not None and known[0] == dataset.version.digest:
+                return known[1]
+            connector = self._connect(dataset)
+            findings = await asyncio.to_thread(connector.check)
+            if findings:
+                await connector.close()
+                logger.error("a table does not fit its dataset", dataset=dataset.code, findings=len(findings))
+                raise ConnectorError("the dataset's table does not fit its description")
+            self._served[dataset.code] = (dataset.version.digest, connector)
+        if known is not None:
+            await known[1].close()
+        return connector
+
+    def _connect(self, dataset: DatasetTerms) -> SqlConnector:
         try:
             table = self._config.table(dataset)
         except ConfigError as error:
             raise ConnectorError("the dataset is not configured at its provider") from error
         source = self._config.sources[self._config.datasets[dataset.code].source]
-        connector = SqlConnector(
+        return SqlConnector(
             source.url.get_secret_value(),
             {dataset.code: table},
             statement_timeout_ms=self._config.adapter.statement_timeout_ms,
         )
-        self._connectors[dataset.code] = (dataset.version.digest, connector)
-        return connector

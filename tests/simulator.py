@@ -62,6 +62,8 @@ class Simulator:
         # The logs as they are shown: another world's, or a copy of earlier, is a fork, a rollback or an old directory.
         self.directory_log: MemoryLog | None = None
         self.access_log: MemoryLog | None = None
+        # Whether a log that was rolled back says that it has no entries from there on.
+        self.admits = True
         # Calls that never arrive, and answers that are lost after the commit.
         self.down = 0
         self.lost = 0
@@ -75,6 +77,8 @@ class Simulator:
         self.deny: Deny | None = None
         self.refuser: Party = BROKER
         self.refusal: Callable[[Envelope], Envelope | None] = lambda refusal: refusal
+        # The code that the broker writes beside the signed one.
+        self.label: Code.ValueType | None = None
         self.proves = True
         self.closed = False
         self._answers: dict[bytes, SubmitResponse] = {}
@@ -146,8 +150,7 @@ class Simulator:
         world.keys[BROKER] = world.keys[self.refuser]
         refusal, _ = world.refuse(envelope, deny)
         world.keys = keys
-        signed = self.refusal(refusal)
-        return refused(deny.code, deny.reason, signed)
+        return refused(code_name(self.label or deny.code), deny.reason, self.refusal(refusal))
 
     def _append(self, data: bytes) -> AppendResponse:
         envelope = decode_envelope(decode(AppendRequest, data).envelope, ENTRY)
@@ -155,7 +158,7 @@ class Simulator:
         if envelope.digest not in self._appended:
             applied = world.copy().append_envelope(envelope)
             if applied.reason:
-                raise refused(Code.CODE_MALFORMED, applied.reason, None)
+                raise refused("ENTRY_REFUSED", applied.reason)
             self._appended[envelope.digest] = world.append_envelope(envelope).index
         receipt = self.receipt(world.directory_log.receipt(self._appended[envelope.digest]))
         return AppendResponse(receipt=receipt, certificate=b"PEM" if envelope.attachments else b"")
@@ -163,6 +166,8 @@ class Simulator:
     def _sync(self, data: bytes) -> DirectoryServiceSyncResponse:
         start = decode(DirectoryServiceSyncRequest, data).start
         log = self.directory_log or self.world.directory_log
+        if start > log.size and self.admits:
+            raise refused("MALFORMED", f"the log has {log.size} entries, and none from {start} on")
         records = [
             self.sync_record(Record(index=index, leaf=log.leaves[index], body=log.bodies[index]))
             for index in range(start, min(start + self.page, log.size))
@@ -175,7 +180,7 @@ class Simulator:
         if not self.proves:
             raise lost_connection()
         if proof.size > log.size:
-            raise error_of(grpc.StatusCode.OUT_OF_RANGE, "the log is smaller", None)
+            raise refused("MALFORMED", "the log has no such size yet")
         return LogServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
 
 
@@ -184,11 +189,10 @@ def lost_connection() -> UnavailableError:
     return UnavailableError("the connection was lost", status="UNAVAILABLE", retry=True)
 
 
-def refused(code: Code.ValueType, reason: str, refusal: Envelope | None) -> Exception:
+def refused(label: str, reason: str, refusal: Envelope | None = None) -> Exception:
     """What a broker's refusal becomes, by way of gRPC's own encoding of it."""
-    details = [ErrorInfo(domain=ERROR_DOMAIN, reason=code_name(code))]
-    packed = [AnyMessage() for _ in details]
-    packed[0].Pack(details[0])
+    packed = [AnyMessage()]
+    packed[0].Pack(ErrorInfo(domain=ERROR_DOMAIN, reason=label))
     if refusal is not None:
         packed.append(AnyMessage())
         packed[-1].Pack(RefusalDetail(envelope=refusal.encode()))

@@ -8,7 +8,7 @@ import typer
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.drafting import Narrowing, Wish, draft_agreement, draft_application
-from exchange.cli.errors import CommandError, WrongUsageError
+from exchange.cli.errors import CommandError, WrongUsageError, say
 from exchange.cli.grants import (
     SHOWN_ID,
     Shown,
@@ -29,7 +29,7 @@ from exchange.core.entries import ObjectVersion, body_entry, revocation_entry
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.state import OBJECT_ID
-from exchange.core.terms import ApplicationTerms
+from exchange.core.terms import AgreementTerms, ApplicationTerms
 from exchange.v1.request_pb2 import Filter
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id, or at least the first 8 digits of it.")]
@@ -158,13 +158,15 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Revoke an agreement as its owner, at once; or withdraw an application as the applicant."""
-    shown, index = act(home, lambda session: _revoke(session, id, reason))
+    shown, index, others = act(home, lambda session: _revoke(session, id, reason))
     if as_json:
-        print_json({"id": shown.id, "state": shown.state, "index": index, "reason": reason})
+        print_json({"id": shown.id, "state": shown.state, "index": index, "reason": reason, "still_in_force": others})
         return
     print_line(f"The {shown.kind} {shown.id[:SHOWN_ID]} is {shown.state}: entry {index} of the directory.")
     if shown.kind == "agreement":
         print_line(f"No new request of {shown.grant.grantee} is answered under it.")
+    for other in others:
+        say(f"Another agreement with them on {shown.dataset} is still in force: {other[:SHOWN_ID]}")
 
 
 async def _apply(session: Session, name: str, wish: Wish) -> Shown:
@@ -185,7 +187,7 @@ async def _sign(session: Session, typed: str, narrowing: Narrowing, where: str, 
         narrowing = Narrowing(
             narrowing.fields, narrowing.filterable, narrowing.not_after, _rows(session, application, where)
         )
-    version = _superseded(session, supersedes, application) if supersedes else new_object()
+    version = _superseded(session, supersedes, application) if supersedes else _first(session, application)
     agreement = draft_agreement(application, narrowing, now())
     envelope = session.sign(body_entry(session.party, version, agreement, new_salt()))
     await session.append(envelope)
@@ -206,7 +208,7 @@ async def _find(session: Session, typed: str) -> Shown:
     return find_grant(session.directory, typed, now())
 
 
-async def _revoke(session: Session, typed: str, reason: str) -> tuple[Shown, int]:
+async def _revoke(session: Session, typed: str, reason: str) -> tuple[Shown, int, list[str]]:
     shown = find_grant(session.directory, typed, now())
     owner = shown.grant.version.owner
     # A system may revoke its own department's agreements, never grant (DESIGN section 7).
@@ -218,7 +220,12 @@ async def _revoke(session: Session, typed: str, reason: str) -> tuple[Shown, int
         raise CommandError(f"the {shown.kind} {shown.id[:SHOWN_ID]} is {shown.state} already")
     draft = revocation_entry(session.party, secrets.token_bytes(OBJECT_ID), shown.grant.version.digest, reason)
     appended = await session.append(session.sign(draft))
-    return _shown(session, shown.grant.version.digest), appended.index
+    others = [
+        item.id
+        for item in show_all(session.directory, now())
+        if item.is_standing and (item.grant.dataset, item.grant.grantee) == (shown.grant.dataset, shown.grant.grantee)
+    ]
+    return _shown(session, shown.grant.version.digest), appended.index, others
 
 
 def _shown(session: Session, digest: bytes) -> Shown:
@@ -246,6 +253,18 @@ def _check_answerable(session: Session, application: Shown) -> None:
 def _rows(session: Session, application: ApplicationTerms, where: str) -> Filter:
     """The owner's row filter may use every field of its dataset."""
     return parse_where(where, session.directory.terms.datasets[application.dataset].types)
+
+
+def _first(session: Session, application: ApplicationTerms) -> ObjectVersion:
+    """A first agreement: a second one on the same application would outlive the revocation of the first."""
+    for item in show_all(session.directory, now()):
+        answer = item.grant
+        if isinstance(answer, AgreementTerms) and answer.application == application.version.digest and item.is_standing:
+            raise CommandError(
+                f"the agreement {item.id[:SHOWN_ID]} answers this application already, and is {item.state}",
+                f"--supersedes {item.id[:SHOWN_ID]} replaces it",
+            )
+    return new_object()
 
 
 def _superseded(session: Session, typed: str, application: ApplicationTerms) -> ObjectVersion:

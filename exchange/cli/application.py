@@ -1,5 +1,6 @@
 """What every command has in common: plain help with an example, loading when needed, and one place for errors."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,6 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from exchange.cli.errors import INTERRUPTED, ExitCode, report
+
+# Messages for people come from here; gRPC's own log, which its core writes to stderr, is for who asks for it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 HomeOption = Annotated[
     Path,

@@ -18,6 +18,8 @@ from exchange.core.wire import FORMAT
 from exchange.v1.directory_pb2 import Agreement, Application
 from exchange.v1.request_pb2 import Filter
 
+_NOT_ASKED = "was not asked for"
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -60,10 +62,10 @@ def draft_application(directory: Directory, applicant: Party, dataset: DatasetTe
         format=FORMAT,
         dataset=dataset.object_id,
         grantee=str(wish.grantee),
-        operations=[offered[name] for name in _named("--operations", wish.operations, offered)],
-        fields=_named("--fields", wish.fields, dataset.fields),
-        filterable=_named("--filterable", wish.filterable, dataset.filterable, optional=True),
-        purposes=_named("--purposes", wish.purposes, purposes),
+        operations=[offered[name] for name in named("--operations", wish.operations.upper(), offered)],
+        fields=named("--fields", wish.fields, dataset.fields),
+        filterable=named("--filterable", wish.filterable, dataset.filterable) if wish.filterable else [],
+        purposes=named("--purposes", wish.purposes, purposes),
         legal_basis=wish.legal_basis,
         scenario=wish.scenario,
         not_after=wish.not_after,
@@ -86,7 +88,9 @@ def draft_agreement(application: ApplicationTerms, narrowing: Narrowing, now: in
         raise WrongUsageError(f"--until: the application asks until {day_of(application.not_after)}, not longer")
     if until <= now:
         raise WrongUsageError(f"the application asks until {day_of(until)}, which is over", "they apply again")
-    fields = _named("--fields", narrowing.fields, application.fields) if narrowing.fields else application.fields
+    fields = tuple(application.fields)
+    if narrowing.fields:
+        fields = tuple(named("--fields", narrowing.fields, application.fields, _NOT_ASKED))
     return Agreement(
         format=FORMAT,
         dataset=application.dataset,
@@ -106,7 +110,7 @@ def draft_agreement(application: ApplicationTerms, narrowing: Narrowing, now: in
 def _filterable(application: ApplicationTerms, narrowing: Narrowing, fields: Collection[str]) -> list[str]:
     """A filter tells what is in its field: what the owner strikes out cannot be filtered by either, unless named."""
     if narrowing.filterable:
-        return _named("--filterable", narrowing.filterable, application.filterable)
+        return named("--filterable", narrowing.filterable, application.filterable, _NOT_ASKED)
     struck = set(application.fields) - set(fields)
     return sorted(application.filterable - struck)
 
@@ -116,14 +120,22 @@ def split(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _named(option: str, text: str, known: Iterable[str], *, optional: bool = False) -> list[str]:
-    """The names in an option, each known and typed once."""
+def named(option: str, text: str, known: Iterable[str], complaint: str = "is not known here") -> list[str]:
+    """The names in an option, each known and typed once.
+
+    Args:
+        option: where it was typed, for the error; text: names between commas.
+        known: what can be named; complaint: what a stranger is told to be.
+
+    Raises:
+        WrongUsageError: nothing, a stranger, or the same twice.
+    """
     names, known = split(text), sorted(known)
-    if not names and not optional:
+    if not names:
         raise WrongUsageError(f"{option}: nothing is named", f"known are {', '.join(known) or 'none'}")
     for name in names:
         if name not in known:
-            raise WrongUsageError(f"{option}: {name} is not known here", _near(name, known))
+            raise WrongUsageError(f"{option}: {name} {complaint}", _near(name, known))
     if len(set(names)) != len(names):
         raise WrongUsageError(f"{option}: each is named once")
     return names

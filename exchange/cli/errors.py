@@ -6,7 +6,7 @@
 import os
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import typer
@@ -107,7 +107,7 @@ def _rules() -> Iterable[tuple[type[Exception], Explain]]:
     import grpc
 
     from exchange.cli.where import WhereError
-    from exchange.client.errors import ExchangeError, RefusedError
+    from exchange.client.errors import ExchangeError, RefusedError, UnavailableError
     from exchange.core.errors import CoreError, NameFormatError
     from exchange.core.trust import TrustError
     from exchange.home import HomeError
@@ -117,6 +117,7 @@ def _rules() -> Iterable[tuple[type[Exception], Explain]]:
         (typer.TyperException, _usage),
         (CommandError, _own),
         (RefusedError, _refused),
+        (UnavailableError, _unavailable),
         (ExchangeError, _own),
         (HomeError, _fixed(ExitCode.UNCHECKED)),
         (WhereError, _where),
@@ -135,6 +136,11 @@ def _fixed(exit_code: int, hint: str = "") -> Explain:
 
 def _own(error: Exception) -> Diagnosis:
     return Diagnosis(str(error), getattr(error, "hint", ""), getattr(error, "exit_code", ExitCode.UNCHECKED))
+
+
+def _unavailable(error: Exception) -> Diagnosis:
+    found = _own(error)
+    return replace(found, hint=found.hint or "`exchange status` shows which brokers can be reached")
 
 
 def _usage(error: Exception) -> Diagnosis:

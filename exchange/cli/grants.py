@@ -48,6 +48,11 @@ class Shown:
         """Its message digest, in hex."""
         return self.grant.version.digest.hex()
 
+    @property
+    def is_standing(self) -> bool:
+        """Whether it is an agreement under which somebody can ask, now or later."""
+        return self.kind == "agreement" and self.state in {"in force", "not yet in force"}
+
     def concerns(self, department: Party) -> bool:
         """Whether a department or one below it asked for this, or is asked."""
         return self.owner == department or department.covers(self.grant.grantee)

@@ -23,7 +23,7 @@ from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.times import day_of, now
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.trust import Trust, parse_trust
+from exchange.core.trust import Trust, TrustError, parse_trust
 from exchange.home import Home, HomeError
 
 REQUEST_FILE = "request.json"
@@ -127,10 +127,18 @@ def _make(home: Home, party: Party, role: str, trust: bytes) -> KeyRequest:
 
 def _read_trust(path: Path, party: Party) -> bytes:
     data = path.read_bytes()
-    trust = parse_trust(data.decode(errors="replace"))
+    trust = _parsed_trust(data.decode(errors="replace"), str(path))
     if trust.name != party.domain:
         raise WrongUsageError(f"{path} is the trust file of {trust.name}, and {party} belongs to {party.domain}")
     return data
+
+
+def _parsed_trust(text: str, where: str) -> Trust:
+    try:
+        return parse_trust(text)
+    except TrustError as error:
+        hint = "get the exchange's trust file again, from somebody you know"
+        raise CommandError(f"{where}: the trust file cannot be read: {error}", hint, ExitCode.UNTRUSTED) from error
 
 
 def _described(request: KeyRequest, home: Path) -> dict[str, object]:
@@ -170,7 +178,7 @@ def _admitted_trust(home: Home, given: Admission) -> Trust:
     """The trust file in an admission, which must be the same as one that is here."""
     if given.party != home.party:
         raise CommandError(f"the admission is for {given.party}, and {home.path} is the home of {home.party}")
-    trust = parse_trust(given.trust)
+    trust = _parsed_trust(given.trust, "the admission")
     if trust.name != home.party.domain:
         raise CommandError(f"the admission is to {trust.name}, not to {home.party.domain}", "", ExitCode.UNTRUSTED)
     if (home.path / TRUST_FILE).exists() and trust != home.trust:

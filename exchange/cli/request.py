@@ -7,7 +7,7 @@ import typer
 
 from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.drafting import split
+from exchange.cli.drafting import named, split
 from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.grants import find_agreement
 from exchange.cli.homes import require_role
@@ -68,6 +68,8 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
     """
     if bool(key) == bool(where):
         raise WrongUsageError("one of --key and --where is needed", "--key asks for subjects, --where for a selection")
+    if limit and key:
+        raise WrongUsageError("--limit goes with --where")
     require_role(home, "system", "only a system asks; a department's steward signs its key with `exchange system add`")
     asked: Asked = {
         "fields": split(fields),
@@ -79,6 +81,7 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
 
     async def ask(session: Session) -> Answer:
         terms = find_dataset(session.directory, dataset)
+        named("--fields", fields, terms.fields)
         digest = find_agreement(session.directory, agreement, now()).grant.version.digest if agreement else None
         async with ExchangeClient(session) as client:
             if key:

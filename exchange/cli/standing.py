@@ -89,7 +89,8 @@ async def _ask(home: Home, address: str) -> tuple[str, str]:
         answer = await transport.unary(HEALTH_CHECK, HealthCheckRequest().SerializeToString(), WAIT)
         serving = HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING
     except ExchangeError as error:
-        return address, f"not reachable: {error}"
+        # gRPC's text begins with the address, and ends with the cause.
+        return address, f"not reachable: {str(error).rpartition(': ')[2]}"
     finally:
         await transport.close()
     return address, "reachable" if serving else "reachable, but not serving"

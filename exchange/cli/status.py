@@ -69,7 +69,7 @@ def _directory(standing: Standing) -> str:
     directory, problem = standing.directory, standing.problem
     if directory is None:
         return str(problem) if problem is not None else "not synced yet"
-    text = f"{directory.size} entries"
+    text = f"{directory.size} {'entry' if directory.size == 1 else 'entries'}"
     if directory.size:
         text += f", the last {age(directory.state.time, now())}"
     return f"{text}; {'up to date' if problem is None else f'not synced now: {problem}'}"

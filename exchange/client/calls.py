@@ -14,7 +14,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from exchange.client.errors import ExchangeError, RefusedError, ResponseInvalidError, UnavailableError
-from exchange.core.access import MAX_REFUSAL
+from exchange.core.access import MAX_REFUSAL, code_name
 from exchange.core.envelope import REFUSAL, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.wire import decode, encode
@@ -26,6 +26,8 @@ M = TypeVar("M", bound=Message)
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
+
+_FAILURES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 
 class Transport(Protocol):
@@ -66,25 +68,26 @@ class GrpcTransport:
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        problem: ExchangeError = UnavailableError("the trust file names no broker")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        problems: list[ExchangeError] = []
         for step in range(len(self._brokers)):
             index = (self._current + step) % len(self._brokers)
-            remaining = deadline - asyncio.get_running_loop().time()
             channel = self._channel(self._brokers[index])
             # An equal share for each broker left, so that one that swallows packets does not use all the time up.
-            stood = await _connect(channel, remaining / (len(self._brokers) - step))
+            stood = await _connect(channel, (deadline - loop.time()) / (len(self._brokers) - step))
             try:
-                remaining = max(deadline - asyncio.get_running_loop().time(), 0.001)
+                remaining = max(deadline - loop.time(), 0.001)
                 answer: bytes = await channel.unary_unary(method, None, None)(request, timeout=remaining)
             except grpc.aio.AioRpcError as error:
-                problem = _error_of_call(error, self._brokers[index])
+                problems.append(_error_of_call(error, self._brokers[index]))
                 if stood or error.code() != grpc.StatusCode.UNAVAILABLE:
-                    raise problem from error
+                    raise problems[-1] from error
             else:
                 self._current = index
                 return answer
-        raise problem
+        reasons = "; ".join(map(str, problems))
+        raise UnavailableError(f"no broker can be reached: {reasons}", status="UNAVAILABLE", retry=True)
 
     async def close(self) -> None:
         """Close every channel."""
@@ -141,7 +144,7 @@ async def call_until(transport: Transport, method: str, message: Message, respon
 
 
 def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> ExchangeError:
-    """What a failed call means: a refusal exactly where the exchange's own ErrorInfo is among the details.
+    """What a failed call means: a refusal only where the exchange's own ErrorInfo is among the details.
 
     Args:
         code: gRPC's status.
@@ -149,10 +152,13 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
         status: the details that came with it.
     """
     details = status.details if status is not None else ()
-    for detail in details:
-        info = ErrorInfo()
-        if detail.Is(ErrorInfo.DESCRIPTOR) and _unpack(detail, info) and info.domain == ERROR_DOMAIN:
-            return _refusal(message, _code(info.reason), details)
+    label = _label(details)
+    known = _code(label)
+    # A broker that fails says so in its own words: nothing was decided.
+    if label and (known is not None or code not in _FAILURES):
+        refusal, why = _signed_refusal(details)
+        unspecified = Code.CODE_UNSPECIFIED
+        return RefusedError(message, code=known or unspecified, label=label, refusal=refusal, unverified=why)
     hint = ""
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         hint = "the outcome is not known: the same request may be submitted again until it expires"
@@ -160,9 +166,13 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)
 
 
-def _refusal(message: str, code: Code.ValueType, details: Sequence[Message]) -> RefusedError:
-    refusal, why = _signed_refusal(details)
-    return RefusedError(message, code=code, refusal=refusal, unverified=why)
+def _label(details: Sequence[Message]) -> str:
+    """The reason that the exchange gave, NO_AGREEMENT; empty without one of its own."""
+    for detail in details:
+        info = ErrorInfo()
+        if detail.Is(ErrorInfo.DESCRIPTOR) and _unpack(detail, info) and info.domain == ERROR_DOMAIN:  # type: ignore[attr-defined]
+            return info.reason or code_name(Code.CODE_UNSPECIFIED)
+    return ""
 
 
 def _signed_refusal(details: Sequence[Message]) -> tuple[Envelope | None, str]:
@@ -185,10 +195,11 @@ def _unpack(detail: Message, into: Message) -> bool:
     return unpacked
 
 
-def _code(reason: str) -> Code.ValueType:
-    with suppress(ValueError):
-        return Code.Value(f"CODE_{reason}")
-    return Code.CODE_UNSPECIFIED
+def _code(label: str) -> "Code.ValueType | None":
+    try:
+        return Code.Value(f"CODE_{label}")
+    except ValueError:
+        return None
 
 
 def _error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:

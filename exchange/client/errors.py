@@ -40,7 +40,8 @@ class RefusedError(ExchangeError):
 
     Args:
         reason: for people.
-        code: why.
+        code: why; unspecified where the refusal is not one of a request.
+        label: why, as the broker wrote it or as `code` is written: NO_AGREEMENT, ENTRY_REFUSED.
         check: the number of the check that failed (DESIGN section 6); 0 while the refusal is not verified.
         refuser: who signed the refusal; empty while it is not verified.
         refusal: the signed refusal, if one came.
@@ -53,13 +54,15 @@ class RefusedError(ExchangeError):
         reason: str,
         *,
         code: Code.ValueType,
+        label: str = "",
         check: int = 0,
         refuser: str = "",
         refusal: Envelope | None = None,
         verified: bool = False,
         unverified: str = "",
     ) -> None:
-        super().__init__(f"{code_name(code)}: {reason}", _HINTS.get(code, ""))
+        self.label = label or code_name(code)
+        super().__init__(f"{self.label}: {reason}", _HINTS.get(code, ""))
         self.reason = reason
         self.code = code
         self.check = check

@@ -28,6 +28,9 @@ from exchange.v1.log_pb2 import LogServiceProveRequest, LogServiceProveResponse,
 WITHIN = 5.0
 """Seconds in which a checkpoint is checked against those before it (DESIGN section 6)."""
 
+TIMEOUT = 5.0
+"""Seconds for one proof."""
+
 GATHER = 1.0
 """Seconds in which checkpoints gather, so that one proof serves many receipts."""
 
@@ -200,7 +203,7 @@ class AccessEvidence:
     async def _path(self, earlier: _Seen, later: _Seen) -> tuple[bytes, ...]:
         request = LogServiceProveRequest(proof=ProofRequest(old_size=earlier.size, size=later.size))
         try:
-            response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, WITHIN)
+            response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, TIMEOUT)
         except (RefusedError, UnavailableError) as error:
             if _denies(error):
                 text = f"the access log denies that it had {later.size} entries, as it signed"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exchange.client.calls import Transport, call
-from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, StaleError
+from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RefusedError, RollbackError, StaleError
 from exchange.client.storage import DIRECTORY, Entry, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
@@ -20,7 +20,7 @@ from exchange.core.fold import Applied
 from exchange.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of
 from exchange.core.trust import Trust
 from exchange.transport import DIRECTORY_SYNC
-from exchange.v1.log_pb2 import DirectoryServiceSyncRequest, DirectoryServiceSyncResponse
+from exchange.v1.log_pb2 import DirectoryServiceSyncRequest, DirectoryServiceSyncResponse, Record
 
 TIMEOUT = 30.0
 
@@ -179,21 +179,37 @@ class DirectoryMirror:
         entries: list[Entry] = []
         signed: list[tuple[Checkpoint, bytes]] = []
         while True:
-            request = DirectoryServiceSyncRequest(start=start + len(entries))
-            response = await call(transport, DIRECTORY_SYNC, request, DirectoryServiceSyncResponse, timeout)
             try:
-                checkpoint = open_checkpoint(response.checkpoint, self._trust.directory_log)
-            except CoreError as error:
-                raise EvidenceError(f"the broker's checkpoint of the directory does not hold: {error}") from error
-            signed.append((checkpoint, response.checkpoint))
-            for record in response.records:
+                records, checkpoint, note = await self._page(transport, start + len(entries), timeout)
+            except RefusedError:
+                await self._expose_rollback(transport, timeout)
+                raise
+            signed.append((checkpoint, note))
+            for record in records:
                 if record.index != start + len(entries) or record.index >= checkpoint.size:
                     raise EvidenceError("the broker sent entries of the directory out of order")
                 entries.append(Entry(record.index, record.leaf, record.body))
             if start + len(entries) >= checkpoint.size:
                 return _Growth(tuple(entries), tuple(signed))
-            if not response.records:
+            if not records:
                 raise EvidenceError("the broker withholds entries of the directory that its log has signed")
+
+    async def _page(
+        self, transport: Transport, start: int, timeout: float
+    ) -> tuple[Sequence[Record], Checkpoint, bytes]:
+        request = DirectoryServiceSyncRequest(start=start)
+        response = await call(transport, DIRECTORY_SYNC, request, DirectoryServiceSyncResponse, timeout)
+        try:
+            checkpoint = open_checkpoint(response.checkpoint, self._trust.directory_log)
+        except CoreError as error:
+            raise EvidenceError(f"the broker's checkpoint of the directory does not hold: {error}") from error
+        return response.records, checkpoint, response.checkpoint
+
+    async def _expose_rollback(self, transport: Transport, timeout: float) -> None:
+        """A log that was rolled back has no entries from our end on: its own checkpoint says how many it has."""
+        if self.checkpoint.size:
+            _, checkpoint, note = await self._page(transport, 0, timeout)
+            await asyncio.to_thread(self._check_size, self.checkpoint, self.note, checkpoint, note)
 
     def _grow(self, growth: _Growth) -> None:
         """Check, fold and persist what a broker gave; in a thread."""
@@ -215,9 +231,7 @@ class DirectoryMirror:
         frontier = self._folded.frontier
         before, earlier = self.checkpoint, self.note
         for checkpoint, note in growth.signed:
-            if checkpoint.size < before.size:
-                text = f"the directory log had {before.size} entries, and now has {checkpoint.size}"
-                raise self._fail(RollbackError(text, earlier=earlier, later=note))
+            self._check_size(before, earlier, checkpoint, note)
             frontier, _ = frontier.extend(hashes[frontier.size : checkpoint.size])
             if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
                 text = f"the directory log of {checkpoint.size} entries does not go on from that of {before.size}"
@@ -225,6 +239,11 @@ class DirectoryMirror:
                     raise EvidenceError("the broker's entries do not make the root that the directory log signed")
                 raise self._fail(ForkError(text, earlier=earlier, later=note))
             before, earlier = checkpoint, note
+
+    def _check_size(self, before: Checkpoint, earlier: bytes, checkpoint: Checkpoint, note: bytes) -> None:
+        if checkpoint.size < before.size:
+            text = f"the directory log had {before.size} entries, and now has {checkpoint.size}"
+            raise self._fail(RollbackError(text, earlier=earlier, later=note))
 
     def _reload(self) -> None:
         """Take in what the file holds beyond this mirror; in a thread."""

@@ -54,6 +54,9 @@ class Preparer:
             UsageError: an argument is not in its form, or nothing of the kind is known here.
             UnavailableError: the provider has no sealing key, or no broker can be asked.
         """
+        party = self._session.party
+        if not party.is_system:
+            raise UsageError(f"{party} cannot ask: only a system can", "use the home of one of its systems")
         check_form(asked, lifetime)
         check_question(query, dataset)
         terms = await self._agreement(dataset, asked, agreement)
@@ -63,7 +66,7 @@ class Preparer:
         header = RequestHeader()
         header.CopyFrom(asked)
         header.request_id = request_id(now)
-        header.requester = str(self._session.party)
+        header.requester = str(party)
         header.dataset = dataset.object_id
         header.agreement = terms.digest
         header.issued_at = now
@@ -95,10 +98,6 @@ class Preparer:
 
     async def _new_sealer(self) -> Sealer:
         signer = self._session.signer
-        if not self._session.party.is_system:
-            raise UsageError(
-                f"{self._session.party} cannot ask: only a system can", "use the home of one of its systems"
-            )
         record = await self._known(lambda directory: _own_key(directory, key_id(signer.public_key)))
         return Sealer(self._session.trust.name, signer, record)
 

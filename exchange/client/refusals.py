@@ -70,4 +70,4 @@ def _mismatch(refusal: Refusal, record: KeyRecord, digests: frozenset[bytes], pr
 
 
 def _unverified(error: RefusedError, why: str) -> RefusedError:
-    return RefusedError(error.reason, code=error.code, refusal=error.refusal, unverified=why)
+    return RefusedError(error.reason, code=error.code, label=error.label, refusal=error.refusal, unverified=why)

@@ -609,6 +609,28 @@ def test_erased_answers_are_gone_from_every_file(on_disk: Callable[[bytes], bool
     ledger.verify()
 
 
+def test_erasing_leaves_no_copy_that_a_moving_page_made(on_disk: Callable[[bytes], bool], ledger: Ledger) -> None:
+    erase_after = dict[int, int]()
+    for now in range(12):
+        answers = list[LedgerAnswer]()
+        for number, one in enumerate(batch(ledger.head, 25), ledger.head.number + 1):
+            erase_after[number] = now + 1 + number * 7 % 5
+            answers.append(replace(one, erase_after=erase_after[number]))
+        ledger.commit(answers)
+        ledger.erase_sealed(now)
+        left = {number for number in erase_after if on_disk(ciphertext(number)[:32])}
+        assert left == {number for number, time in erase_after.items() if time > now}
+    ledger.verify()
+
+
+def test_space_of_erased_answers_is_used_again(path: Path, ledger: Ledger) -> None:
+    for now in range(10):
+        ledger.commit([replace(one, erase_after=now) for one in batch(ledger.head, 100)])
+        ledger.erase_sealed(now)
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+        assert db.execute("SELECT count(*) FROM sealed").fetchone() <= (100,)
+
+
 def test_a_reader_only_delays_the_erasure(on_disk: Callable[[bytes], bool], path: Path, ledger: Ledger) -> None:
     ledger.commit(batch(ledger.head, 3))
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as other:

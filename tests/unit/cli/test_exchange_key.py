@@ -216,7 +216,7 @@ def without_root(trust: Trust) -> tuple[object, ...]:
         ("an expired certificate", "not valid now", 3),
         ("no certificate", "the certificate cannot be read", 1),
         ("another exchange", "the admission is to other.example", 5),
-        ("no trust file", "the trust file", 5),
+        ("no trust file", "the admission: the trust file cannot be read", 5),
     ],
 )
 def test_install_refuses(home: Home, name: str, message: str, exit_code: int) -> None:

@@ -6,9 +6,10 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from exchange.client.calls import call, call_until, error_of
+from exchange.client import calls
+from exchange.client.calls import GrpcTransport, call, call_until, error_of
 from exchange.client.errors import RefusedError, ResponseInvalidError, UnavailableError
-from exchange.transport import DIRECTORY_PROVE
+from exchange.transport import DIRECTORY_PROVE, TlsIdentity
 from exchange.v1.access_pb2 import Code
 from exchange.v1.log_pb2 import DirectoryServiceProveRequest, DirectoryServiceProveResponse
 from tests.simulator import lost_connection
@@ -92,11 +93,19 @@ def test_a_refusal_is_known_by_the_exchanges_own_details() -> None:
     assert not error.verified
 
 
-@pytest.mark.parametrize("reason", ["", "SOMETHING_NEW", "UNSPECIFIED"])
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_a_broker_that_fails_refuses_nothing(code: grpc.StatusCode) -> None:
+    error = error_of(code, "the broker failed", status(ErrorInfo(domain="exchange.v1", reason="LOG_UNAVAILABLE")))
+    assert isinstance(error, UnavailableError)
+    assert error.retry == (code == grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("reason", ["", "ENTRY_REFUSED", "UNSPECIFIED"])
 def test_an_unknown_reason_is_a_refusal_all_the_same(reason: str) -> None:
     error = error_of(grpc.StatusCode.PERMISSION_DENIED, "no", status(ErrorInfo(domain="exchange.v1", reason=reason)))
     assert isinstance(error, RefusedError)
     assert error.code == Code.CODE_UNSPECIFIED
+    assert error.label == (reason or "UNSPECIFIED")
 
 
 @pytest.mark.parametrize("more", [b"\xff", b"\x0a\x01\x00"])
@@ -106,3 +115,114 @@ def test_a_malformed_signed_refusal_does_not_hide_the_refusal(more: bytes) -> No
     assert isinstance(error, RefusedError)
     assert error.refusal is None
     assert error.unverified
+
+
+IDLE, CONNECTING, READY, BROKEN = (
+    grpc.ChannelConnectivity.IDLE,
+    grpc.ChannelConnectivity.CONNECTING,
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+)
+
+
+def rpc_error(code: grpc.StatusCode, details: str = "", status: Status | None = None) -> grpc.aio.AioRpcError:
+    trailing = grpc.aio.Metadata()
+    if status is not None:
+        trailing.add("grpc-status-details-bin", status.SerializeToString())
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
+
+
+class Channel:
+    """A channel that goes through states, and then answers every call in one way."""
+
+    def __init__(self, answer: bytes | Exception, *states: grpc.ChannelConnectivity) -> None:
+        self.answer = answer
+        self.states = list(states)
+        self.sent = 0
+        self.closed = False
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        assert try_to_connect
+        return self.states[0]
+
+    async def wait_for_state_change(self, state: grpc.ChannelConnectivity) -> None:
+        assert self.states.pop(0) == state
+        if not self.states:
+            await asyncio.Event().wait()
+
+    def unary_unary(self, method: str, serialize: None, deserialize: None) -> "Channel":
+        return self
+
+    async def __call__(self, request: bytes, timeout: float) -> bytes:
+        self.sent += 1
+        assert timeout > 0
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def close(self, grace: None) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def open_channels(monkeypatch: pytest.MonkeyPatch) -> dict[str, Channel]:
+    channels: dict[str, Channel] = {}
+    monkeypatch.setattr(calls, "open_channel", lambda address, identity: channels[address])
+    return channels
+
+
+def grpc_transport(*brokers: str) -> GrpcTransport:
+    return GrpcTransport(brokers, TlsIdentity(b"", b"", b""))
+
+
+UNREACHABLE = rpc_error(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
+
+
+async def test_the_next_broker_is_asked_where_one_cannot_be_reached(open_channels: dict[str, Channel]) -> None:
+    open_channels["a"] = Channel(UNREACHABLE, IDLE, CONNECTING, BROKEN)
+    open_channels["b"] = Channel(b"answer", CONNECTING, READY)
+    transport = grpc_transport("a", "b")
+    assert await transport.unary(DIRECTORY_PROVE, b"", 5) == b"answer"
+    assert await transport.unary(DIRECTORY_PROVE, b"", 5) == b"answer"
+    # The one that answered is asked first from then on.
+    assert (open_channels["a"].sent, open_channels["b"].sent) == (1, 2)
+    await transport.close()
+    assert open_channels["a"].closed
+    assert open_channels["b"].closed
+
+
+async def test_no_other_broker_is_asked_once_the_connection_stood(open_channels: dict[str, Channel]) -> None:
+    open_channels["a"] = Channel(rpc_error(grpc.StatusCode.UNAVAILABLE, "connection reset"), READY)
+    open_channels["b"] = Channel(b"answer", READY)
+    with pytest.raises(UnavailableError, match="a: connection reset") as caught:
+        await grpc_transport("a", "b").unary(DIRECTORY_PROVE, b"", 5)
+    assert caught.value.retry
+    assert open_channels["b"].sent == 0
+
+
+async def test_a_broker_that_swallows_packets_leaves_time_for_the_next(open_channels: dict[str, Channel]) -> None:
+    open_channels["a"] = Channel(UNREACHABLE, CONNECTING)
+    open_channels["b"] = Channel(b"answer", READY)
+    assert await grpc_transport("a", "b").unary(DIRECTORY_PROVE, b"", 0.1) == b"answer"
+
+
+async def test_says_why_no_broker_can_be_reached(open_channels: dict[str, Channel]) -> None:
+    open_channels["a"] = open_channels["b"] = Channel(UNREACHABLE, BROKEN)
+    with pytest.raises(UnavailableError, match="b: failed to connect") as caught:
+        await grpc_transport("a", "b").unary(DIRECTORY_PROVE, b"", 5)
+    assert caught.value.retry
+
+
+async def test_a_refusal_over_grpc_is_a_refusal(open_channels: dict[str, Channel]) -> None:
+    details = status(ErrorInfo(domain="exchange.v1", reason="NO_AGREEMENT"))
+    open_channels["a"] = Channel(rpc_error(grpc.StatusCode.PERMISSION_DENIED, "no", details), READY)
+    with pytest.raises(RefusedError) as caught:
+        await grpc_transport("a").unary(DIRECTORY_PROVE, b"", 5)
+    assert caught.value.code == Code.CODE_NO_AGREEMENT
+
+
+async def test_details_that_contradict_their_status_are_no_refusal(open_channels: dict[str, Channel]) -> None:
+    details = status(ErrorInfo(domain="exchange.v1", reason="NO_AGREEMENT"))
+    open_channels["a"] = Channel(rpc_error(grpc.StatusCode.INTERNAL, "no", details), READY)
+    with pytest.raises(UnavailableError):
+        await grpc_transport("a").unary(DIRECTORY_PROVE, b"", 5)

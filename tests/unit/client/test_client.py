@@ -17,6 +17,7 @@ from exchange.client import (
     StaleError,
     UnavailableError,
     UsageError,
+    evidence,
     lookup_query,
 )
 from exchange.core.decision import Deny
@@ -195,7 +196,6 @@ async def test_a_system_that_is_not_admitted_cannot_ask(simulator: Simulator, ho
 
 
 async def test_a_lost_answer_is_fetched_with_the_same_bytes(client: ExchangeClient, simulator: Simulator) -> None:
-    simulator.lost = 0
     await client.session.sync()
     simulator.lost = 1
     answer = await ask(client)
@@ -278,13 +278,7 @@ async def test_an_altered_refusal_is_not_verified(client: ExchangeClient, simula
 
 async def test_the_signed_code_counts(client: ExchangeClient, simulator: Simulator) -> None:
     simulator.deny = Deny(6, Code.CODE_FIELD_NOT_GRANTED, "no")
-
-    def relabel(refusal: Envelope) -> Envelope:
-        # The broker writes another code beside the refusal that the provider signed.
-        simulator.deny = None
-        return refusal
-
-    simulator.refusal = relabel
+    simulator.label = Code.CODE_OVERLOADED
     with pytest.raises(RefusedError) as caught:
         await ask(client)
     assert (caught.value.code, caught.value.reason) == (Code.CODE_FIELD_NOT_GRANTED, "no")
@@ -485,11 +479,14 @@ async def test_a_rollback_of_the_directory_ends_everything(client: ExchangeClien
     assert simulator.count(SUBMIT) == 0
 
 
-async def test_nothing_is_asked_of_a_log_that_owes_a_proof(client: ExchangeClient, simulator: Simulator) -> None:
+async def test_nothing_is_asked_of_a_log_that_owes_a_proof(
+    client: ExchangeClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     simulator.proves = False
-    for _ in range(2):
-        await ask(client)
-    client.session.evidence._due = asyncio.get_running_loop().time() - 1
+    await ask(client)
+    await client.settle()
+    monkeypatch.setattr(evidence, "WITHIN", -1.0)
+    await ask(client)
     with pytest.raises(UnavailableError):
         await ask(client)
     assert simulator.count(SUBMIT) == 2

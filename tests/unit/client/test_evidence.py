@@ -9,7 +9,6 @@ from exchange.client.errors import ForkError, RollbackError, UnavailableError
 from exchange.client.evidence import AccessEvidence
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.access import Proven, verify_receipt
-from exchange.core.checkpoint import open_checkpoint
 from exchange.transport import ACCESS_PROVE
 from tests.simulator import Simulator
 from tests.world import World
@@ -69,23 +68,20 @@ async def test_asks_nothing_about_what_it_has_checked(evidence: AccessEvidence, 
 async def test_goes_on_from_what_an_earlier_process_kept(
     evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
 ) -> None:
-    evidence.observe(*released(simulator.world))
+    first = released(simulator.world)
+    evidence.observe(*first)
     await evidence.close()
-    simulator.access_log = other = simulator.world.copy().access_log
-    simulator.world.access_log.leaves[0] = b"rewritten"
     rewritten = World.standard()
     rewritten.now += 1
-    for _ in range(2):
-        proven, note = released(rewritten)
+    second = [released(rewritten) for _ in range(2)][-1]
+    simulator.access_log = rewritten.access_log
     later = new_evidence(file, simulator)
     await later.open()
-    simulator.access_log = rewritten.access_log
-    later.observe(proven, note)
+    later.observe(*second)
     with pytest.raises(ForkError) as caught:
         await later.settle()
-    verifier = other.signer.verifier
-    assert open_checkpoint(caught.value.earlier, verifier).size == 1
-    assert open_checkpoint(caught.value.later, verifier).size == 2
+    assert (caught.value.earlier, caught.value.later) == (first[1], second[1])
+    await later.close()
 
 
 async def test_two_roots_of_one_size_are_a_fork_without_asking(
@@ -162,7 +158,12 @@ async def test_nothing_new_is_asked_once_a_proof_is_overdue(
     evidence.observe(*released(simulator.world))
     evidence.observe(*released(simulator.world))
     await evidence.ready()
-    evidence._due = asyncio.get_running_loop().time() - 1
+    assert simulator.count(ACCESS_PROVE) == 0
+    simulator.proves = True
+    await evidence.settle()
+    simulator.proves = False
+    monkeypatch.setattr(module, "WITHIN", -1.0)
+    evidence.observe(*released(simulator.world))
     with pytest.raises(UnavailableError):
         await evidence.ready()
     simulator.proves = True

@@ -51,8 +51,9 @@ async def test_a_lost_answer_is_fetched_with_the_same_bytes(session: Session, si
 
 async def test_an_entry_against_the_rules_is_refused(session: Session, simulator: Simulator) -> None:
     draft = entries.revocation_entry(HOUSING, bytes(16), simulator.world.agreement.digest, "not ours")
-    with pytest.raises(RefusedError, match="cannot revoke"):
+    with pytest.raises(RefusedError, match=r"ENTRY_REFUSED: .* cannot revoke") as caught:
         await session.append(session.sign(draft))
+    assert not caught.value.verified
 
 
 async def test_a_receipt_of_another_entry_proves_nothing(session: Session, simulator: Simulator) -> None:

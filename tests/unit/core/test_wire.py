@@ -267,14 +267,5 @@ def test_at_the_parsers_limit_a_filter_is_read_or_refused(depth: int) -> None:
         assert depth > 98
 
 
-def test_what_nobody_could_read_is_not_encoded() -> None:
-    message = innermost = Filter()
-    for _ in range(200):
-        innermost = innermost.negation
-        innermost.SetInParent()
-    with pytest.raises(DecodeError, match="cannot be encoded"):
-        encode(message)
-
-
 def test_a_decode_error_is_a_core_error() -> None:
     assert issubclass(DecodeError, CoreError)
