@@ -19,7 +19,7 @@ from google.rpc.status_pb2 import Status
 
 from exchange.client.calls import error_of
 from exchange.client.errors import UnavailableError
-from exchange.core.access import code_name
+from exchange.core.access import code_name, refusal_draft
 from exchange.core.decision import Deny, decide, read_request
 from exchange.core.envelope import ENTRY, REQUEST, Envelope, decode_envelope
 from exchange.core.keys import sealing_private_key
@@ -73,9 +73,10 @@ class Simulator:
         self.alter: Callable[[Envelope], Envelope] = lambda response: response
         self.receipt: Callable[[Receipt], Receipt | None] = lambda receipt: receipt
         self.sync_record: Callable[[Record], Record] = lambda record: record
-        # Refusals: one for every request, who signs them, and whether anybody does.
+        # Refusals: one for every request, who signs them and in whose name, and whether anybody does.
         self.deny: Deny | None = None
         self.refuser: Party = BROKER
+        self.refuser_named: Party | None = None
         self.refusal: Callable[[Envelope], Envelope | None] = lambda refusal: refusal
         # The code that the broker writes beside the signed one.
         self.label: Code.ValueType | None = None
@@ -146,10 +147,11 @@ class Simulator:
 
     def _refused(self, deny: Deny, envelope: Envelope) -> Exception:
         world = self.world
-        keys = dict(world.keys)
-        world.keys[BROKER] = world.keys[self.refuser]
         refusal, _ = world.refuse(envelope, deny)
-        world.keys = keys
+        if self.refuser != BROKER or self.refuser_named is not None:
+            name = str(self.refuser_named or self.refuser)
+            draft = refusal_draft(deny, name, envelope.digest, world.directory.size, world.now)
+            refusal = world.sign(draft, self.refuser)
         return refused(code_name(self.label or deny.code), deny.reason, self.refusal(refusal))
 
     def _append(self, data: bytes) -> AppendResponse:

@@ -1,7 +1,8 @@
 """The one append path: both logs, one lock, one transaction a batch (DESIGN section 7)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -228,10 +229,11 @@ class Logs:
     ) -> "tuple[Directory, list[_Place | Exception]]":
         directory = self._directory
         places: list[_Place | Exception] = []
+        known = ChainMap({}, self._indexes)
         for proposal in proposals:
             try:
                 if isinstance(proposal, DirectoryProposal):
-                    directory, place = self._propose(proposal, directory, tails[Log.DIRECTORY])
+                    directory, place = self._propose(proposal, directory, tails[Log.DIRECTORY], known)
                 else:
                     place = self._draw(proposal, directory, tails[Log.ACCESS], transaction)
             except EntryRefusedError as error:
@@ -240,16 +242,19 @@ class Logs:
                 places.append(place)
         return directory, places
 
-    def _propose(self, proposal: DirectoryProposal, directory: Directory, tail: _Tail) -> tuple[Directory, _Place]:
+    def _propose(
+        self, proposal: DirectoryProposal, directory: Directory, tail: _Tail, known: MutableMapping[bytes, int]
+    ) -> tuple[Directory, _Place]:
         digest = proposal.envelope.digest
-        if digest in self._indexes:
-            return directory, _Place(Log.DIRECTORY, self._indexes[digest])
+        if digest in known:
+            return directory, _Place(Log.DIRECTORY, known[digest])
         time = max(self._clock(), tail.time)
         leaf = directory_leaf(proposal.envelope, time)
         grown, applied = directory.apply(leaf, proposal.body)
         if applied.reason:
             raise EntryRefusedError(applied.reason)
-        return grown, _Place(Log.DIRECTORY, tail.add(NewEntry(leaf, proposal.body, None), time), digest)
+        known[digest] = tail.add(NewEntry(leaf, proposal.body, None), time)
+        return grown, _Place(Log.DIRECTORY, known[digest], digest)
 
     def _draw(self, proposal: AccessProposal, directory: Directory, tail: _Tail, transaction: Transaction) -> _Place:
         record = proposal.draw(directory, transaction)

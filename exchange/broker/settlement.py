@@ -28,12 +28,14 @@ def draw_release(
     """
     deny = _forbids(directory, allow, answer, now)
     standing = transaction.released(str(allow.asked.requester), allow.asked.header.request_id)
+    if deny is None and standing is None:
+        return _record(allow.asked, str(allow.dataset.system), answer, None)
     settled = transaction.settled(answer.digest)
-    if deny is None and standing is not None:
+    if deny is None:
         if standing in settled:
-            return Standing(standing)
+            return Standing(settled[0])
         deny = Deny(11, Code.CODE_RESPONSE_INVALID, "another answer to this request was released already")
-    if deny is not None and settled:
+    if settled:
         return Standing(settled[0], deny)
     return _record(allow.asked, str(allow.dataset.system), answer, deny)
 

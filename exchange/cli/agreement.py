@@ -20,7 +20,7 @@ from exchange.cli.grants import (
     show_one,
 )
 from exchange.cli.homes import require_role
-from exchange.cli.output import listed, print_json, print_line, print_table
+from exchange.cli.output import print_json, print_line, print_table
 from exchange.cli.times import day_of, end_of_day, now
 from exchange.cli.where import parse_where
 from exchange.client.datasets import find_dataset
@@ -127,14 +127,17 @@ def list_agreements(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """List applications and agreements that this party may see, the newest first."""
+    """List applications and agreements that this party may see, the newest first.
+
+    An application is waiting, answered or withdrawn; an agreement is in force, ended, revoked or superseded.
+    """
     shown = act(home, lambda session: _list(session, mine, pending))
     if as_json:
         print_json([item.described() for item in shown])
     elif not shown:
         print_line("No application waits." if pending else "No application or agreement is known here.")
     else:
-        print_table(("ID", "KIND", "STATE", "DATASET", "GRANTEE", "FIELDS", "UNTIL"), [_row(item) for item in shown])
+        print_table(("ID", "STATE", "DATASET", "GRANTEE", "FIELDS", "UNTIL"), [_row(item) for item in shown])
 
 
 @app.command("show", epilog=example("exchange agreement show 3f2a91c07b44 --home ./registry-office"))
@@ -288,5 +291,11 @@ def _row(item: Shown) -> tuple[object, ...]:
     grant = item.grant
     # The domain is the same for all of them.
     grantee = "/".join(grant.grantee.segments[1:])
-    fields = listed(grant.fields)
-    return (item.id[:SHOWN_ID], item.kind, item.state, item.dataset, grantee, fields, day_of(grant.not_after))
+    return (
+        item.id[:SHOWN_ID],
+        item.state,
+        item.dataset,
+        grantee,
+        len(grant.fields),
+        day_of(grant.not_after),
+    )

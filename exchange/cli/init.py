@@ -6,10 +6,15 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import grouped, listed, print_json, print_line, print_pairs
 from exchange.cli.times import now
+from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
+from exchange.core.names import Party
 from exchange.core.trust import Trust
+
+_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - refused
 
 app = new_command()
 
@@ -27,11 +32,28 @@ def init(
     """Found an exchange: its root key, two logs, TLS authority, trust file, and a broker's home."""
     from exchange.broker.genesis import found
 
+    _check(name, listen)
     trust = found(home, name, listen, _hosts(listen, host or []), now())
     if as_json:
         print_json(_described(trust, home))
     else:
         _show(trust, home)
+
+
+def _check(name: str, listen: str) -> None:
+    try:
+        Party(name)
+    except CoreError as error:
+        raise WrongUsageError(str(error), "small letters, digits and hyphens, joined by dots: city.example") from error
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise WrongUsageError(f"--listen: {listen} is not HOST:PORT", "for example --listen 127.0.0.1:7443")
+    # The trust file names this address, and every party dials it.
+    if host in _EVERYWHERE:
+        raise WrongUsageError(
+            f"--listen: nobody can dial {host}",
+            "give the address that parties dial; broker.toml can make the broker listen on more",
+        )
 
 
 def _hosts(listen: str, more: list[str]) -> tuple[str, ...]:

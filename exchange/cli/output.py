@@ -13,6 +13,10 @@ import typer
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+# Columns up to this width are never wrapped.
+_NARROW = 14
+
+
 def clean(text: str) -> str:
     """Text that cannot steer a terminal: what another party wrote is shown, never obeyed."""
     return "".join(f"\\u{ord(char):04x}" if unicodedata.category(char) in _STEERING else char for char in text)
@@ -63,11 +67,29 @@ def _print_ruled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    console = Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+    widths = [max(_width(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    # The first column is what people copy. Nothing is ever cut off: other long columns wrap.
+    kept = [number == 0 or width <= _NARROW for number, width in enumerate(widths)]
+    least = sum(width if keeps else _NARROW for width, keeps in zip(widths, kept, strict=True))
+    if least + 2 * (len(columns) - 1) > console.width:
+        _print_records(columns, rows)
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name, keeps in zip(columns, kept, strict=True):
+        table.add_column(name, no_wrap=keeps, overflow="fold")
     for row in rows:
         # Text, not a string: what others wrote is no markup.
         table.add_row(*(Text(cell) for cell in row))
-    Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False).print(table)
+    console.print(table)
+
+
+def _print_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table that is too wide for its terminal, one block for each row."""
+    for number, row in enumerate(rows):
+        if number:
+            typer.echo()
+        print_pairs(dict(zip(columns, row, strict=True)))
 
 
 def _print_aligned(rows: Sequence[Sequence[str]]) -> None:

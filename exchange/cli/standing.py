@@ -8,7 +8,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from exchange.cli.admission import certificate_end
 from exchange.cli.times import days_left, now
 from exchange.client.calls import GrpcTransport
-from exchange.client.errors import ExchangeError, UnavailableError
+from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError
 from exchange.client.session import MIRROR, Session
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
@@ -43,7 +43,7 @@ class Standing:
     Args:
         certificate_until: milliseconds; None before the party is admitted.
         brokers: address and how it is.
-        problem: why the mirror could not be synced; None where it is up to date.
+        problem: what is wrong with the mirror, or why it could not be synced; None where it is up to date.
         access: the last checkpoint of the access log that this home has checked.
     """
 
@@ -78,7 +78,7 @@ async def standing_of(home: Home) -> Standing:
         _keys(home, directory),
         tuple(brokers),
         directory,
-        problem or broken,
+        problem if isinstance(problem, BrokenLogError) else broken or problem,
         access,
     )
 

@@ -73,15 +73,20 @@ class GrpcTransport:
         problems: list[ExchangeError] = []
         for step in range(len(self._brokers)):
             index = (self._current + step) % len(self._brokers)
-            channel = self._channel(self._brokers[index])
+            broker = self._brokers[index]
+            channel = self._channel(broker)
             # An equal share for each broker left, so that one that swallows packets does not use all the time up.
-            stood = await _connect(channel, (deadline - loop.time()) / (len(self._brokers) - step))
+            state = await _connect(channel, (deadline - loop.time()) / (len(self._brokers) - step))
+            if state is None:
+                problems.append(UnavailableError(f"{broker}: no connection in time"))
+                continue
             try:
+                # Where the connection failed, the call does so at once, and says why.
                 remaining = max(deadline - loop.time(), 0.001)
                 answer: bytes = await channel.unary_unary(method, None, None)(request, timeout=remaining)
             except grpc.aio.AioRpcError as error:
-                problems.append(_error_of_call(error, self._brokers[index]))
-                if stood or error.code() != grpc.StatusCode.UNAVAILABLE:
+                problems.append(_error_of_call(error, broker))
+                if state == grpc.ChannelConnectivity.READY or error.code() != grpc.StatusCode.UNAVAILABLE:
                     raise problems[-1] from error
             else:
                 self._current = index
@@ -215,13 +220,13 @@ def _error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
     return error_of(error.code(), message, status)
 
 
-async def _connect(channel: grpc.aio.Channel, timeout: float) -> bool:
-    """Whether the connection stands within `timeout` seconds; a call on one that does not was never sent."""
+async def _connect(channel: grpc.aio.Channel, timeout: float) -> grpc.ChannelConnectivity | None:
+    """The state that the connection settles in, or None if it does not within `timeout` seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             state = channel.get_state(try_to_connect=True)
             while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
                 await channel.wait_for_state_change(state)
                 state = channel.get_state(try_to_connect=True)
-            return state == grpc.ChannelConnectivity.READY
-    return False
+            return state
+    return None

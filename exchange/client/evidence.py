@@ -12,6 +12,7 @@ from exchange.client.errors import (
     ExchangeError,
     ForkError,
     RefusedError,
+    ResponseInvalidError,
     RollbackError,
     UnavailableError,
 )
@@ -120,15 +121,18 @@ class AccessEvidence:
             await self.settle()
 
     async def settle(self) -> None:
-        """Wait until everything observed is checked.
+        """Wait until everything observed before this call is checked.
 
         Raises:
             BrokenLogError: the log contradicts itself; sticky.
             UnavailableError: nobody gave the proofs; what was observed stays queued.
         """
-        async with self._lock:
-            self.check()
-            while self._pending:
+        observed = set(self._pending)
+        while True:
+            async with self._lock:
+                self.check()
+                if observed.isdisjoint(self._pending):
+                    return
                 await self._check_pending()
 
     async def close(self) -> None:
@@ -165,11 +169,14 @@ class AccessEvidence:
             await asyncio.sleep(GATHER)
             # `settle` and `ready` tell the caller; here the failure is kept, and what is unavailable tried again.
             with suppress(ExchangeError):
-                await self.settle()
+                async with self._lock:
+                    await self._check_pending()
 
     async def _check_pending(self) -> None:
         """Prove what is queued and what the file keeps to be one history, each to the next larger one."""
         queued = dict(self._pending)
+        if not queued:
+            return
         head = await asyncio.to_thread(self._file.head, ACCESS)
         history = sorted([*queued.values(), *([self._read(head)] if head else [])], key=lambda seen: seen.size)
         pairs = list(pairwise(history))
@@ -204,14 +211,12 @@ class AccessEvidence:
         request = LogServiceProveRequest(proof=ProofRequest(old_size=earlier.size, size=later.size))
         try:
             response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, TIMEOUT)
-        except (RefusedError, UnavailableError) as error:
+        except (RefusedError, ResponseInvalidError, UnavailableError) as error:
             if _denies(error):
                 text = f"the access log denies that it had {later.size} entries, as it signed"
                 rollback = RollbackError(text, earlier=later.note, later=earlier.note)
                 raise await asyncio.to_thread(self._fail, rollback) from error
-            if isinstance(error, RefusedError):
-                raise UnavailableError(f"the access log did not prove its consistency: {error}") from error
-            raise
+            raise UnavailableError(f"the access log did not prove its consistency: {error}", error.hint) from error
         return tuple(response.path)
 
     def _fail(self, error: BrokenLogError) -> BrokenLogError:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from exchange.client.calls import Transport, call
@@ -230,8 +231,10 @@ class DirectoryMirror:
         """DESIGN section 7: the log only grows, and our own leaves with the new ones make each root that it signed."""
         frontier = self._folded.frontier
         before, earlier = self.checkpoint, self.note
+        # Sizes first: between a checkpoint and a smaller one after it there are no entries to check.
+        for (smaller, old), (larger, new) in pairwise(((before, earlier), *growth.signed)):
+            self._check_size(smaller, old, larger, new)
         for checkpoint, note in growth.signed:
-            self._check_size(before, earlier, checkpoint, note)
             frontier, _ = frontier.extend(hashes[frontier.size : checkpoint.size])
             if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
                 text = f"the directory log of {checkpoint.size} entries does not go on from that of {before.size}"

@@ -1,7 +1,6 @@
 """The trust file: all that a client, adapter or auditor has to be given out of band (DESIGN section 3)."""
 
 import base64
-import binascii
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,6 +95,6 @@ def _root_key(values: Mapping[str, object]) -> bytes:
     try:
         data = base64.b64decode(_text(values, "root_key"), validate=True)
         signing_key(data)
-    except (binascii.Error, CoreError) as error:
+    except ValueError as error:
         raise TrustError(f"root_key: {error}") from error
     return data

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from threading import Event, Thread
 
 import pytest
@@ -26,9 +27,10 @@ from adapters.ledger import (
     LedgerHead,
     Settlement,
 )
-from exchange.core.envelope import REQUEST, RESPONSE, Envelope
+from exchange.core.envelope import ENTRY, REQUEST, RESPONSE, Envelope
 from exchange.core.wire import encode
 from exchange.v1.access_pb2 import AccessLeaf
+from exchange.v1.envelope_pb2 import Envelope as EnvelopeMessage
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.ledger_pb2 import LedgerRow
 from exchange.v1.request_pb2 import RequestHeader, ResponseHeader, Sealed
@@ -59,12 +61,18 @@ def envelope(kind: str, payload: bytes, *attachments: bytes) -> Envelope:
     )
 
 
-def ciphertext(number: int) -> bytes:
+def ciphertext(number: int, repeats: int = 0) -> bytes:
     """What nobody else writes into the file, longer than one page for every third number."""
-    return sha256(b"ciphertext %d" % number).digest() * (400 if number % 3 == 0 else 20)
+    return sha256(b"ciphertext %d" % number).digest() * (repeats or (400 if number % 3 == 0 else 20))
 
 
-def answer(head: LedgerHead, asked: Sequence[str] = ("P1",), told: Sequence[str] = (), number: int = 0) -> LedgerAnswer:
+def answer(
+    head: LedgerHead,
+    asked: Sequence[str] = ("P1",),
+    told: Sequence[str] = (),
+    number: int = 0,
+    repeats: int = 0,
+) -> LedgerAnswer:
     """The next answer, to the request with the id `number` (the row's number if 0)."""
     identity = request_id(number or head.number + 1)
     question = RequestHeader(
@@ -84,7 +92,7 @@ def answer(head: LedgerHead, asked: Sequence[str] = ("P1",), told: Sequence[str]
         ledger_number=head.number + 1,
         ledger_previous=head.chain,
     )
-    body = ciphertext(head.number + 1)
+    body = ciphertext(head.number + 1, repeats)
     sealed = Sealed(header=encode(header), ciphertext_sha256=sha256(body).digest())
     response = envelope(RESPONSE, encode(sealed), body)
     row = LedgerRow(
@@ -102,6 +110,19 @@ def answer(head: LedgerHead, asked: Sequence[str] = ("P1",), told: Sequence[str]
     )
     bare = response.bare().encode()
     return LedgerAnswer(encode(row), request.encode(), bare, response.encode(), ERASE_AFTER)
+
+
+def of_another_kind(data: bytes) -> bytes:
+    message = EnvelopeMessage.FromString(data)
+    message.kind = ENTRY
+    return encode(message)
+
+
+def changed_row(data: bytes, **values: object) -> bytes:
+    row = LedgerRow.FromString(data)
+    for name, value in values.items():
+        setattr(row, name, value)
+    return encode(row)
 
 
 def batch(head: LedgerHead, count: int) -> list[LedgerAnswer]:
@@ -213,6 +234,11 @@ def test_refuses_a_row_that_does_not_continue_the_head(ledger: Ledger) -> None:
         lambda one, other: replace(one, response=one.sealed),
         lambda one, other: replace(one, request=b"\xff"),
         lambda one, other: replace(one, row=b"\xff"),
+        lambda one, other: replace(one, request=of_another_kind(one.request)),
+        lambda one, other: replace(one, response=of_another_kind(one.response)),
+        lambda one, other: replace(one, row=changed_row(one.row, requester=REQUESTER + "s")),
+        lambda one, other: replace(one, row=changed_row(one.row, request_id=request_id(99))),
+        lambda one, other: replace(one, row=changed_row(one.row, number=2)),
     ],
 )
 def test_refuses_an_answer_that_contradicts_its_envelopes(
@@ -474,6 +500,7 @@ def test_reads_beside_the_writer(path: Path, ledger: Ledger) -> None:
     def write() -> None:
         for _ in range(30):
             ledger.commit(batch(ledger.head, 4))
+            ledger.settle_all([settlement(one.response_digest, index=one.number) for one in ledger.owed()[:3]])
         done.set()
 
     writer = Thread(target=write)
@@ -486,7 +513,7 @@ def test_reads_beside_the_writer(path: Path, ledger: Ledger) -> None:
             assert head.number >= seen
             seen = head.number
             reader.verify()
-            assert len(ledger.owed()) >= seen
+            assert len(ledger.owed()) <= 30 + 4
             assert seen == 0 or ledger.find(REQUESTER, request_id(seen)) is not None
         writer.join()
         assert reader.head.number == 120
@@ -501,6 +528,34 @@ def test_reads_a_ledger_whose_adapter_is_down(path: Path) -> None:
         reader.verify()
     with closing(Ledger.open(path)) as ledger:
         assert ledger.head.number == 1
+
+
+def test_closing_waits_for_a_commit_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, finish = Event(), Event()
+
+    class Slow(sqlite3.Connection):
+        def execute(self, statement: str, values: object = (), /) -> sqlite3.Cursor:
+            if statement == "COMMIT" and armed:
+                started.set()
+                finish.wait()
+            return super().execute(statement, values)  # type: ignore[arg-type]
+
+    armed = list[bool]()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Slow))
+    ledger = Ledger.open(path)
+    armed.append(True)
+    writer, closer = Thread(target=ledger.commit, args=(batch(ledger.head, 2),)), Thread(target=ledger.close)
+    writer.start()
+    started.wait()
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    finish.set()
+    writer.join()
+    closer.join()
+    armed.clear()
+    with closing(Ledger.open(path)) as again:
+        assert again.head.number == 2
 
 
 # --- settlement ---------------------------------------------------------------------------------------
@@ -546,12 +601,12 @@ def test_refuses_settlements_that_cannot_be(ledger: Ledger) -> None:
     ledger.commit([one])
     digest, good = digest_of(one), settlement(digest_of(one))
     wrong = [
-        settlement(b"x" * 32),
-        settlement(digest, RELEASED, REVOKED),
-        settlement(digest, UNRELEASED, 0),
-        settlement(digest, REFUSED, REVOKED),
-        replace(good, index=1),
-        replace(good, kind=UNRELEASED),
+        settlement(b"x" * 32, index=2),
+        settlement(digest, RELEASED, REVOKED, index=2),
+        settlement(digest, UNRELEASED, 0, index=2),
+        settlement(digest, REFUSED, REVOKED, index=2),
+        replace(good, index=2),
+        replace(good, kind=UNRELEASED, index=2),
         replace(good, receipt=receipt(b"y" * 32)),
         replace(good, receipt=b"\xff"),
     ]
@@ -610,15 +665,19 @@ def test_erased_answers_are_gone_from_every_file(on_disk: Callable[[bytes], bool
 
 
 def test_erasing_leaves_no_copy_that_a_moving_page_made(on_disk: Callable[[bytes], bool], ledger: Ledger) -> None:
+    # With this seed SQLite 3.40.1 left a copy behind when rows were deleted next to others, secure_delete or not.
+    chosen = Random(25)
     erase_after = dict[int, int]()
-    for now in range(12):
-        answers = list[LedgerAnswer]()
-        for number, one in enumerate(batch(ledger.head, 25), ledger.head.number + 1):
-            erase_after[number] = now + 1 + number * 7 % 5
-            answers.append(replace(one, erase_after=erase_after[number]))
+    for now in range(8):
+        head, answers = ledger.head, list[LedgerAnswer]()
+        for _ in range(5):
+            one = answer(head, repeats=chosen.choice((5, 15)))
+            head = head.after(one.row)
+            erase_after[head.number] = now + chosen.randint(1, 6)
+            answers.append(replace(one, erase_after=erase_after[head.number]))
         ledger.commit(answers)
         ledger.erase_sealed(now)
-        left = {number for number in erase_after if on_disk(ciphertext(number)[:32])}
+        left = {number for number in erase_after if on_disk(ciphertext(number, 1))}
         assert left == {number for number, time in erase_after.items() if time > now}
     ledger.verify()
 

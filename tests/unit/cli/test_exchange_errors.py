@@ -42,7 +42,7 @@ def classes(module: ModuleType, base: type[Exception]) -> Iterator[type[Exceptio
 
 
 def of(kind: type[Exception]) -> Exception:
-    return kind("no", code=Code.CODE_EXPIRED) if kind is RefusedError else kind("no")  # type: ignore[call-arg]
+    return kind("no", code=Code.CODE_EXPIRED) if kind is RefusedError else kind("no")
 
 
 def test_every_error_of_the_client_ends_with_its_own_exit_code() -> None:
@@ -84,10 +84,7 @@ def test_the_hint_of_an_error_reaches_the_person() -> None:
 
 
 def test_an_unexpected_error_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        raise KeyError("boom")
-    except KeyError as error:
-        assert report(error, "exchange") == 3
+    assert report(KeyError("boom"), "exchange") == 3
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "Traceback" not in shown.err
@@ -96,10 +93,9 @@ def test_an_unexpected_error_shows_no_traceback(capsys: pytest.CaptureFixture[st
 
 def test_a_traceback_comes_when_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXCHANGE_TRACEBACK", "1")
-    try:
-        raise KeyError("boom")
-    except KeyError as error:
-        report(error, "exchange")
+    with pytest.raises(KeyError) as caught:
+        dict[str, str]()["boom"]
+    report(caught.value, "exchange")
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -130,7 +126,7 @@ def test_an_unverified_refusal_says_so(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_what_others_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    report(CommandError("no\x1b[2J\n‮hint: send money"), "exchange")
+    report(CommandError("no\x1b[2J\n\u202ehint: send money"), "exchange")
     assert capsys.readouterr().err == "exchange: error: no\\u001b[2J\\u000a\\u202ehint: send money\n"
 
 

@@ -16,7 +16,7 @@ GROUPS = {
     "dataset": ("template", "publish", "list", "show"),
     "agreement": ("apply", "sign", "list", "show", "revoke"),
 }
-LEAVES = [(name,) for name, _ in COMMANDS if name not in GROUPS]
+LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(group, name) for group, names in GROUPS.items() for name in names]
 DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), ("dataset", "template")}]
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from exchange.cli.fingerprints import is_fingerprint
 from exchange.cli.errors import WrongUsageError
+from exchange.cli.fingerprints import is_fingerprint
 from exchange.cli.output import clean, grouped, print_json, print_pairs, print_table
 from exchange.cli.times import age, day_of, days_left, end_of_day, iso, now
 
@@ -19,6 +19,22 @@ def test_a_table_is_ruled_on_a_terminal(capsys: pytest.CaptureFixture[str], monk
     shown = capsys.readouterr().out
     assert "─" in shown
     assert "[red]a[/red]" in shown
+
+
+def test_a_table_too_wide_for_its_terminal_becomes_blocks_and_nothing_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "registry-office/household.registration"
+    print_table(("DATASET", "TITLE"), [(long, "Household registration"), (long, "x")])
+    assert capsys.readouterr().out.splitlines() == [
+        f"DATASET  {long}",
+        "TITLE    Household registration",
+        "",
+        f"DATASET  {long}",
+        "TITLE    x",
+    ]
 
 
 def test_a_cell_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,9 +201,17 @@ async def test_no_other_broker_is_asked_once_the_connection_stood(open_channels:
 
 
 async def test_a_broker_that_swallows_packets_leaves_time_for_the_next(open_channels: dict[str, Channel]) -> None:
-    open_channels["a"] = Channel(UNREACHABLE, CONNECTING)
+    open_channels["a"] = Channel(b"never", CONNECTING)
     open_channels["b"] = Channel(b"answer", READY)
     assert await grpc_transport("a", "b").unary(DIRECTORY_PROVE, b"", 0.1) == b"answer"
+    assert open_channels["a"].sent == 0
+
+
+async def test_what_was_never_sent_may_be_sent_again(open_channels: dict[str, Channel]) -> None:
+    open_channels["a"] = Channel(b"never", CONNECTING)
+    with pytest.raises(UnavailableError, match="a: no connection in time") as caught:
+        await grpc_transport("a").unary(DIRECTORY_PROVE, b"", 0.01)
+    assert caught.value.retry
 
 
 async def test_says_why_no_broker_can_be_reached(open_channels: dict[str, Channel]) -> None:

@@ -20,17 +20,19 @@ from exchange.client import (
     evidence,
     lookup_query,
 )
+from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope
+from exchange.core.names import Party
 from exchange.home import Home
 from exchange.transport import ACCESS_PROVE, DIRECTORY_SYNC, SUBMIT
 from exchange.v1.access_pb2 import Code
-from exchange.v1.directory_pb2 import FieldType
+from exchange.v1.directory_pb2 import FieldType, Role
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.request_pb2 import Comparator, Comparison, Filter, Query, Value
 from tests.memory import signer
 from tests.simulator import Simulator, flipped, make_home
-from tests.world import APPLICATIONS, HOUSING, ID_NUMBER, MARRIAGE, MINUTE, PURPOSE, REGISTRY, ROWS, World
+from tests.world import APPLICATIONS, BROKER, HOUSING, ID_NUMBER, MARRIAGE, MINUTE, PURPOSE, REGISTRY, ROWS, World
 
 DATASET = "population/residents"
 WHY: dict[str, Any] = {"fields": ["name", "address"], "purpose": PURPOSE, "case": "ZF-2027-0001", "officer": "o-7"}
@@ -249,6 +251,36 @@ async def test_an_unsigned_refusal_says_so(client: ExchangeClient, simulator: Si
     assert "no signed refusal" in caught.value.unverified
 
 
+async def test_the_provider_may_refuse(client: ExchangeClient, simulator: Simulator) -> None:
+    simulator.deny = Deny(10, Code.CODE_STATE_STALE, "the adapter is behind")
+    simulator.refuser = REGISTRY
+    with pytest.raises(RefusedError) as caught:
+        await ask(client)
+    assert caught.value.verified
+    assert caught.value.refuser == str(REGISTRY)
+
+
+async def test_a_broker_that_the_mirror_does_not_know_yet_is_looked_up(
+    client: ExchangeClient, simulator: Simulator
+) -> None:
+    await client.session.sync()
+    simulator.deny = Deny(1, Code.CODE_OVERLOADED, "too many requests")
+    simulator.refuser = Party(BROKER.domain, "second-broker")
+    simulator.world.admit(simulator.refuser, Role.ROLE_BROKER)
+    with pytest.raises(RefusedError) as caught:
+        await ask(client)
+    assert caught.value.verified
+
+
+async def test_a_refusal_in_anothers_name_is_not_verified(client: ExchangeClient, simulator: Simulator) -> None:
+    simulator.deny = Deny(6, Code.CODE_FIELD_NOT_GRANTED, "no")
+    simulator.refuser_named = REGISTRY
+    with pytest.raises(RefusedError) as caught:
+        await ask(client)
+    assert not caught.value.verified
+    assert "name of another" in caught.value.unverified
+
+
 async def test_a_refusal_signed_by_anybody_else_is_not_verified(client: ExchangeClient, simulator: Simulator) -> None:
     simulator.deny = Deny(6, Code.CODE_FIELD_NOT_GRANTED, "no")
     simulator.refuser = MARRIAGE
@@ -295,12 +327,12 @@ def cut(receipt: Receipt) -> Receipt | None:
     return Receipt(index=receipt.index, leaf=receipt.leaf, path=receipt.path)
 
 
-@pytest.mark.parametrize("change", [withheld, cut])
+@pytest.mark.parametrize(("change", "text"), [(withheld, "without a receipt"), (cut, "does not hold")])
 async def test_no_rows_without_a_receipt(
-    client: ExchangeClient, simulator: Simulator, change: Callable[[Receipt], Receipt | None]
+    client: ExchangeClient, simulator: Simulator, change: Callable[[Receipt], Receipt | None], text: str
 ) -> None:
     simulator.receipt = change
-    with pytest.raises(EvidenceError):
+    with pytest.raises(EvidenceError, match=text):
         await ask(client)
 
 
@@ -409,7 +441,7 @@ async def test_a_key_that_the_mirror_does_not_know_yet_is_looked_up(
     await ask(client)
     world = simulator.world
     world.revoke(world.directory.state.keys_of(REGISTRY)[0].key_id, world.dataset.version.owner)
-    world.admit(REGISTRY, 3, signer("registry, second key"))
+    world.admit(REGISTRY, Role.ROLE_SYSTEM, signer("registry, second key"))
     simulator.calls.clear()
     assert (await ask(client)).rows == ROWS
     assert simulator.count(DIRECTORY_SYNC) == 1
@@ -502,6 +534,14 @@ async def test_many_requests_are_under_way_at_once(client: ExchangeClient, simul
     # Natural batching: far fewer signatures than requests.
     assert len({answer.request.signature for answer in answers}) < 25
     assert simulator.count(ACCESS_PROVE) == 49
+
+
+async def test_what_was_seen_is_checked_and_kept_at_the_end(home: Home, simulator: Simulator) -> None:
+    async with ExchangeClient(Session(home, simulator, simulator.clock)) as client:
+        for _ in range(2):
+            answer = await ask(client)
+    assert simulator.count(ACCESS_PROVE) == 1
+    assert MirrorFile(home.path / "mirror.db").head(ACCESS) == answer.receipt.checkpoint
 
 
 async def test_closes_only_what_it_opened(home: Home, simulator: Simulator) -> None:

@@ -151,6 +151,39 @@ async def test_a_proof_that_nobody_gives_stays_owed(evidence: AccessEvidence, si
     assert evidence.checkpoint.size == 2
 
 
+async def test_settles_what_was_observed_before_and_no_more(evidence: AccessEvidence, simulator: Simulator) -> None:
+    observed = 0
+
+    class Busy:
+        async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+            nonlocal observed
+            observed += 1
+            evidence.observe(*released(simulator.world))
+            return await simulator.unary(method, request, timeout)
+
+        async def close(self) -> None: ...
+
+    evidence._transport = Busy()
+    for _ in range(2):
+        evidence.observe(*released(simulator.world))
+    await asyncio.wait_for(evidence.settle(), 5)
+    assert observed == 1
+
+
+async def test_a_malformed_proof_is_none(evidence: AccessEvidence, simulator: Simulator) -> None:
+    class Garbled:
+        async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+            return b"\xff"
+
+        async def close(self) -> None: ...
+
+    evidence._transport = Garbled()
+    for _ in range(2):
+        evidence.observe(*released(simulator.world))
+    with pytest.raises(UnavailableError):
+        await evidence.settle()
+
+
 async def test_nothing_new_is_asked_once_a_proof_is_overdue(
     evidence: AccessEvidence, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

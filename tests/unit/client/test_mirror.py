@@ -218,6 +218,61 @@ async def test_takes_nothing_that_does_not_prove_itself(
     assert (await mirror.sync(simulator)).size == simulator.world.directory.size
 
 
+class Overfull(MemoryLog):
+    """A log that shows one entry more than it has signed."""
+
+    def checkpoint(self, size: int | None = None) -> bytes:
+        return super().checkpoint(self.size - 1)
+
+
+@pytest.mark.parametrize("kind", ["more than signed", "the same twice"])
+async def test_rejects_entries_out_of_order(mirror: DirectoryMirror, simulator: Simulator, kind: str) -> None:
+    log = simulator.directory_log = Overfull(simulator.world.directory_log.signer.name)
+    for leaf in simulator.world.directory_log.leaves:
+        log.append(leaf)
+    if kind == "the same twice":
+        simulator.directory_log = None
+        simulator.sync_record = lambda record: Record(leaf=record.leaf, body=record.body)
+    with pytest.raises(EvidenceError, match="out of order"):
+        await mirror.sync(simulator)
+
+
+async def test_a_log_that_shrinks_between_pages_is_a_rollback(mirror: DirectoryMirror, simulator: Simulator) -> None:
+    simulator.page = 4
+    old = simulator.world.directory_log.copy()
+    simulator.world.register("another.purpose")
+
+    def shrink(record: Record) -> Record:
+        if record.index == 5:
+            simulator.directory_log = old
+        return record
+
+    simulator.sync_record = shrink
+    with pytest.raises(RollbackError) as caught:
+        await mirror.sync(simulator)
+    sizes = [open_checkpoint(note, old.signer.verifier).size for note in (caught.value.earlier, caught.value.later)]
+    assert sizes == [old.size + 1, old.size]
+
+
+async def test_a_log_that_changes_its_history_between_pages_is_a_fork(
+    mirror: DirectoryMirror, simulator: Simulator
+) -> None:
+    simulator.page = 4
+    size = simulator.world.directory_log.size
+
+    def change(record: Record) -> Record:
+        if record.index == 4:
+            simulator.world.register("another.purpose")
+        return another_leaf(record) if record.index == size else record
+
+    simulator.sync_record = change
+    with pytest.raises(ForkError) as caught:
+        await mirror.sync(simulator)
+    verifier = simulator.world.directory_log.signer.verifier
+    sizes = [open_checkpoint(note, verifier).size for note in (caught.value.earlier, caught.value.later)]
+    assert sizes == [size, size + 1]
+
+
 async def test_rejects_another_logs_checkpoint(mirror: DirectoryMirror, simulator: Simulator) -> None:
     simulator.directory_log = simulator.world.access_log
     with pytest.raises(EvidenceError):
@@ -348,6 +403,7 @@ async def test_another_process_may_go_further_meanwhile(
         async def close(self) -> None: ...
 
     assert (await other.sync(Slow())).size == size
+    assert (await DirectoryMirror.open(path, trust)).directory.size == size + 1
     assert (await other.sync(simulator)).size == size + 1
     assert (await DirectoryMirror.open(path, trust)).directory.size == size + 1
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from exchange.client import EvidenceError, ForkError, RefusedError, Session, UnavailableError
@@ -8,6 +10,7 @@ from exchange.core.merkle import leaf_hash
 from exchange.home import Home
 from exchange.transport import APPEND
 from exchange.v1.directory_pb2 import Application
+from exchange.v1.envelope_pb2 import Receipt
 from tests.memory import MemoryLog
 from tests.simulator import Simulator, make_home
 from tests.world import APPLICATIONS, FIELDS, HOUSING, LOOKUP, PURPOSE, YEAR
@@ -62,12 +65,28 @@ async def test_a_receipt_of_another_entry_proves_nothing(session: Session, simul
         await session.append(session.sign(application(simulator)))
 
 
-async def test_a_receipt_that_does_not_hold_proves_nothing(session: Session, simulator: Simulator) -> None:
-    def cut(receipt: object) -> None:
-        return None
+def without_path(receipt: Receipt) -> Receipt:
+    return Receipt(index=receipt.index, leaf=receipt.leaf, checkpoint=receipt.checkpoint)
 
-    simulator.receipt = cut
-    with pytest.raises(EvidenceError):
+
+def of_its_neighbour(receipt: Receipt) -> Receipt:
+    return Receipt(index=receipt.index ^ 1, leaf=receipt.leaf, path=receipt.path, checkpoint=receipt.checkpoint)
+
+
+def without_checkpoint(receipt: Receipt) -> Receipt:
+    return Receipt(index=receipt.index, leaf=receipt.leaf, path=receipt.path)
+
+
+def without_anything(receipt: Receipt) -> None:
+    return None
+
+
+@pytest.mark.parametrize("change", [without_path, of_its_neighbour, without_checkpoint, without_anything])
+async def test_a_receipt_that_does_not_hold_proves_nothing(
+    session: Session, simulator: Simulator, change: Callable[[Receipt], Receipt | None]
+) -> None:
+    simulator.receipt = change
+    with pytest.raises(EvidenceError, match="does not hold"):
         await session.append(session.sign(application(simulator)))
 
 

@@ -31,6 +31,12 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert file.load(0) == storage.Loaded((), b"")
 
 
+def test_a_mirror_has_no_gaps(tmp_path: Path) -> None:
+    file = MirrorFile(tmp_path / "mirror.db")
+    with pytest.raises(storage.EvidenceError, match="replaced"):
+        file.extend((storage.Entry(1, b"leaf", b""),), b"note", 2)
+
+
 def test_a_second_process_waits_for_its_turn(tmp_path: Path) -> None:
     file = MirrorFile(tmp_path / "mirror.db")
     MirrorFile(tmp_path / "mirror.db")

@@ -102,12 +102,12 @@ def test_two_messages_meet_in_one_node() -> None:
 # --- what verifies -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", range(2, 71))
-def test_every_message_of_a_batch_stands_alone(size: int) -> None:
-    envelopes = batch(size)
-    assert len({envelope.signature for envelope in envelopes}) == 1
-    for envelope in envelopes:
-        verify(decode_envelope(envelope.encode()))
+def test_every_message_of_a_batch_stands_alone() -> None:
+    for size in range(2, 71):
+        envelopes = batch(size)
+        assert len({envelope.signature for envelope in envelopes}) == 1
+        for envelope in envelopes:
+            verify(decode_envelope(envelope.encode()))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 70])

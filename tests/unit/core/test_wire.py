@@ -244,7 +244,7 @@ def test_filters_nested_within_the_parsers_limit_are_read(way: tuple[int, ...], 
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-@pytest.mark.parametrize("depth", [102, 1_000, 10_000, 100_000])
+@pytest.mark.parametrize("depth", [102, 1_000, 10_000])
 def test_filters_nested_deeper_are_refused(way: tuple[int, ...], depth: int) -> None:
     with pytest.raises(DecodeError, match="cannot be parsed"):
         decode(Filter, nested(way, depth))

@@ -1,0 +1,297 @@
+"""HOME/access-mirror.db: the auditor's own copy of the access log, with its tree and every checkpoint it was shown.
+
+Entries come page by page. What the last verified checkpoint does not hold yet is kept, so that a broken sync goes on
+where it ended, but nobody is shown it. The columns beside leaf and body are an index only: whoever displays a row reads
+leaf and body again, and `exchange-audit verify` compares the columns with them.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from exchange.cli.audit.opening import read_entry
+from exchange.cli.audit.tree import Expected, place_of
+from exchange.cli.audit.verification import LoggedEntry
+from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
+from exchange.core.access import read_access_leaf
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.errors import CoreError
+from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes
+from exchange.core.note import Verifier
+
+FILE: Final = "access-mirror.db"
+EVIDENCE: Final = "evidence"
+
+_VERSION = 1
+_BUSY = 30.0
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE entries (
+    idx INTEGER PRIMARY KEY, time INTEGER, kind INTEGER, code INTEGER, requester TEXT, provider TEXT, request_id BLOB,
+    request_digest BLOB, dataset BLOB, officer TEXT, purpose TEXT, case_id TEXT, leaf BLOB NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX entries_time ON entries (time);
+CREATE INDEX entries_request_id ON entries (request_id);
+CREATE INDEX entries_request_digest ON entries (request_digest);
+CREATE INDEX entries_requester ON entries (requester, idx);
+CREATE INDEX entries_officer ON entries (officer, idx);
+CREATE INDEX entries_case ON entries (case_id, idx);
+CREATE TABLE nodes (place INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL, verified INTEGER NOT NULL);
+CREATE TABLE failures (kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB NOT NULL, later BLOB NOT NULL);
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+COLUMNS: Final = (
+    "time",
+    "kind",
+    "code",
+    "requester",
+    "provider",
+    "request_id",
+    "request_digest",
+    "dataset",
+    "officer",
+    "purpose",
+    "case_id",
+)
+
+
+class AccessMirror:
+    """The file, open; close it by leaving the `with` block of `opened`.
+
+    Each method raises `EvidenceError` where the file is not a mirror, and `UnavailableError` where it cannot be used.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, verifier: Verifier) -> None:
+        self.path = path
+        self.origin = verifier.name
+        self._connection = connection
+        self._verifier = verifier
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, verifier: Verifier, *, create: bool = False) -> "Iterator[AccessMirror]":
+        """Open the mirror.
+
+        Args:
+            path: HOME/access-mirror.db.
+            verifier: the access log's note key, out of the trust file.
+            create: make it where there is none.
+
+        Raises:
+            UnavailableError: it cannot be used, or there is none.
+        """
+        try:
+            if create:
+                # It names who asked whom: for the auditor's eyes.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY)
+        except (OSError, sqlite3.Error) as error:
+            raise UnavailableError(f"there is no mirror {path}: {error}", "run `exchange-audit sync` first") from error
+        mirror = cls(path, connection, verifier)
+        try:
+            with mirror._errors():
+                connection.isolation_level = None
+                mirror._prepare(create=create)
+                yield mirror
+        finally:
+            connection.close()
+
+    @property
+    def size(self) -> int:
+        """Entries that are stored, verified or not."""
+        (size,) = self._connection.execute("SELECT coalesce(max(idx) + 1, 0) FROM entries").fetchone()
+        return int(size)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The last verified checkpoint; of size 0 before the first sync is complete."""
+        verified = self.checkpoints(verified=True)
+        return verified[-1] if verified else Checkpoint(self.origin, 0, EMPTY_ROOT)
+
+    @property
+    def failure(self) -> BrokenLogError | None:
+        """Why the log cannot be trusted any more, if it ever contradicted itself."""
+        row = self._connection.execute("SELECT kind, message, earlier, later FROM failures").fetchone()
+        if row is None:
+            return None
+        kind, message, earlier, later = row
+        folder = self.path.parent / EVIDENCE
+        hint = f"both signed checkpoints are in {folder}, and prove it to anybody who has the trust file"
+        error = RollbackError if kind == "rollback" else ForkError
+        return error(message, hint, earlier=earlier, later=later)
+
+    def checkpoints(self, *, verified: bool) -> tuple[Checkpoint, ...]:
+        """The checkpoints whose root the entries made, or those that no entries reach yet; by size."""
+        rows = self._connection.execute(
+            "SELECT CAST(note AS BLOB) FROM checkpoints WHERE verified = ? ORDER BY size", (verified,)
+        )
+        try:
+            return tuple(open_checkpoint(note, self._verifier) for (note,) in rows)
+        except CoreError as error:
+            raise EvidenceError(f"a checkpoint in {self.path} does not hold: {error}", self._remedy) from error
+
+    def note(self, size: int) -> bytes:
+        """The signed checkpoint of a size, if the log ever showed it; else empty."""
+        row = self._connection.execute("SELECT CAST(note AS BLOB) FROM checkpoints WHERE size = ?", (size,)).fetchone()
+        return bytes(row[0]) if row is not None else b""
+
+    def expected(self) -> Expected:
+        """What the entries must lead to, by this mirror alone."""
+        checkpoints = self.checkpoints(verified=True)
+        return Expected(self.origin, checkpoints[-1] if checkpoints else None, checkpoints[:-1], self.node)
+
+    def node(self, place: int) -> bytes | None:
+        """The stored hash at a place, 32 bytes."""
+        row = self._connection.execute("SELECT CAST(hash AS BLOB) FROM nodes WHERE place = ?", (place,)).fetchone()
+        return bytes(row[0]) if row is not None else None
+
+    def leaf_node(self, index: int) -> bytes | None:
+        """The stored leaf hash of an entry that a checkpoint holds."""
+        return self.node(place_of(0, index))
+
+    def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
+        """Entries from `start` to before `stop`, as they are stored."""
+        cursor = self._connection.execute(
+            f"SELECT idx, CAST(leaf AS BLOB), CAST(body AS BLOB), {', '.join(COLUMNS)} FROM entries"  # noqa: S608
+            " WHERE idx >= ? AND idx < ? ORDER BY idx",
+            (start, stop),
+        )
+        for index, leaf, body, *stored in cursor:
+            yield LoggedEntry(index, leaf, body, index_problem(stored, columns_of(leaf, body)))
+
+    def find(self, conditions: Sequence[str], values: Mapping[str, object]) -> Iterator[LoggedEntry]:
+        """The verified entries that the index has under all conditions.
+
+        Args:
+            conditions: SQL over `COLUMNS`, written by this program, with named parameters.
+            values: of the parameters.
+        """
+        where = " AND ".join(("idx < :verified", *conditions))
+        indexes = self._connection.execute(
+            f"SELECT idx FROM entries WHERE {where} ORDER BY idx",  # noqa: S608 - values are bound
+            {**values, "verified": self.checkpoint.size},
+        ).fetchall()
+        for (index,) in indexes:
+            yield from self.rows(index, index + 1)
+
+    def frontier(self) -> Frontier:
+        """The tree's right edge, from which it grows."""
+        hashes = [self.node(place_of(node.level, node.index)) or b"" for node in frontier_nodes(self.size)]
+        try:
+            return Frontier(self.size, tuple(hashes))
+        except CoreError as error:
+            raise EvidenceError(f"{self.path} lacks nodes of its tree", self._remedy) from error
+
+    def observe(self, checkpoint: Checkpoint, note: bytes) -> None:
+        """Keep a checkpoint that the log showed, for good.
+
+        Raises:
+            RollbackError, ForkError: it contradicts an earlier one; sticky.
+        """
+        (largest,) = self._connection.execute("SELECT coalesce(max(size), 0) FROM checkpoints").fetchone()
+        if checkpoint.size < largest:
+            text = f"the access log had {largest} entries, and now has {checkpoint.size}"
+            raise self.fail(RollbackError(text, earlier=self.note(largest), later=note))
+        earlier = self.note(checkpoint.size)
+        if earlier and open_checkpoint(earlier, self._verifier).root != checkpoint.root:
+            text = f"the access log signed two histories of {checkpoint.size} entries"
+            raise self.fail(ForkError(text, earlier=earlier, later=note))
+        self._connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, 0)", (checkpoint.size, note))
+
+    def extend(self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Node], verified: Sequence[int]) -> None:
+        """Add a page.
+
+        Args:
+            start: the size that the mirror must have.
+            entries: from `start` on.
+            nodes: those that they complete.
+            verified: sizes of checkpoints whose root they made.
+        """
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self.size != start:
+                raise UnavailableError("another sync is running in this home", "wait until it ends")
+            places = ", ".join("?" * (len(COLUMNS) + 3))
+            rows = [(entry.index, *columns_of(entry.leaf, entry.body), entry.leaf, entry.body) for entry in entries]
+            self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608
+            hashes = [(place_of(node.level, node.index), node.hash) for node in nodes]
+            self._connection.executemany("INSERT INTO nodes VALUES (?, ?)", hashes)
+            sizes = [(size,) for size in verified]
+            self._connection.executemany("UPDATE checkpoints SET verified = 1 WHERE size = ?", sizes)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+
+    def drop_unverified(self) -> None:
+        """Forget entries that no verified checkpoint holds: they are fetched again."""
+        size = self.checkpoint.size
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("DELETE FROM entries WHERE idx >= ?", (size,))
+        self._connection.execute("DELETE FROM nodes WHERE place >= ?", (place_of(0, size),))
+        self._connection.execute("COMMIT")
+
+    def fail(self, error: BrokenLogError) -> BrokenLogError:
+        """Keep a failure for good, and give it back as every later use will find it."""
+        kind = "rollback" if isinstance(error, RollbackError) else "fork"
+        if self.failure is None:
+            row = (kind, str(error), error.earlier, error.later)
+            self._connection.execute("INSERT INTO failures VALUES (?, ?, ?, ?)", row)
+        return self.failure or error
+
+    @property
+    def _remedy(self) -> str:
+        return f"move {self.path} away: it is fetched again"
+
+    def _prepare(self, *, create: bool) -> None:
+        self._connection.execute("PRAGMA synchronous = EXTRA")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0 and create:
+            self._connection.executescript(_SCHEMA)
+        elif version != _VERSION:
+            raise EvidenceError(f"{self.path} is no mirror of version {_VERSION}", self._remedy)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UnavailableError(f"the mirror {self.path} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise EvidenceError(f"the mirror {self.path} was altered: {error}", self._remedy) from error
+
+
+def columns_of(leaf: bytes, body: bytes) -> tuple[object, ...]:
+    """What the index says of an entry, in the order of `COLUMNS`; as far as leaf and body can be read."""
+    try:
+        said = read_access_leaf(leaf)
+    except CoreError:
+        return (None,) * len(COLUMNS)
+    about: tuple[object, ...] = (None,) * 4
+    try:
+        header = read_entry(leaf, body).asked
+    except CoreError:
+        header = None
+    if header is not None:
+        about = (header.dataset, header.officer, header.purpose, header.case_id)
+    return (
+        said.time,
+        said.kind,
+        said.code,
+        said.requester,
+        said.provider,
+        said.request_id,
+        said.request_digest,
+        *about,
+    )
+
+
+def index_problem(stored: Sequence[object], expected: Sequence[object], names: Sequence[str] = COLUMNS) -> str:
+    """Where an index says something else than leaf and body; empty where it does not."""
+    wrong = [name for name, found, right in zip(names, stored, expected, strict=True) if found != right]
+    return f"its index says something else than the entry: {', '.join(wrong)}" if wrong else ""

@@ -1,0 +1,204 @@
+"""What must hold of one entry of the access log, each a line: signers, agreement, answer (DESIGN section 6).
+
+Everything is judged as the broker had to judge it: at the entry's own time, under the directory of the size that the
+entry names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exchange.cli.audit.opening import REFUSED, RELEASED, OpenedEntry
+from exchange.cli.times import iso
+from exchange.client.datasets import dataset_name
+from exchange.core.access import code_name
+from exchange.core.decision import LIFETIME, SKEW, Allow, Deny, authenticate, authorise
+from exchange.core.directory import Directory
+from exchange.core.envelope import Envelope, verify_signature
+from exchange.core.errors import CoreError, SignatureError
+from exchange.core.names import Party
+from exchange.core.response import check_response
+from exchange.core.state import KeyRecord, is_signing
+from exchange.v1.access_pb2 import Code
+from exchange.v1.directory_pb2 import Role
+from exchange.v1.request_pb2 import Operation, RequestHeader, ResponseHeader
+
+_UNAUTHENTIC = frozenset(
+    {Code.CODE_MALFORMED, Code.CODE_IDENTITY_MISMATCH, Code.CODE_SIGNATURE_INVALID, Code.CODE_KEY_REVOKED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked.
+
+    Args:
+        subject: what, in a word.
+        detail: what holds, or what does not.
+        ok: which of the two.
+    """
+
+    subject: str
+    detail: str
+    ok: bool = True
+
+
+def judge(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+    """Check an entry: who signed what it holds, and whether it could be decided so.
+
+    Args:
+        directory: folded to exactly the size that the entry names.
+        entry: its body opened.
+    """
+    if entry.leaf.kind == RELEASED:
+        yield from _released(directory, entry)
+    elif entry.leaf.kind == REFUSED:
+        yield from _refused(directory, entry)
+    else:
+        yield from _unreleased(directory, entry)
+
+
+def short(name: Party | str) -> str:
+    """A party without the exchange's name, which is the same everywhere."""
+    party = Party.parse(name) if isinstance(name, str) else name
+    return "/".join(party.segments[1:]) or party.domain
+
+
+def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+    leaf, request, response = entry.leaf, _held(entry.request), _held(entry.response)
+    asked = authenticate(directory, request, leaf.time, None)
+    if isinstance(asked, Deny):
+        yield Check("request", asked.reason, ok=False)
+        return
+    yield Check("request", _signed(asked.key, directory))
+    yield from _names(entry, asked.header)
+    yield _fresh(asked.header, leaf.time)
+    allow = authorise(directory, asked, leaf.time)
+    if isinstance(allow, Deny):
+        yield Check("agreement", f"{code_name(allow.code)}: {allow.reason}", ok=False)
+        return
+    yield Check("agreement", _granted(allow))
+    if leaf.provider != str(allow.dataset.system):
+        yield Check("provider", f"the leaf names {leaf.provider[:200]}, the dataset {allow.dataset.system}", ok=False)
+    header = check_response(directory, allow, response, leaf.time)
+    if isinstance(header, Deny):
+        yield Check("response", header.reason, ok=False)
+        return
+    yield Check("response", _signed(directory.state.keys[response.key_id], directory))
+    yield Check("ledger", _ledger(header))
+
+
+def _unreleased(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+    """An answer that the provider committed; the request may have lost its rights meanwhile, or never had them."""
+    leaf, request = entry.leaf, _held(entry.request)
+    if entry.is_anonymous:
+        fits = leaf.code in _UNAUTHENTIC and not leaf.request_id
+        yield Check("request", f"not its signer's, {code_name(leaf.code)}", ok=fits)
+        return
+    asked = _signer(directory, request)
+    if isinstance(asked, str) or entry.asked is None:
+        yield Check("request", str(asked), ok=False)
+        return
+    yield Check("request", f"signed by {short(asked.party)}, key {_key(asked)}")
+    yield from _names(entry, entry.asked)
+    if str(asked.party) != leaf.requester:
+        yield Check("request", f"signed by {asked.party}, asked as {leaf.requester[:200]}", ok=False)
+    if leaf.code == Code.CODE_RESPONSE_INVALID:
+        yield Check("response", "named by its digest; the broker found it invalid")
+        return
+    yield from _offered(directory, entry)
+
+
+def _offered(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+    response, header = _held(entry.response), entry.answered
+    signer = _signer(directory, response)
+    if isinstance(signer, str) or header is None:
+        yield Check("response", str(signer), ok=False)
+        return
+    if str(signer.party) != entry.leaf.provider or header.request_digest != entry.leaf.request_digest:
+        yield Check("response", f"signed by {signer.party}, or to another request than the leaf says", ok=False)
+        return
+    stood = signer.stood_at(directory.size) and signer.is_valid(entry.leaf.time)
+    yield Check("response", _signed(signer, directory) if stood else f"the key of {signer.party} did not stand", ok=stood)
+    yield Check("ledger", _ledger(header))
+
+
+def _refused(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+    leaf, refused, refusal = entry.leaf, entry.refused, _held(entry.refusal)
+    if entry.request is not None and entry.asked is not None:
+        asked = _signer(directory, entry.request)
+        is_right = not isinstance(asked, str) and str(asked.party) == leaf.requester
+        detail = asked if isinstance(asked, str) else f"signed by {short(asked.party)}, key {_key(asked)}"
+        yield Check("request", detail, ok=is_right)
+        yield from _names(entry, entry.asked)
+    signer = _signer(directory, refusal)
+    if isinstance(signer, str) or refused is None:
+        yield Check("refusal", str(signer), ok=False)
+        return
+    problem = ""
+    if signer.role != Role.ROLE_BROKER and str(signer.party) != leaf.provider:
+        problem = f"{signer.party} is neither a broker nor the provider"
+    elif refused.refuser != str(signer.party):
+        problem = f"signed by {signer.party} in the name of {refused.refuser[:200]}"
+    elif (refused.code, refused.request_digest) != (leaf.code, leaf.request_digest):
+        problem = "it refuses another request, or for another reason than the leaf says"
+    # Signed before the entry was appended, so its key is asked at the size that the refusal itself names.
+    elif refused.directory_size > leaf.directory_size or not signer.stood_at(refused.directory_size):
+        problem = f"the key of {signer.party} did not stand in the directory of {refused.directory_size} entries"
+    elif not signer.is_valid(leaf.time):
+        problem = f"the key of {signer.party} is not valid at the entry's time"
+    said = f"check {refused.check}, signed by {short(signer.party)}, key {_key(signer)}: {refused.reason}"
+    yield Check("refusal", problem or said, ok=not problem)
+
+
+def _names(entry: OpenedEntry, header: RequestHeader) -> Iterator[Check]:
+    """The leaf, which indexes and the unique release go by, names the request as it names itself."""
+    leaf = entry.leaf
+    if (leaf.requester, leaf.request_id) != (header.requester, header.request_id):
+        yield Check("request", "the leaf names another requester or request id than the request itself", ok=False)
+
+
+def _fresh(header: RequestHeader, time: int) -> Check:
+    """Check 4, as far as it can be judged afterwards: a retry may be answered until the request has expired."""
+    issued, expires = header.issued_at, header.expires_at
+    holds = issued < expires <= issued + LIFETIME and issued <= time + SKEW
+    return Check("time", f"asked {iso(issued)}, to expire {iso(expires)}", ok=holds)
+
+
+def _signer(directory: Directory, envelope: Envelope) -> KeyRecord | str:
+    """The key that signed, whether or not it still stands; or why there is none."""
+    record = directory.state.keys.get(envelope.key_id)
+    if record is None or not is_signing(record):
+        return "the signing key is not in the directory"
+    try:
+        verify_signature(envelope, directory.origin, record.public_key)
+    except SignatureError as error:
+        return str(error)
+    return record
+
+
+def _signed(record: KeyRecord, directory: Directory) -> str:
+    size = directory.size
+    return f"signed by {short(record.party)}, key {_key(record)}, which stood in the directory of {size} entries"
+
+
+def _key(record: KeyRecord) -> str:
+    return record.key_id.hex()[:12]
+
+
+def _granted(allow: Allow) -> str:
+    header, agreement = allow.asked.header, allow.agreement
+    operation = Operation.Name(header.operation).removeprefix("OPERATION_")
+    return (
+        f"{agreement.digest.hex()[:12]} of {short(agreement.version.owner)} granted {operation} of"
+        f" {dataset_name(allow.dataset)} ({', '.join(header.fields)}) for {header.purpose}"
+    )
+
+
+def _ledger(header: ResponseHeader) -> str:
+    return f"answer {header.ledger_number} of {short(header.provider)}, after {header.ledger_previous.hex()[:12]}"
+
+
+def _held(envelope: Envelope | None) -> Envelope:
+    if envelope is None:
+        raise CoreError("the body lacks an envelope")
+    return envelope

@@ -1,0 +1,231 @@
+"""Verification of both logs as a pure state machine: entries go in, in their order, and findings come out.
+
+    verification = Verification(trust, WholeTree(directory), WholeTree(access), from_start=True)
+    findings = list(verification.walk(directory_entries, access_entries))
+
+Nothing is believed but the trust file: keys and agreements are what the directory's own leaves fold to, and each access
+entry is judged under the directory of the size that it names (DESIGN section 7). Reading the logs is the caller's.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from exchange.cli.audit.checks import judge
+from exchange.cli.audit.findings import Finding, Level
+from exchange.cli.audit.ledgers import Numbers
+from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, open_entry
+from exchange.cli.audit.tree import TreeCheck
+from exchange.core.access import read_access_leaf
+from exchange.core.directory import Directory
+from exchange.core.errors import CoreError
+from exchange.core.fold import Applied
+from exchange.core.trust import Trust
+from exchange.v1.access_pb2 import AccessLeaf, Code
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry as a copy of a log holds it.
+
+    Args:
+        index: its place.
+        leaf, body: its bytes.
+        index_problem: where the copy's own index says something else than leaf and body; else empty.
+    """
+
+    index: int
+    leaf: bytes
+    body: bytes
+    index_problem: str = ""
+
+
+class Verification:
+    """The state between two entries.
+
+    Args:
+        trust: the exchange's name, its root key and its log keys.
+        directory_tree, access_tree: compare the leaves with what was signed.
+        from_start: whether the access entries begin with entry 0, so that ledgers begin with number 1.
+    """
+
+    def __init__(self, trust: Trust, directory_tree: TreeCheck, access_tree: TreeCheck, *, from_start: bool) -> None:
+        self._directory_log = DirectoryLog(trust, directory_tree)
+        self._access_log = AccessLog(trust.access_log.name, access_tree, from_start=from_start)
+
+    @property
+    def directory(self) -> Directory:
+        """The directory as far as it is folded."""
+        return self._directory_log.directory
+
+    def walk(self, directory: Iterable[LoggedEntry], access: Iterable[LoggedEntry]) -> Iterator[Finding]:
+        """Verify both logs side by side: the directory is folded just as far as the next access entry needs it.
+
+        Args:
+            directory: all its entries.
+            access: all its entries, or some that follow each other.
+        """
+        rest = iter(directory)
+        for entry in access:
+            yield from self._directory_log.fold(rest, _named_size(entry.leaf))
+            yield from self._access_log.add(entry, self.directory)
+        yield from self._directory_log.fold(rest, None)
+        yield from self._directory_log.finish()
+        yield from self._access_log.finish()
+
+
+class DirectoryLog:
+    """The directory log, folded entry by entry.
+
+    Args:
+        trust: what the fold begins with.
+        tree: compares the leaves with what was signed.
+    """
+
+    def __init__(self, trust: Trust, tree: TreeCheck) -> None:
+        self.directory = Directory.genesis(trust.name, trust.root_key)
+        self._origin = trust.directory_log.name
+        self._tree = tree
+        self._is_broken = False
+
+    def fold(self, entries: Iterator[LoggedEntry], size: int | None) -> Iterator[Finding]:
+        """Fold entries until the directory has a size, or to their end."""
+        while size is None or self.directory.size < size:
+            entry = next(entries, None)
+            if entry is None:
+                return
+            yield from self._add(entry)
+
+    def finish(self) -> Iterator[Finding]:
+        """What the leaves together show."""
+        return self._tree.finish()
+
+    def _add(self, entry: LoggedEntry) -> Iterator[Finding]:
+        yield from self._tree.add(entry.index, entry.leaf)
+        if entry.index_problem:
+            yield Finding(self._origin, entry.index, entry.index_problem)
+        # Behind a gap nothing can be folded: what is missing may have given rights, or taken them.
+        self._is_broken = self._is_broken or entry.index != self.directory.size
+        if self._is_broken:
+            return
+        self.directory, applied = self.directory.apply(entry.leaf, entry.body)
+        problem = applied.reason or _body_problem(applied, entry.body)
+        if problem:
+            yield Finding(self._origin, entry.index, problem)
+
+
+class AccessLog:
+    """The access log, judged entry by entry.
+
+    Args:
+        origin: its name.
+        tree: compares the leaves with what was signed.
+        from_start: whether the entries begin with entry 0.
+    """
+
+    def __init__(self, origin: str, tree: TreeCheck, *, from_start: bool) -> None:
+        self._origin = origin
+        self._tree = tree
+        self._first_number = 1 if from_start else None
+        self._time = 0
+        self._directory_size = 0
+        self._released: dict[bytes, int] = {}
+        self._unreleased: set[bytes] = set()
+        self._ledgers: dict[str, Numbers] = {}
+
+    def add(self, entry: LoggedEntry, directory: Directory) -> Iterator[Finding]:
+        """Judge the next entry.
+
+        Args:
+            entry: as the copy holds it.
+            directory: folded to the size that the entry names, if that is possible.
+        """
+        yield from self._tree.add(entry.index, entry.leaf)
+        problems = [entry.index_problem] if entry.index_problem else []
+        try:
+            leaf = read_access_leaf(entry.leaf)
+            problems += self._order(leaf)
+            problems += self._once(leaf, entry.index)
+            opened = open_entry(leaf, entry.body)
+            problems += self._judged(opened, directory)
+        except CoreError as error:
+            problems.append(str(error))
+        else:
+            yield from self._number(opened, entry.index)
+        self._note(entry.leaf)
+        for problem in problems:
+            yield Finding(self._origin, entry.index, problem)
+
+    def finish(self) -> Iterator[Finding]:
+        """What the entries together show: the tree, and the gaps of every ledger."""
+        yield from self._tree.finish()
+        for provider, numbers in sorted(self._ledgers.items()):
+            for first, last in numbers.gaps():
+                missing = f"answer {first} is" if first == last else f"answers {first} to {last} are"
+                text = f"{missing} missing from the ledger of {provider}: answered, but never settled here"
+                yield Finding(self._origin, None, text, Level.WARNING)
+
+    def _order(self, leaf: AccessLeaf) -> Iterator[str]:
+        if leaf.time < self._time:
+            yield "its time runs backwards"
+        if leaf.directory_size < self._directory_size:
+            before = self._directory_size
+            yield f"decided under a directory of {leaf.directory_size} entries, after one of {before}: it ran backwards"
+
+    def _once(self, leaf: AccessLeaf, index: int) -> Iterator[str]:
+        """DESIGN section 6, "Retry is not replay": at most one released entry for each request."""
+        if leaf.kind != RELEASED:
+            return
+        request = hashlib.sha256(leaf.requester.encode() + b"\0" + leaf.request_id).digest()[:16]
+        earlier = self._released.setdefault(request, index)
+        if earlier != index:
+            yield f"its request was released before, as entry {earlier}: one request, one release"
+
+    def _judged(self, entry: OpenedEntry, directory: Directory) -> Iterator[str]:
+        size = entry.leaf.directory_size
+        if size < directory.size:
+            # `_order` has said why; the directory of that size is not at hand any more.
+            return
+        if size > directory.size:
+            yield f"decided under a directory of {size} entries, of which only {directory.size} could be folded"
+            return
+        yield from (f"{check.subject}: {check.detail}" for check in judge(directory, entry) if not check.ok)
+
+    def _number(self, entry: OpenedEntry, index: int) -> Iterator[Finding]:
+        """The answer's place in its provider's ledger; an unreleased answer may be released later."""
+        leaf, header = entry.leaf, entry.answered
+        if header is None or header.provider != leaf.provider or leaf.code == Code.CODE_RESPONSE_INVALID:
+            return
+        numbers = self._ledgers.setdefault(leaf.provider, Numbers(self._first_number))
+        if not numbers.add(header.ledger_number) and leaf.response_digest not in self._unreleased:
+            text = f"{leaf.provider} gave its ledger number {header.ledger_number} to two answers"
+            yield Finding(self._origin, index, text, Level.WARNING)
+        if leaf.kind == UNRELEASED:
+            self._unreleased.add(leaf.response_digest)
+
+    def _note(self, data: bytes) -> None:
+        try:
+            leaf = read_access_leaf(data)
+        except CoreError:
+            return
+        self._time = max(self._time, leaf.time)
+        self._directory_size = max(self._directory_size, leaf.directory_size)
+
+
+def _named_size(leaf: bytes) -> int:
+    try:
+        return read_access_leaf(leaf).directory_size
+    except CoreError:
+        return 0
+
+
+def _body_problem(applied: Applied, body: bytes) -> str:
+    """What is wrong with the body beside a leaf that holds; `Directory.apply` has judged one that it opened."""
+    entry = applied.entry
+    if entry is None:
+        return ""
+    if entry.body_sha256 and not body:
+        return "its body is missing, so nobody can judge what was decided by it"
+    if body and not entry.body_sha256 and hashlib.sha256(body).digest() != entry.key.csr_sha256:
+        return "it has a body that its leaf does not name"
+    return ""

@@ -1,0 +1,173 @@
+"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter ARGUMENTS`.
+
+It runs the real program after wrapping a few of its functions; the programs themselves know nothing of it. What goes
+wrong, and when, `tests.e2e.faults` says, which tests write.
+
+    broker    submitted                      a request came in
+              before-commit, after-commit    around the commit of both logs
+              released                       the answer's entry is durable, the answer has not left
+              withhold                       receipts are not sent to adapters
+              read-only                      the database takes no writes
+    adapter   asking                         before the source is asked
+              before-commit, after-commit    around the commit of the ledger
+              sent                           right after an answer was written to the tunnel
+              order                          before a local revocation is sent
+              twice                          every reply is sent twice
+              swapped                        replies carry the answer before theirs, to another request
+              garbage                        replies carry no envelope
+              signer                         answers are signed with the key of the home that it names
+              give-up                        seconds until a tunnel whose receipts stay out is attached anew
+"""
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.faults import HOLD, Faults
+
+_TICK = 0.005
+
+# Tests wait for adapters to attach again.
+LONGEST_WAIT = 0.2
+
+
+def break_broker(faults: Faults) -> None:
+    """Wrap what a broker does."""
+    from exchange.broker.relay import Relay
+    from exchange.broker.tunnel import Tunnel
+    from exchange.store.sql import SqlLogStore
+
+    _in_thread(SqlLogStore, "_commit", faults, "before-commit", "after-commit")
+    _on_loop(Relay, "submit", faults, before="submitted")
+    _on_loop(Relay, "_release", faults, after="released")
+
+    def locked(original: Callable[..., Any], store: Any) -> Any:
+        if faults.value("read-only"):
+            store._database.writer.connection.dbapi_connection.execute("PRAGMA query_only = ON")
+        return original(store)
+
+    def settle(original: Callable[..., Any], tunnel: Any, *arguments: Any) -> None:
+        if not faults.value("withhold"):
+            original(tunnel, *arguments)
+
+    _wrap(SqlLogStore, "locked", locked)
+    _wrap(Tunnel, "settle", settle)
+
+
+def break_adapter(faults: Faults) -> None:
+    """Wrap what an adapter does."""
+    import adapters.host
+    import adapters.tunnel
+    from adapters.host import Host
+    from adapters.ledger import Ledger
+    from adapters.sources import Sources
+
+    adapters.host.LONGEST_WAIT = LONGEST_WAIT
+    adapters.tunnel.GIVE_UP = float(faults.value("give-up") or adapters.tunnel.GIVE_UP)
+    _in_thread(Ledger, "commit", faults, "before-commit", "after-commit")
+    _on_loop(Sources, "answer", faults, before="asking")
+    _on_loop(Host, "_send_order", faults, before="order")
+    _break_answers(faults)
+    _break_tunnel(faults)
+
+
+def _break_answers(faults: Faults) -> None:
+    from adapters.answering import Answerer
+    from exchange.client.session import Session
+    from exchange.home import Home
+
+    before = []
+
+    async def answer(original: Callable[..., Any], answerer: Any, frame: bytes) -> Any:
+        envelope, response = await original(answerer, frame)
+        before.append(response)
+        return envelope, before[-2] if faults.value("swapped") else response
+
+    def signer(session: Any) -> Any:
+        other = faults.value("signer")
+        return (Home(Path(other)) if other else session.home).signer()
+
+    _wrap(Answerer, "answer", answer)
+    Session.signer = property(signer)  # type: ignore[assignment, method-assign]
+
+
+def _break_tunnel(faults: Faults) -> None:
+    from adapters.tunnel import Tunnel
+
+    def post(original: Callable[..., Any], tunnel: Any, frame: Any) -> None:
+        if frame.HasField("reply"):
+            if faults.value("garbage"):
+                frame.reply.envelope = b"garbage"
+            if faults.value("twice"):
+                original(tunnel, frame)
+        original(tunnel, frame)
+
+    async def send(original: Callable[..., Any], tunnel: Any, frames: Any) -> Any:
+        sent = await original(tunnel, frames)
+        if any(frame.HasField("reply") for frame in frames):
+            faults.pass_by("sent")
+        return sent
+
+    _wrap(Tunnel, "_post", post)
+    _wrap(Tunnel, "_send", send)
+
+
+def _in_thread(owner: type, name: str, faults: Faults, before: str, after: str) -> None:
+    def around(original: Callable[..., Any], *arguments: Any) -> Any:
+        faults.pass_by(before)
+        result = original(*arguments)
+        faults.pass_by(after)
+        return result
+
+    _wrap(owner, name, around)
+
+
+def _on_loop(owner: type, name: str, faults: Faults, before: str = "", after: str = "") -> None:
+    async def around(original: Callable[..., Any], *arguments: Any) -> Any:
+        await _pass_by(faults, before)
+        result = await original(*arguments)
+        await _pass_by(faults, after)
+        return result
+
+    _wrap(owner, name, around)
+
+
+async def _pass_by(faults: Faults, point: str) -> None:
+    if point and faults.reach(point) == HOLD:
+        while faults.value(point):  # noqa: ASYNC110 - it is a file that it waits for
+            await asyncio.sleep(_TICK)
+
+
+def _wrap(owner: type, name: str, around: Callable[..., Any]) -> None:
+    """Have a method called as `around(original, self, …)`."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        return around(original, *arguments, **named)
+
+    setattr(owner, name, wrapped)
+
+
+def main() -> None:
+    """Break the program, and run it."""
+    role, *arguments = sys.argv[1:]
+    faults = Faults(Path(os.environ["EXCHANGE_TEST_FAULTS"]))
+    if role == "broker":
+        from exchange.cli.main import app
+
+        break_broker(faults)
+    else:
+        from adapters.cli import app
+
+        break_adapter(faults)
+    sys.argv[1:] = arguments
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,550 @@
+"""The commands that read and write the directory, against an exchange in memory."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import exchange.cli.acting
+import exchange.cli.times
+from exchange.cli.admission import new_key_request
+from exchange.cli.descriptor import TEMPLATE
+from exchange.cli.grants import show_all
+from exchange.cli.main import app
+from exchange.cli.output import grouped
+from exchange.client.answers import Answer
+from exchange.client.errors import ExchangeError
+from exchange.client.session import Appended
+from exchange.core.access import verify_release
+from exchange.core.decision import read_request
+from exchange.core.directory import Directory
+from exchange.core.envelope import Draft, Envelope
+from exchange.core.names import Party
+from exchange.core.terms import ApplicationTerms
+from exchange.home import Home
+from exchange.v1.directory_pb2 import Role
+from tests.memory import signer
+from tests.world import (
+    APPLICATIONS,
+    COORDINATOR,
+    DAY,
+    EXCHANGE,
+    GRANTED,
+    HOUSING,
+    ID_NUMBER,
+    POPULATION,
+    PURPOSE,
+    REGISTRY,
+    ROWS,
+    YEAR,
+    World,
+)
+
+RESIDENTS = "population/residents"
+
+
+class FakeSession:
+    """A session whose log is the world's: it appends what the rules accept, and raises what a broker would say."""
+
+    world: World
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.party: Party = home.party
+
+    async def __aenter__(self) -> "FakeSession":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @property
+    def directory(self) -> Directory:
+        return self.world.directory
+
+    async def sync(self) -> Directory:
+        return self.directory
+
+    def sign(self, draft: Draft) -> Envelope:
+        return self.world.sign(draft, self.party)
+
+    async def append(self, envelope: Envelope) -> Appended:
+        applied = self.world.append_envelope(envelope)
+        if applied.reason:
+            raise ExchangeError(applied.reason)
+        return Appended(applied.index, bytes(32), b"CERTIFICATE")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World.standard()
+    monkeypatch.setattr(exchange.cli.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
+    # The world has a clock of its own; so that sorting by time tells something, each look at it is a second later.
+    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
+    return world
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Path:
+    for party, role in ((EXCHANGE, "root"), (COORDINATOR, "coordinator"), (REGISTRY, "system")):
+        Home.create(tmp_path / str(party.segments[-1]), party, role)
+    for party, role in ((POPULATION, "department"), (HOUSING, "department"), (APPLICATIONS, "system")):
+        Home.create(tmp_path / str(party.segments[-1]), party, role)
+    (tmp_path / "city.example" / "trust.toml").write_text("the trust file")
+    (tmp_path / "housing" / "trust.toml").write_text("the trust file")
+    return tmp_path
+
+
+def run(home: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [*(str(item) for item in arguments), "--home", str(home)])
+
+
+def apply(homes: Path, *more: str, fields: str = "name,address", grantee: Party = APPLICATIONS) -> Result:
+    return run(
+        homes / "housing",
+        *("agreement", "apply", "--dataset", RESIDENTS, "--grantee", grantee, "--operations", "lookup,query"),
+        *("--fields", fields, "--purposes", PURPOSE, "--legal-basis", "Act", "--scenario", "queue"),
+        *("--until", "2027-12-31", *more),
+    )
+
+
+@pytest.fixture
+def waiting(world: World, homes: Path) -> ApplicationTerms:
+    """A new application, by the command."""
+    result = apply(homes, "--filterable", "area_m2", "--json")
+    assert result.exit_code == 0, result.stderr
+    return world.directory.terms.applications[bytes.fromhex(json.loads(result.stdout)["id"])]
+
+
+# Purposes.
+
+
+def test_a_purpose_is_registered_and_then_replaced(world: World, homes: Path) -> None:
+    command = ("purpose", "register", "tax.relief", "--label", "减税", "--legal-basis", "Tax Act")
+    first = run(homes / "data-bureau", *command)
+    second = run(homes / "data-bureau", *command, "--label-en", "Tax relief", "--json")
+    assert first.stdout.startswith("Registered the purpose tax.relief: entry ")
+    assert json.loads(second.stdout)["replaced"] is True
+    purpose = world.directory.state.purpose("tax.relief")
+    assert purpose is not None
+    assert purpose.label_en == "Tax relief"
+
+
+def test_only_a_coordinator_registers(world: World, homes: Path) -> None:
+    result = run(homes / "housing", "purpose", "register", "x", "--label", "x", "--legal-basis", "x")
+    assert result.exit_code == 2
+    assert "only a coordinator registers purposes" in result.stderr
+
+
+def test_a_malformed_code_is_refused_before_the_broker_is_asked(world: World, homes: Path) -> None:
+    size = world.directory.size
+    result = run(homes / "data-bureau", "purpose", "register", "Tax!", "--label", "x", "--legal-basis", "x")
+    assert (result.exit_code, world.directory.size) == (2, size)
+
+
+def test_purposes_are_listed(world: World, homes: Path) -> None:
+    assert PURPOSE in run(homes / "housing", "purpose", "list").stdout
+    shown = json.loads(run(homes / "housing", "purpose", "list", "--json").stdout)
+    assert [item["code"] for item in shown] == [PURPOSE]
+
+
+# Datasets.
+
+
+def test_a_dataset_is_published_and_then_superseded(world: World, homes: Path) -> None:
+    path = homes / "data.toml"
+    path.write_text(TEMPLATE)
+    first = run(homes / "population", "dataset", "publish", path)
+    path.write_text(TEMPLATE.replace("Household registration", "Households"))
+    second = run(homes / "population", "dataset", "publish", path, "--json")
+    assert first.stdout.startswith("Published population/household.registration: entry ")
+    assert json.loads(second.stdout)["replaced"] is True
+    found = world.directory.dataset_named(str(POPULATION), "household.registration")
+    assert found is not None
+    assert found.title == "Households"
+    assert found.version.superseded_by is None
+
+
+def test_an_agreement_stands_when_its_dataset_gets_a_new_version(world: World, homes: Path) -> None:
+    agreement = world.agreement
+    path = homes / "data.toml"
+    path.write_text(TEMPLATE.replace('"household.registration"', '"residents"'))
+    assert run(homes / "population", "dataset", "publish", path).exit_code == 0
+    assert world.agreement == agreement
+
+
+def test_datasets_are_listed_and_shown(world: World, homes: Path) -> None:
+    assert RESIDENTS in run(homes / "housing", "dataset", "list").stdout
+    assert str(REGISTRY) in run(homes / "housing", "dataset", "list", "--all").stdout
+    shown = run(homes / "housing", "dataset", "show", RESIDENTS).stdout
+    assert "id_number     text     key" in shown
+    assert "area_m2       decimal  filter" in shown
+    described = json.loads(run(homes / "housing", "dataset", "show", RESIDENTS, "--json").stdout)
+    assert described["filterable"] == ["area_m2", "birth_date"]
+
+
+def test_an_unknown_dataset_gets_a_near_one(world: World, homes: Path) -> None:
+    result = run(homes / "housing", "dataset", "show", "population/resident")
+    assert result.exit_code == 2
+    assert f"hint: did you mean {RESIDENTS}?" in result.stderr
+
+
+# Applications and agreements.
+
+
+def test_an_application_prints_its_id_and_the_next_step(world: World, homes: Path) -> None:
+    result = apply(homes)
+    assert result.exit_code == 0, result.stderr
+    newest = show_all(world.directory, world.now)[0]
+    assert newest.state == "waiting"
+    assert f"application  {newest.id}" in result.stdout
+    assert f"exchange agreement sign {newest.id[:12]}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "fields", "message", "hint"),
+    [
+        ((), "nam,address", "--fields: nam is not known here", "did you mean name?"),
+        ((), "name,name", "--fields: each is named once", ""),
+        ((), " , ", "--fields: nothing is named", "known are address, area_m2"),
+        (("--filterable", "name"), "name", "--filterable: name is not known here", "known are area_m2, birth_date"),
+        (("--purposes", "fun"), "name", "--purposes: fun is not known here", f"known are {PURPOSE}"),
+        (("--operations", "EXPORT"), "name", "--operations: EXPORT is not known here", "known are LOOKUP, QUERY"),
+        (("--until", "2020-01-01"), "name", "--until: 2020-01-01 is over", "choose a day to come"),
+    ],
+)
+def test_an_application_for_what_is_not_offered_is_wrong_usage(
+    world: World, homes: Path, more: tuple[str, ...], fields: str, message: str, hint: str
+) -> None:
+    size = world.directory.size
+    result = apply(homes, *more, fields=fields)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert hint in result.stderr
+    assert world.directory.size == size
+
+
+def test_a_department_applies_for_itself_and_its_systems_alone(world: World, homes: Path) -> None:
+    result = apply(homes, grantee=REGISTRY)
+    assert result.exit_code == 2
+    assert f"{REGISTRY} is not {HOUSING} or one of its systems" in result.stderr
+
+
+def sign(homes: Path, application: ApplicationTerms, *more: str) -> Result:
+    return run(homes / "population", "agreement", "sign", application.version.digest.hex()[:8], *more)
+
+
+def test_signing_grants_what_was_asked_for(world: World, homes: Path, waiting: ApplicationTerms) -> None:
+    result = sign(homes, waiting)
+    assert result.exit_code == 0, result.stderr
+    agreement = world.agreement
+    assert agreement.application == waiting.version.digest
+    assert (agreement.fields, agreement.filterable) == (("name", "address"), frozenset({"area_m2"}))
+    assert agreement.not_after == waiting.not_after
+    assert "in force" in result.stdout
+
+
+def test_signing_can_grant_less(world: World, homes: Path, waiting: ApplicationTerms) -> None:
+    narrow = ("--fields", "name", "--until", "2027-06-30", "--where", "birth_date < '2000-01-01'")
+    assert sign(homes, waiting, *narrow).exit_code == 0
+    agreement = world.agreement
+    assert agreement.fields == ("name",)
+    assert agreement.not_after < waiting.not_after
+    assert agreement.row_filter is not None
+    shown = run(homes / "housing", "agreement", "show", agreement.digest.hex()).stdout
+    assert "rows         birth_date < '2000-01-01'" in shown
+
+
+def test_a_field_that_is_struck_out_cannot_be_filtered_by(world: World, homes: Path) -> None:
+    shown = json.loads(apply(homes, "--filterable", "area_m2", "--json", fields="name,area_m2").stdout)
+    application = world.directory.terms.applications[bytes.fromhex(shown["id"])]
+    assert sign(homes, application, "--fields", "name").exit_code == 0
+    assert world.agreement.filterable == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--fields", "id_number"), "--fields: id_number was not asked for"),
+        (("--filterable", "birth_date"), "--filterable: birth_date was not asked for"),
+        (("--until", "2028-01-01"), "--until: the application asks until 2027-12-31"),
+        (("--where", "income > 1"), "--where: there is no field income"),
+        (("--where", "name = = 1"), "--where: this cannot be read as a condition"),
+    ],
+)
+def test_signing_more_than_was_asked_for_is_wrong_usage(
+    world: World, homes: Path, waiting: ApplicationTerms, more: tuple[str, ...], message: str
+) -> None:
+    result = sign(homes, waiting, *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_only_the_owner_signs(world: World, homes: Path, waiting: ApplicationTerms) -> None:
+    result = run(homes / "housing", "agreement", "sign", waiting.version.digest.hex())
+    assert result.exit_code == 1
+    assert f"{RESIDENTS} belongs to {POPULATION}" in result.stderr
+
+
+def test_an_application_is_not_answered_twice_unless_it_supersedes(
+    world: World, homes: Path, waiting: ApplicationTerms
+) -> None:
+    assert sign(homes, waiting).exit_code == 0
+    first = world.agreement.digest.hex()
+    again = sign(homes, waiting)
+    assert again.exit_code == 1
+    assert f"hint: --supersedes {first[:12]} replaces it" in again.stderr
+    assert sign(homes, waiting, "--supersedes", first[:8], "--fields", "name").exit_code == 0
+    states = {item.id: item.state for item in show_all(world.directory, world.now)}
+    assert states[first] == "superseded"
+    assert states[world.agreement.digest.hex()] == "in force"
+
+
+def test_an_agreement_with_somebody_else_cannot_be_superseded(
+    world: World, homes: Path, waiting: ApplicationTerms
+) -> None:
+    other = world.grant(world.apply_for(world.dataset, Party("city.example", "civil-affairs", "marriage")))
+    result = sign(homes, waiting, "--supersedes", other.digest.hex())
+    assert "with another grantee" in result.stderr
+
+
+def test_the_owner_revokes_at_once_and_is_told_what_still_stands(world: World, homes: Path) -> None:
+    agreement, other = world.agreement, world.grant(world.apply_for(world.dataset))
+    result = run(homes / "population", "agreement", "revoke", agreement.digest.hex()[:10], "--reason", "over")
+    assert result.exit_code == 0
+    assert " is revoked: entry " in result.stdout
+    assert f"is still in force: {other.digest.hex()[:12]}" in result.stderr
+    assert not world.directory.stands(agreement)
+    assert (
+        "is revoked already"
+        in run(homes / "population", "agreement", "revoke", agreement.digest.hex(), "--reason", "over").stderr
+    )
+
+
+def test_a_system_revokes_for_its_own_department(world: World, homes: Path) -> None:
+    agreement = world.agreement
+    assert run(homes / "registry", "agreement", "revoke", agreement.digest.hex(), "--reason", "x").exit_code == 0
+    assert not world.directory.stands(agreement)
+
+
+def test_nobody_else_revokes_and_the_broker_is_not_asked(world: World, homes: Path) -> None:
+    size = world.directory.size
+    result = run(homes / "housing", "agreement", "revoke", world.agreement.digest.hex(), "--reason", "x")
+    assert result.exit_code == 1
+    assert "the owner alone revokes an agreement" in result.stderr
+    assert world.directory.size == size
+
+
+def test_an_applicant_withdraws(world: World, homes: Path, waiting: ApplicationTerms) -> None:
+    id = waiting.version.digest.hex()
+    assert "is withdrawn" in run(homes / "housing", "agreement", "revoke", id, "--reason", "x").stdout
+    result = sign(homes, waiting)
+    assert result.exit_code == 1
+    assert "is withdrawn" in result.stderr
+
+
+def test_lists_what_waits_and_what_is_mine(world: World, homes: Path, waiting: ApplicationTerms) -> None:
+    other = Party("city.example", "civil-affairs")
+    table = run(homes / "population", "agreement", "list").stdout.splitlines()
+    assert [line.split()[1] for line in table] == ["STATE", "waiting", "in", "answered"]
+    pending = json.loads(run(homes / "population", "agreement", "list", "--pending", "--json").stdout)
+    assert [item["id"] for item in pending] == [waiting.version.digest.hex()]
+    assert len(json.loads(run(homes / "population", "agreement", "list", "--json").stdout)) == 3
+    Home.create(homes / "other", other, "department")
+    assert json.loads(run(homes / "other", "agreement", "list", "--mine", "--json").stdout) == []
+
+
+def test_an_agreement_ends_with_its_last_day(world: World, homes: Path) -> None:
+    id = world.agreement.digest.hex()
+    world.now += 2 * YEAR
+    assert json.loads(run(homes / "housing", "agreement", "show", id, "--json").stdout)["state"] == "ended"
+    world.now -= 2 * YEAR + DAY
+    assert json.loads(run(homes / "housing", "agreement", "show", id, "--json").stdout)["state"] == "not yet in force"
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [("1234567", "is not the id of"), ("hello world", "is not the id of"), ("00000000", "is known here")],
+)
+def test_an_id_is_eight_known_digits_or_more(world: World, homes: Path, typed: str, message: str) -> None:
+    result = run(homes / "housing", "agreement", "show", typed)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+# Admission.
+
+
+@pytest.mark.parametrize(
+    ("home", "command", "party", "role"),
+    [
+        ("city.example", ("department", "admit"), Party("city.example", "police"), "department"),
+        ("city.example", ("department", "admit"), Party("city.example", "audit-office"), "auditor"),
+        ("housing", ("system", "add"), Party("city.example", "housing", "subsidies"), "system"),
+    ],
+)
+def test_a_parent_admits(
+    world: World, homes: Path, home: str, command: tuple[str, str], party: Party, role: str
+) -> None:
+    new = Home.create(homes / "new", party, role)
+    new.new_private_key("signing")
+    request = new_key_request(party, role, new.signer(), new.new_tls_request(), world.now)
+    path = new.write("request.json", request.encode())
+    result = run(homes / home, *command, path, "--fingerprint", grouped(request.fingerprint))
+    assert result.exit_code == 0, result.stderr
+    assert world.directory.role_of(party, world.now) == Role.Value(f"ROLE_{role.upper()}")
+    admission = json.loads((homes / "new" / "admission.json").read_text())
+    assert admission["certificate"] == "CERTIFICATE"
+    assert admission["trust"] == "the trust file"
+
+
+@pytest.mark.parametrize(
+    ("home", "command", "party", "role", "message"),
+    [
+        ("housing", ("department", "admit"), Party("city.example", "police"), "department", "only the operator"),
+        ("city.example", ("system", "add"), Party("city.example", "housing", "x"), "system", "only a department's"),
+        ("city.example", ("department", "admit"), Party("city.example", "housing", "x"), "system", "cannot admit"),
+        ("housing", ("system", "add"), Party("city.example", "police", "x"), "system", "cannot admit"),
+        ("city.example", ("department", "admit"), Party("other.example", "police"), "department", "cannot admit"),
+    ],
+)
+def test_a_party_is_admitted_by_its_own_parent_alone(
+    world: World, homes: Path, home: str, command: tuple[str, str], party: Party, role: str, message: str
+) -> None:
+    new = Home.create(homes / "new", party, role)
+    request = new_key_request(party, role, signer("new party"), new.new_tls_request(), world.now)
+    path = new.write("request.json", request.encode())
+    size = world.directory.size
+    result = run(homes / home, *command, path)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert world.directory.size == size
+
+
+def test_another_fingerprint_is_not_signed(world: World, homes: Path) -> None:
+    party = Party("city.example", "police")
+    new = Home.create(homes / "new", party, "department")
+    request = new_key_request(party, "department", signer("new party"), new.new_tls_request(), world.now)
+    path = new.write("request.json", request.encode())
+    size = world.directory.size
+    result = run(homes / "city.example", "department", "admit", path, "--fingerprint", "00" * 32)
+    assert result.exit_code == 5
+    assert "nothing was signed" in result.stderr
+    assert world.directory.size == size
+
+
+# Requests.
+
+
+class FakeClient:
+    """Answers from the world, and remembers what was asked."""
+
+    asked: dict[str, object]
+    world: World
+
+    def __init__(self, session: FakeSession) -> None:
+        self.session = session
+
+    async def __aenter__(self) -> "FakeClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def lookup(self, dataset: str, keys: list[str], **asked: object) -> Answer:
+        type(self).asked = {"dataset": dataset, "keys": keys, **asked}
+        return self._answer()
+
+    async def query(self, dataset: str, filter: object, **asked: object) -> Answer:
+        type(self).asked = {"dataset": dataset, "filter": filter, **asked}
+        return self._answer()
+
+    def _answer(self) -> Answer:
+        request = self.world.request()
+        response = self.world.respond(request)
+        receipt = self.world.release(request, response)
+        proven = verify_release(receipt, self.world.access_log.signer.verifier, request.digest, response.digest)
+        return Answer(
+            rows=ROWS,  # type: ignore[arg-type]
+            truncated=True,
+            request_id=read_request(request).request_id,
+            index=proven.index,
+            proven=proven,
+            request=request,
+            response=response,
+            receipt=receipt,
+        )
+
+
+@pytest.fixture
+def client(world: World, monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
+    import exchange.cli.request as module
+
+    fake = type("WorldClient", (FakeClient,), {"world": world, "asked": {}})
+    monkeypatch.setattr(module, "ExchangeClient", fake)
+    return fake
+
+
+WHY = ("--purpose", PURPOSE, "--case", "ZF-1", "--officer", "officer-7")
+
+
+def test_a_lookup_prints_rows_and_its_evidence(client: type[FakeClient], homes: Path) -> None:
+    result = run(homes / "applications", "request", RESIDENTS, "--key", ID_NUMBER, "--fields", "name,area_m2", *WHY)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "name  area_m2\n王芳  58.40\n"
+    assert result.stderr.splitlines()[-1] == (
+        "entry 0 of city.example/access, verified; split view not excluded: no witnesses"
+    )
+    assert client.asked["keys"] == [ID_NUMBER]
+    assert client.asked["officer"] == "officer-7"
+
+
+def test_a_query_reads_its_condition_by_the_types_of_filterable_fields(client: type[FakeClient], homes: Path) -> None:
+    condition = ("--where", "area_m2 >= 60", "--limit", "5", "--fields", "name")
+    assert run(homes / "applications", "request", RESIDENTS, *condition, *WHY).exit_code == 0
+    assert client.asked["limit"] == 5
+    assert "decimal" in str(client.asked["filter"])
+
+
+def test_a_request_prints_json_with_its_checkpoint(client: type[FakeClient], homes: Path) -> None:
+    asked = ("--key", ID_NUMBER, "--fields", "name", "--json")
+    shown = json.loads(run(homes / "applications", "request", RESIDENTS, *asked, *WHY).stdout)
+    assert shown["rows"] == [dict(ROWS[0])]
+    assert (shown["log_index"], shown["truncated"]) == (0, True)
+    assert shown["checkpoint"]["origin"] == "city.example/access"
+    assert shown["caveats"] == ["split view not excluded: no witnesses"]
+
+
+def test_an_agreement_is_named_by_the_beginning_of_its_id(client: type[FakeClient], world: World, homes: Path) -> None:
+    digest = world.agreement.digest
+    asked = ("--key", ID_NUMBER, "--fields", "name", "--agreement", digest.hex()[:8])
+    assert run(homes / "applications", "request", RESIDENTS, *asked, *WHY).exit_code == 0
+    assert client.asked["agreement"] == digest
+
+
+@pytest.mark.parametrize(
+    ("home", "asked", "message"),
+    [
+        ("applications", ("--fields", "name"), "one of --key and --where is needed"),
+        ("applications", ("--fields", "name", "--key", "1", "--where", "a = 1"), "one of --key and --where"),
+        ("applications", ("--fields", "name", "--key", "1", "--limit", "2"), "--limit goes with --where"),
+        ("applications", ("--fields", "nam", "--key", "1"), "--fields: nam is not known here"),
+        ("applications", ("--fields", "name", "--where", "name = 'x'"), "--where: there is no field name"),
+        ("housing", ("--fields", "name", "--key", "1"), "only a system asks"),
+    ],
+)
+def test_a_question_that_cannot_be_meant_is_not_sent(
+    client: type[FakeClient], homes: Path, home: str, asked: tuple[str, ...], message: str
+) -> None:
+    result = run(homes / home, "request", RESIDENTS, *asked, *WHY)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert client.asked == {}
+
+
+def test_what_is_granted_is_what_the_world_grants(world: World) -> None:
+    assert world.agreement.fields == GRANTED

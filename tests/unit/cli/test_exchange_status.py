@@ -1,0 +1,137 @@
+import datetime
+import json
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from typer.testing import CliRunner, Result
+
+import exchange.cli.standing as standing
+from exchange.cli.main import app
+from exchange.cli.output import grouped
+from exchange.client.errors import ForkError, UnavailableError
+from exchange.client.session import MIRROR
+from exchange.client.storage import ACCESS, MirrorFile
+from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.keys import key_id
+from exchange.core.names import Party
+from exchange.core.note import NoteSigner
+from exchange.core.trust import Trust, encode_trust
+from exchange.home import Home
+
+HEALTH = Party("city.example", "health")
+DIRECTORY_LOG = NoteSigner("city.example/directory", ed25519.Ed25519PrivateKey.generate())
+ACCESS_LOG = NoteSigner("city.example/access", ed25519.Ed25519PrivateKey.generate())
+
+
+class FakeTransport:
+    """One broker that cannot be reached, and one that answers `serving`."""
+
+    serving = HealthCheckResponse.NOT_SERVING
+
+    def __init__(self, brokers: tuple[str, ...], identity: object) -> None:
+        self.brokers = brokers
+
+    async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+        if self.brokers == ("away.example:7443",):
+            raise UnavailableError("no broker can be reached: away.example:7443: Connection refused")
+        return HealthCheckResponse(status=self.serving).SerializeToString()
+
+    async def close(self) -> None:
+        return None
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(standing, "GrpcTransport", FakeTransport)
+    assert CliRunner().invoke(app, ["key", "new", str(HEALTH), "--home", str(tmp_path / "home")]).exit_code == 0
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def admitted(home: Home) -> Home:
+    certificate = self_signed(home)
+    verifiers = (DIRECTORY_LOG.verifier, ACCESS_LOG.verifier)
+    brokers = ("away.example:7443", "here.example:7443")
+    trust = Trust("city.example", home.signer().public_key, *verifiers, certificate.decode(), brokers)
+    home.write("trust.toml", encode_trust(trust).encode())
+    home.write("tls.pem", certificate)
+    return home
+
+
+def self_signed(home: Home) -> bytes:
+    key, now = home.private_key("tls"), datetime.datetime.now(datetime.UTC)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    builder = x509.CertificateBuilder().issuer_name(name).subject_name(name).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=90.5))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def status(home: Home, *more: str) -> Result:
+    return CliRunner().invoke(app, ["status", "--home", str(home.path), *more])
+
+
+def test_a_home_that_is_not_admitted_says_what_it_lacks(home: Home) -> None:
+    result = status(home)
+    assert result.exit_code == 3
+    assert grouped(key_id(home.signer().public_key)) in result.stdout
+    assert "no trust file yet" in result.stdout
+    assert "none yet: the parent admits the key request" in result.stdout
+
+
+def test_the_caveats_are_always_there(home: Home, admitted: Home) -> None:
+    for shown in (status(home).stdout, status(admitted).stdout):
+        assert "split view not excluded: no witnesses are configured" in shown
+        assert "until a freshness quorum is configured, a broker can withhold" in shown
+
+
+def test_it_fits_one_screen(admitted: Home) -> None:
+    assert len(status(admitted).stdout.splitlines()) <= 20
+
+
+def test_brokers_are_told_apart(admitted: Home) -> None:
+    result = status(admitted)
+    assert "broker away.example:7443  not reachable: Connection refused" in result.stdout
+    assert "broker here.example:7443  reachable, but not serving" in result.stdout
+    assert result.exit_code == 3
+
+
+def test_certificate_and_key_say_how_long_they_last(admitted: Home) -> None:
+    shown = status(admitted).stdout
+    assert "certificate               90 days left, until " in shown
+    # The key in the trust file is this home's own: only a root is in the directory without an entry.
+    assert "valid, without end" in shown
+
+
+def test_it_prints_json(admitted: Home) -> None:
+    shown = json.loads(status(admitted, "--json").stdout)
+    assert shown["party"] == str(HEALTH)
+    assert shown["brokers"][0] == {"address": "away.example:7443", "state": "not reachable: Connection refused"}
+    assert shown["directory"] == {"size": 0, "last_entry_at": None, "up_to_date": False}
+    assert shown["access_checkpoint"] is None
+    assert len(shown["caveats"]) == 2
+
+
+def test_the_last_access_checkpoint_is_shown(admitted: Home) -> None:
+    note = sign_checkpoint(Checkpoint("city.example/access", 17, bytes(32)), ACCESS_LOG)
+    assert MirrorFile(admitted.path / MIRROR).move_head(ACCESS, b"", note)
+    assert "17 entries at the last checkpoint, root 0000 0000" in status(admitted).stdout
+
+
+def test_a_checkpoint_that_nobody_signed_is_tampering(admitted: Home) -> None:
+    assert MirrorFile(admitted.path / MIRROR).move_head(ACCESS, b"", b"x")
+    result = status(admitted, "--json")
+    assert result.exit_code == 1
+    assert "does not hold" in json.loads(result.stdout)["problem"]
+
+
+def test_a_log_that_has_failed_is_exit_code_4(admitted: Home) -> None:
+    MirrorFile(admitted.path / MIRROR).fail(ACCESS, ForkError("the access log has two histories"))
+    result = status(admitted)
+    assert result.exit_code == 4
+    assert "the access log has two histories" in result.stdout
