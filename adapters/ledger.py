@@ -394,8 +394,8 @@ class LedgerReader:
 class Ledger(LedgerReader):
     """The ledger of the running adapter: the one writer of its file.
 
-    A batch is one transaction. What a method has written is durable when it returns, power cuts included. One
-    worker thread may write while others read; reads wait for no write. Not promised: that a batch is absent because
+    A batch is one transaction. What a method has written is durable when it returns, power cuts included. Any thread
+    may call: writes take turns, and no read waits for one. Not promised: that a batch is absent because
     its commit raised; `head` and `find` tell. After a write's LedgerFatalError every write raises one.
     """
 

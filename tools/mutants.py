@@ -33,7 +33,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     for name, tests in {
         "access": "access",
         "decision": "decision",
-        "directory": "directory decision",
+        "directory": "directory terms fold",
         "entries": "entries",
         "envelope": "envelope",
         "fold": "fold",

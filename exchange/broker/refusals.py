@@ -6,7 +6,7 @@ import structlog
 
 from exchange.batching import Batcher
 from exchange.broker.logs import AccessProposal, AccessRecord, AuditUnavailableError, Logs
-from exchange.core.access import code_name, refusal_draft
+from exchange.core.access import MAX_REASON, code_name, refusal_draft
 from exchange.core.decision import Deny
 from exchange.core.envelope import Draft, Envelope, sign_batch
 from exchange.core.keys import Signer
@@ -21,7 +21,7 @@ class RefusedError(Exception):
     """A request is refused; `refusal` is signed by this broker or by the provider's system."""
 
     def __init__(self, code: "Code.ValueType", reason: str, refusal: Envelope) -> None:
-        super().__init__(reason)
+        super().__init__(reason[:MAX_REASON])
         self.code = code
         self.refusal = refusal
 

@@ -13,8 +13,8 @@ from exchange.broker.refusals import Refusals, RefusedError
 from exchange.broker.settlement import draw_offer, draw_release
 from exchange.broker.taken import TakenIds
 from exchange.broker.tunnel import Tunnel, TunnelLostError, Tunnels
-from exchange.core.access import read_refusal
-from exchange.core.decision import Allow, Asked, Deny, authenticate, examine
+from exchange.core.access import MAX_REFUSAL, read_refusal
+from exchange.core.decision import LIFETIME, Allow, Asked, Deny, authenticate, examine
 from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
@@ -26,6 +26,8 @@ from exchange.v1.envelope_pb2 import Receipt
 
 MAX_REQUEST = 1024 * 1024
 MARGIN = 0.2
+# Seconds: no request lives longer, whatever its sender's deadline.
+LONGEST = LIFETIME / 1000
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -140,7 +142,7 @@ class Relay:
     def _start(self, allow: Allow, timeout: float) -> "asyncio.Task[Answered]":
         digest = allow.asked.envelope.digest
         self._taken.hold(allow.asked)
-        task = asyncio.create_task(self._fly(allow, timeout - MARGIN))
+        task = asyncio.create_task(self._fly(allow, min(timeout, LONGEST) - MARGIN))
         self._flights[digest] = task
         task.add_done_callback(lambda _task: self._land(allow))
         return task
@@ -167,21 +169,23 @@ class Relay:
         except DecodeError as error:
             raise await self._refuse(allow.asked, Deny(11, Code.CODE_RESPONSE_INVALID, str(error))) from error
         if answer.kind == REFUSAL:
-            raise await self._provider_refused(allow, answer)
+            raise await self._provider_refused(allow, answer, len(reply))
         return await self._release(tunnel, allow, answer, reply)
 
     async def _reply(self, tunnel: Tunnel, allow: Allow, timeout: float) -> bytes:
         """Check 9: a provider that is attached, and answers before the deadline."""
         try:
             flight = tunnel.deliver(allow, int(timeout * 1000))
-            return await asyncio.wait_for(flight.reply, timeout)
+            # Not wait_for: since Python 3.12 it drops a result that comes in the very moment of the timeout.
+            await asyncio.wait((flight.reply,), timeout=timeout)
+            if not flight.reply.cancel():
+                return flight.reply.result()
+            reason = "the provider did not answer in time: send the same request again"
         except TunnelLostError:
             reason = "the provider's connection was lost: send the same request again"
-        except TimeoutError:
-            reason = "the provider did not answer in time: send the same request again"
         raise await self._refuse(allow.asked, Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
 
-    async def _provider_refused(self, allow: Allow, answer: Envelope) -> RefusedError:
+    async def _provider_refused(self, allow: Allow, answer: Envelope, size: int) -> RefusedError:
         """Check 10: the adapter's own refusal, logged and passed on as it is."""
         asked = allow.asked
         try:
@@ -189,6 +193,8 @@ class Relay:
             refusal = read_refusal(answer)
             if signer.party != allow.dataset.system or refusal.request_digest != asked.envelope.digest:
                 raise DecodeError("the refusal is of another system, or about another request")
+            if size > MAX_REFUSAL:
+                raise DecodeError(f"the refusal has {size:,} bytes; at most {MAX_REFUSAL:,} are allowed")
         except CoreError as error:
             return await self._refuse(asked, Deny(11, Code.CODE_RESPONSE_INVALID, str(error)))
         record = AccessRecord(

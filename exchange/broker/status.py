@@ -45,6 +45,7 @@ _REFUSALS: Mapping["Code.ValueType", grpc.StatusCode] = MappingProxyType(
         Code.CODE_STATE_STALE: grpc.StatusCode.FAILED_PRECONDITION,
         Code.CODE_RESPONSE_INVALID: grpc.StatusCode.DATA_LOSS,
         Code.CODE_AUDIT_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+        Code.CODE_INTERRUPTED: grpc.StatusCode.UNAVAILABLE,
     }
 )
 

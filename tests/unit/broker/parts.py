@@ -108,9 +108,9 @@ def logs_of(world: World, store: MemoryLogStore) -> Logs:
 class Broker:
     """Everything between the gRPC services and the store."""
 
-    def __init__(self, world: World, burst: float = 100) -> None:
+    def __init__(self, world: World, burst: float = 100, store: FailingStore | None = None) -> None:
         self.world = world
-        self.store = store_of(world)
+        self.store = store or store_of(world)
         self.logs = logs_of(world, self.store)
         self.tunnels = Tunnels()
         self.taken = TakenIds()

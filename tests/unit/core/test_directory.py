@@ -9,7 +9,7 @@ from exchange.core.entries import ObjectVersion
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.state import KeyRecord, Version
-from exchange.v1.directory_pb2 import Role
+from exchange.v1.directory_pb2 import Role, Suite
 from tests.drafts import entry_draft
 from tests.memory import sealing_public, signer
 from tests.world import (
@@ -52,6 +52,19 @@ def test_every_mirror_reaches_the_same_directory(world: World) -> None:
 def test_an_empty_directory_holds_the_root_and_nothing_else() -> None:
     directory = Directory.genesis(ORIGIN, signer("root").public_key)
     assert (directory.size, directory.origin) == (0, ORIGIN)
+    root = KeyRecord(
+        key_id(signer("root").public_key),
+        EXCHANGE,
+        Role.ROLE_ROOT,
+        Suite.SUITE_ECDSA_P256_SHA256,
+        signer("root").public_key,
+        0,
+        2**63 - 1,
+        -1,
+    )
+    assert directory.state.keys_of(EXCHANGE) == (root,)
+    assert (directory.state.size, directory.state.time) == (0, 0)
+    assert root.stood_at(0)
     assert directory.role_of(EXCHANGE, START) == Role.ROLE_ROOT
     assert directory.role_of(POPULATION, START) is None
     assert directory.dataset(bytes(16)) is None

@@ -305,5 +305,6 @@ def test_bare_is_the_same_message_without_attachments() -> None:
     envelope = sign(KEY, ORIGIN, Draft(REQUEST, b"p", (b"a",)))
     assert envelope.attachments == (b"a",)
     bare = envelope.bare()
-    assert (bare.attachments, bare.digest, bare.bare()) == ((), envelope.digest, bare)
+    assert (bare.attachments, bare.digest) == ((), envelope.digest)
+    assert bare.bare() is bare
     verify(bare)

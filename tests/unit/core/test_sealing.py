@@ -151,9 +151,29 @@ def test_any_other_bytes_are_no_sealed_body(data: bytes) -> None:
 def test_a_ciphertext_that_is_too_short_is_refused(size: int) -> None:
     with pytest.raises(SealError, match="too short"):
         open_body(KEY, BODY[:size])
+    with pytest.raises(SealError, match="does not open"):
+        open_body(KEY, BODY[:28])
+
+
+def test_a_sealed_body_is_nonce_ciphertext_and_tag() -> None:
+    assert BODY[:12] == NONCE
+    assert len(BODY) == 12 + len(pad(b"body")) + 16
+
+
+@pytest.mark.parametrize("size", [0, 1167, 1169])
+def test_a_capsule_of_another_length_is_refused(size: int) -> None:
+    with pytest.raises(SealError, match="1,168 bytes"):
+        open_capsule((SEALED + b"\0")[:size], PRIVATE, INFO)
 
 
 # --- padding -----------------------------------------------------------------------------------------
+
+
+def test_every_short_body_opens_as_sealed() -> None:
+    for size in (*range(70), 127, 128, 129, 1000):
+        body = bytes([size % 256]) * size
+        assert unpad(pad(body)) == body
+        assert open_body(KEY, seal_body(KEY, NONCE, body)) == body
 
 
 @given(st.binary(max_size=600))

@@ -59,6 +59,8 @@ FAULTS: list[tuple[str, str, str]] = [
     ("access_log", f'"{str(TRUST.access_log)[:-4]}AAA="', "access_log: "),
     ("brokers", "", "brokers: a list of HOST:PORT"),
     ("brokers", "[]", "brokers: a list of HOST:PORT"),
+    ("brokers", '["broker:1", 1]', "brokers: a list of HOST:PORT"),
+    ("root_key", '"字"', "root_key: "),
     ("brokers", "[1]", "brokers: a list of HOST:PORT"),
     ("brokers", '"broker:1"', "brokers: a list of HOST:PORT"),
     ("name", "'", "not TOML"),

@@ -1,0 +1,57 @@
+"""The command `exchange-audit`: what an auditor does, with no program of the exchange's own."""
+
+from typing import Annotated
+
+import typer
+
+from exchange.cli.application import CommandGroup, LazyCommand, example
+
+COMMANDS = (
+    ("sync", "Mirror both logs, and verify that each only grew."),
+    ("search", "Find accesses by who, what, why and when."),
+    ("show", "Tell the story of one request, each proof checked."),
+    ("verify", "Verify everything, in the mirror or in a copy of the broker's database."),
+)
+
+
+class Audit(CommandGroup):
+    """The commands, each loaded when it is called."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        for name, help in COMMANDS:
+            self.add_command(LazyCommand(name, help, f"exchange.cli.audit.{name}"))
+
+
+app = typer.Typer(
+    name="exchange-audit",
+    cls=Audit,
+    rich_markup_mode=None,
+    add_completion=False,
+    epilog=example("exchange-audit sync --home ./audit-office", "exchange-audit verify --home ./audit-office"),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"exchange-audit {version('department-exchange')}")
+        raise typer.Exit
+
+
+@app.callback()
+def audit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find every access, and verify every proof, by the trust file alone.
+
+    Exit codes: 0 verified, 1 tampered or refused, 2 usage, 3 could not check, 4 rollback or fork, 5 untrusted key,
+    6 stale.
+    """
+
+
+if __name__ == "__main__":
+    app()
