@@ -32,7 +32,12 @@ _SHARED = (
     # Retries are the client's to decide, with the same bytes (DESIGN section 8).
     ("grpc.enable_retries", 0),
 )
-CHANNEL_OPTIONS: Final = _SHARED
+CHANNEL_OPTIONS: Final = (
+    *_SHARED,
+    # A broker that is back is found within seconds; gRPC alone would wait up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
 SERVER_OPTIONS: Final = (
     *_SHARED,
     ("grpc.max_concurrent_streams", 256),

@@ -28,12 +28,14 @@ from exchange.core.sealing import TO_PROVIDER, capsule_info, message_key, open_b
 from exchange.core.trust import Trust, encode_trust
 from exchange.core.wire import decode, encode
 from exchange.home import Home
-from exchange.transport import ACCESS_PROVE, APPEND, DIRECTORY_SYNC, ERROR_DOMAIN, SUBMIT
+from exchange.transport import ACCESS_PROVE, APPEND, DIRECTORY_PROVE, DIRECTORY_SYNC, ERROR_DOMAIN, SUBMIT
 from exchange.v1.access_pb2 import Code
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import (
     AppendRequest,
     AppendResponse,
+    DirectoryServiceProveRequest,
+    DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
     LogServiceProveRequest,
@@ -104,6 +106,7 @@ class Simulator:
             SUBMIT: self._submit,
             APPEND: self._append,
             DIRECTORY_SYNC: self._sync,
+            DIRECTORY_PROVE: self._prove_directory,
             ACCESS_PROVE: self._prove,
         }
         response = handlers[method](request)
@@ -184,6 +187,13 @@ class Simulator:
         if proof.size > log.size:
             raise refused("MALFORMED", "the log has no such size yet")
         return LogServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
+
+    def _prove_directory(self, data: bytes) -> DirectoryServiceProveResponse:
+        proof = decode(DirectoryServiceProveRequest, data).proof
+        log = self.directory_log or self.world.directory_log
+        if not self.proves:
+            raise lost_connection()
+        return DirectoryServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
 
 
 def lost_connection() -> UnavailableError:

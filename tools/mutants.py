@@ -121,8 +121,8 @@ def _connectives(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _order(node: ast.AST) -> Iterator[ast.AST]:
-    """Neighbours of a returned chain of checks swapped: the earlier one names the code."""
-    if isinstance(node, ast.Return) and isinstance(node.value, ast.BoolOp):
+    """Neighbours of a returned `or` of checks swapped: the earlier one names the code."""
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.BoolOp) and isinstance(node.value.op, ast.Or):
         values = node.value.values
         for place in range(len(values) - 1):
             swapped = [*values[:place], values[place + 1], values[place], *values[place + 2 :]]

@@ -117,6 +117,13 @@ class _Tail:
     time: int
     entries: list[NewEntry] = field(default_factory=list)
 
+    def settling(self, response_digest: bytes) -> int | None:
+        """Where this batch settles an answer already: the transaction knows only of the batches before."""
+        for place, entry in enumerate(self.entries, self.frontier.size):
+            if entry.index is not None and entry.index.settles and entry.index.response_digest == response_digest:
+                return place
+        return None
+
     def add(self, entry: NewEntry, time: int) -> int:
         self.entries.append(entry)
         self.time = time
@@ -260,6 +267,11 @@ class Logs:
         record = proposal.draw(directory, transaction)
         if isinstance(record, Standing):
             return _Place(Log.ACCESS, record.index, deny=record.deny)
+        if record.kind == AccessKind.ACCESS_KIND_UNRELEASED and record.response is not None:
+            # Several adapters of one system offer the same answers when they attach.
+            place = tail.settling(record.response.digest)
+            if place is not None:
+                return _Place(Log.ACCESS, place, deny=record.deny)
         time = max(self._clock(), tail.time)
         return _Place(Log.ACCESS, tail.add(access_entry(record, time, directory.size), time), deny=record.deny)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from exchange.client.errors import RefusedError
-from exchange.core.access import code_name
 from exchange.v1.access_pb2 import Code
 
 _ASK_WITHIN = "`exchange agreement show AGREEMENT` shows what is granted; ask for that, or apply for more"
@@ -35,7 +34,7 @@ HINTS: Mapping[Code.ValueType, str] = MappingProxyType(
 def describe_refusal(error: RefusedError) -> str:
     """The code, which check it was, and the reason."""
     check = f" (check {error.check})" if error.check else ""
-    return f"{code_name(error.code)}{check}: {error.reason}"
+    return f"{error.label}{check}: {error.reason}"
 
 
 def describe_refuser(error: RefusedError) -> str:

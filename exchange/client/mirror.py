@@ -12,18 +12,35 @@ from itertools import pairwise
 from pathlib import Path
 
 from exchange.client.calls import Transport, call
-from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RefusedError, RollbackError, StaleError
+from exchange.client.errors import (
+    BrokenLogError,
+    EvidenceError,
+    ForkError,
+    RefusedError,
+    ResponseInvalidError,
+    RollbackError,
+    StaleError,
+)
 from exchange.client.storage import DIRECTORY, Entry, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, ProofError
 from exchange.core.fold import Applied
-from exchange.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of
+from exchange.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of, verify_consistency
 from exchange.core.trust import Trust
-from exchange.transport import DIRECTORY_SYNC
-from exchange.v1.log_pb2 import DirectoryServiceSyncRequest, DirectoryServiceSyncResponse, Record
+from exchange.transport import DIRECTORY_PROVE, DIRECTORY_SYNC
+from exchange.v1.log_pb2 import (
+    DirectoryServiceProveRequest,
+    DirectoryServiceProveResponse,
+    DirectoryServiceSyncRequest,
+    DirectoryServiceSyncResponse,
+    ProofRequest,
+    Record,
+)
 
 TIMEOUT = 30.0
+
+_ANOTHER = "tell the operator, and use another broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,14 @@ class _Growth:
 
     entries: tuple[Entry, ...]
     signed: tuple[tuple[Checkpoint, bytes], ...]
+
+
+class _MismatchError(Exception):
+    """Entries from a broker do not make the root of the checkpoint `after`, going on from `before`."""
+
+    def __init__(self, before: Checkpoint, earlier: bytes, after: Checkpoint, later: bytes) -> None:
+        super().__init__("the entries do not make the signed root")
+        self.before, self.earlier, self.after, self.later = before, earlier, after, later
 
 
 class DirectoryMirror:
@@ -172,7 +197,31 @@ class DirectoryMirror:
         # Another process of this home may have gone further.
         await asyncio.to_thread(self._reload)
         growth = await self._fetch(transport, timeout)
-        await asyncio.to_thread(self._grow, growth)
+        try:
+            await asyncio.to_thread(self._grow, growth)
+        except _MismatchError as error:
+            await self._explain(transport, timeout, error)
+
+    async def _explain(self, transport: Transport, timeout: float, mismatch: _MismatchError) -> None:
+        """Entries that do not make the signed root: either the broker altered them, or the log has forked.
+
+        Raises:
+            EvidenceError: the log proves that it only grew, so what the broker sent is not what the log holds.
+            ForkError: it does not; sticky.
+        """
+        before, after = mismatch.before, mismatch.after
+        text = f"the directory log of {after.size} entries does not go on from that of {before.size}"
+        fork = ForkError(text, earlier=mismatch.earlier, later=mismatch.later)
+        if before.size == after.size:
+            raise await asyncio.to_thread(self._fail, fork)
+        proof = ProofRequest(old_size=before.size, size=after.size)
+        request = DirectoryServiceProveRequest(proof=proof)
+        try:
+            response = await call(transport, DIRECTORY_PROVE, request, DirectoryServiceProveResponse, timeout)
+            verify_consistency(before.size, before.root, after.size, after.root, tuple(response.path))
+        except (RefusedError, ResponseInvalidError, ProofError) as error:
+            raise await asyncio.to_thread(self._fail, fork) from error
+        raise EvidenceError("the broker sent entries that are not those of the directory log", _ANOTHER)
 
     async def _fetch(self, transport: Transport, timeout: float) -> _Growth:
         """Pages from the mirror's end on, until they reach the checkpoint that came with the last one."""
@@ -237,10 +286,9 @@ class DirectoryMirror:
         for checkpoint, note in growth.signed:
             frontier, _ = frontier.extend(hashes[frontier.size : checkpoint.size])
             if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
-                text = f"the directory log of {checkpoint.size} entries does not go on from that of {before.size}"
                 if not earlier:
                     raise EvidenceError("the broker's entries do not make the root that the directory log signed")
-                raise self._fail(ForkError(text, earlier=earlier, later=note))
+                raise _MismatchError(before, earlier, checkpoint, note)
             before, earlier = checkpoint, note
 
     def _check_size(self, before: Checkpoint, earlier: bytes, checkpoint: Checkpoint, note: bytes) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exchange.cli.audit.access_mirror import EVIDENCE, AccessMirror
+from exchange.cli.audit.access_mirror import AccessMirror
 from exchange.cli.audit.progress import Advance
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.client.calls import call
 from exchange.client.errors import (
-    BrokenLogError,
     EvidenceError,
     ExchangeError,
     ForkError,
@@ -91,19 +90,15 @@ async def fetch_access_log(session: Session, mirror: AccessMirror, advance: Adva
     """
     if mirror.failure is not None:
         raise mirror.failure
-    try:
-        while True:
-            records, checkpoint = await _page(session, mirror)
-            await _follow(session, records)
-            await _take(session, mirror, records)
-            advance(mirror.size, checkpoint.size)
-            if mirror.size >= checkpoint.size:
-                return checkpoint
-            if not records:
-                raise EvidenceError("the broker withholds entries of the access log that its log has signed")
-    except BrokenLogError as error:
-        _keep_evidence(session, error)
-        raise
+    while True:
+        records, checkpoint = await _page(session, mirror)
+        await _follow(session, records)
+        await _take(session, mirror, records)
+        advance(mirror.size, checkpoint.size)
+        if mirror.size >= checkpoint.size:
+            return checkpoint
+        if not records:
+            raise EvidenceError("the broker withholds entries of the access log that its log has signed")
 
 
 async def _page(session: Session, mirror: AccessMirror) -> tuple[Sequence[Record], Checkpoint]:
@@ -181,11 +176,3 @@ def _is_past_the_end(error: ExchangeError) -> bool:
     if isinstance(error, RefusedError):
         return error.code == Code.CODE_MALFORMED
     return isinstance(error, UnavailableError) and error.status in {"OUT_OF_RANGE", "INVALID_ARGUMENT"}
-
-
-def _keep_evidence(session: Session, error: BrokenLogError) -> None:
-    """Both signed notes as files: they are what is shown to others."""
-    for name, note in (("earlier", error.earlier), ("later", error.later)):
-        path = session.home.path / EVIDENCE / f"{name}.checkpoint"
-        if note and not path.exists():
-            session.home.write(f"{EVIDENCE}/{name}.checkpoint", note)

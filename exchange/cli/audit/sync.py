@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.access_mirror import EVIDENCE, FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import NO_WITNESSES, plural
 from exchange.cli.audit.progress import bar
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
+from exchange.client.errors import BrokenLogError
 from exchange.client.session import Session
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import encode_base64
@@ -49,13 +50,31 @@ def sync(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
 
 async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
-    with AccessMirror.opened(home.path / FILE, home.trust.access_log, create=True) as mirror, bar("access log") as shown:
+    try:
         async with Session(home) as session:
-            before = session.directory.size, mirror.size
-            await session.sync()
-            access = await fetch_access_log(session, mirror, shown)
-            directory = session.mirror.checkpoint
-            return Mirrored(directory, directory.size - before[0]), Mirrored(access, access.size - before[1])
+            with AccessMirror.opened(home.path / FILE, session.trust.access_log, create=True) as mirror:
+                return await _both(session, mirror)
+    except BrokenLogError as error:
+        _keep_evidence(home, error)
+        raise
+
+
+async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirrored]:
+    had = session.directory.size, mirror.size
+    await session.sync()
+    with bar("access log") as advance:
+        access = await fetch_access_log(session, mirror, advance)
+    directory = session.mirror.checkpoint
+    return Mirrored(directory, directory.size - had[0]), Mirrored(access, access.size - had[1])
+
+
+def _keep_evidence(home: Home, error: BrokenLogError) -> None:
+    """Both signed notes as files: they are what is shown to others."""
+    for name, note in (("earlier", error.earlier), ("later", error.later)):
+        log = note.partition(b"\n")[0].rpartition(b"/")[2].decode(errors="replace")
+        path = f"{EVIDENCE}/{log}-{name}.checkpoint"
+        if note and not (home.path / path).exists():
+            home.write(path, note)
 
 
 def _root(checkpoint: Checkpoint) -> str:

@@ -191,14 +191,15 @@ def test_the_body_of_a_superseded_dataset_is_not_missed() -> None:
 
 
 def test_a_body_given_for_an_entry_without_one_changes_nothing(world: World) -> None:
-    draft = entry_draft(world, POPULATION, "REVOCATION", revocation={"target": world.agreement.digest})
-    envelope = world.sign(draft, POPULATION)
-    applied = world.append_envelope(envelope)
-    assert not applied.reason
-    leaf = world.directory_log.leaves[-1]
-    directory, again = world.directory.apply(leaf, b"body")
-    assert again.reason
-    assert directory.terms == world.directory.terms
+    before = world.directory
+    for draft, party in (
+        (entry_draft(world, COORDINATOR, "PURPOSE", purpose={"code": "a.b", "label": "a"}), COORDINATOR),
+        (entry_draft(world, POPULATION, "REVOCATION", revocation={"target": world.agreement.digest}), POPULATION),
+    ):
+        assert not world.append(draft, party).reason
+        directory, applied = before.apply(world.directory_log.leaves[-1], b"body")
+        assert not applied.reason
+        assert directory.terms == before.terms
 
 
 def test_is_usable_only_while_valid_and_not_revoked(world: World) -> None:

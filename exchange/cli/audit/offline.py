@@ -1,0 +1,131 @@
+"""What the auditor's home holds, read without asking anybody: both mirrors and the trust file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exchange.cli.audit.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.tree import Expected
+from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.errors import CommandError, ExitCode
+from exchange.client.errors import BrokenLogError
+from exchange.client.session import MIRROR
+from exchange.client.storage import MirrorFile
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.directory import Directory
+from exchange.core.errors import CoreError
+from exchange.core.merkle import leaf_hash, root_of
+from exchange.core.trust import Trust
+from exchange.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredDirectory:
+    """The directory log as the home mirrors it; nothing is folded yet.
+
+    Args:
+        entries: all of them.
+        checkpoint: the signed one that they lead to, or should.
+    """
+
+    entries: tuple[LoggedEntry, ...]
+    checkpoint: Checkpoint
+
+    def expected(self) -> Expected:
+        """What the entries must lead to."""
+        return Expected(self.checkpoint.origin, self.checkpoint)
+
+    def leaf_hash(self, index: int) -> bytes | None:
+        """The hash of a leaf, or None past the end."""
+        return leaf_hash(self.entries[index].leaf) if 0 <= index < len(self.entries) else None
+
+    def folded(self, trust: Trust, size: int) -> Directory:
+        """The directory as it was at a size, or as far as it goes."""
+        directory = Directory.genesis(trust.name, trust.root_key)
+        for entry in self.entries[:size]:
+            directory, _ = directory.apply(entry.leaf, entry.body)
+        return directory
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHome:
+    """Both mirrors.
+
+    Args:
+        trust: what all of it is checked against.
+        directory, access: the mirrors.
+        failure: why a log cannot be trusted any more; what was mirrored before can still be looked at.
+    """
+
+    trust: Trust
+    directory: MirroredDirectory
+    access: AccessMirror
+    failure: BrokenLogError | None
+
+    def verified_directory(self) -> Directory:
+        """The whole directory, its leaves compared with the signed checkpoint.
+
+        Raises:
+            CommandError: they do not make its root.
+        """
+        entries, checkpoint = self.directory.entries, self.directory.checkpoint
+        root = root_of([leaf_hash(entry.leaf) for entry in entries])
+        if (len(entries), root) != (checkpoint.size, checkpoint.root):
+            hint = "`exchange-audit verify` names what was altered"
+            raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
+        return self.directory.folded(self.trust, len(entries))
+
+    def end(self) -> None:
+        """Let a command end as it must where a log has failed.
+
+        Raises:
+            BrokenLogError: one has.
+        """
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextmanager
+def opened_home(path: Path) -> Iterator[AuditHome]:
+    """Open both mirrors of a home.
+
+    Args:
+        path: the auditor's home.
+
+    Raises:
+        CommandError: nothing is mirrored yet.
+        EvidenceError, UnavailableError: a mirror was altered, or cannot be used.
+        HomeError, TrustError: no trust file, or it cannot be read.
+    """
+    trust = Home(path).trust
+    if not is_mirrored(path):
+        raise CommandError(f"nothing is mirrored in {path} yet", _hint(path), ExitCode.UNCHECKED)
+    file = MirrorFile(path / MIRROR)
+    with AccessMirror.opened(path / FILE, trust.access_log) as access:
+        if not access.checkpoint.size:
+            raise CommandError("the access log has no entry here that is verified", _hint(path), ExitCode.UNCHECKED)
+        yield AuditHome(trust, read_directory(file, trust), access, file.failure() or access.failure)
+
+
+def is_mirrored(path: Path) -> bool:
+    """Whether a home has both mirrors."""
+    return (path / MIRROR).exists() and (path / FILE).exists()
+
+
+def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
+    """Read the mirror of the directory.
+
+    Raises:
+        EvidenceError: its checkpoint is not the log's.
+    """
+    loaded = file.load(0)
+    entries = tuple(LoggedEntry(entry.position, entry.leaf, entry.body) for entry in loaded.entries)
+    try:
+        return MirroredDirectory(entries, open_checkpoint(loaded.note, trust.directory_log))
+    except CoreError as error:
+        raise file.tampered(f"its checkpoint does not hold: {error}") from error
+
+
+def _hint(path: Path) -> str:
+    return f"exchange-audit sync --home {path}"

@@ -1,0 +1,332 @@
+"""Tunnels, from hello to end, and answers that nobody waits for (DESIGN sections 2 and 8)."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from exchange.broker.logs import AuditUnavailableError
+from exchange.broker.status import NotPermittedError
+from exchange.core.decision import LIFETIME, Deny
+from exchange.core.envelope import Envelope, decode_envelope
+from exchange.core.errors import DecodeError
+from exchange.core.keys import key_id
+from exchange.core.names import Party
+from exchange.store.ports import StoreBusyError
+from exchange.v1.access_pb2 import Code
+from exchange.v1.gateway_pb2 import AdapterFrame, Hello, Offer, Ready, Reply
+from tests.unit.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, nobody, refusing
+from tests.world import APPLICATIONS, AUDITOR, BROKER, COORDINATOR, MARRIAGE, ORIGIN, POPULATION, REGISTRY, World
+
+HELLO = AdapterFrame(hello=Hello(format=1))
+READY = AdapterFrame(ready=Ready())
+
+
+@pytest.fixture
+async def adapter(broker: Broker) -> Adapter:
+    return await broker.attach(ready=False)
+
+
+async def failure(adapter: Adapter) -> BaseException | None:
+    await asyncio.wait([adapter.task], timeout=5)
+    return adapter.task.exception()
+
+
+# --- who may attach, and how --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "party", [POPULATION, AUDITOR, BROKER, COORDINATOR, Party(ORIGIN), Party(ORIGIN, "population", "nobody")], ids=str
+)
+async def test_only_systems_of_the_directory_attach(broker: Broker, party: Party) -> None:
+    with pytest.raises(NotPermittedError, match="only systems"):
+        await Adapter(broker, party).task
+    assert list(broker.tunnels) == []
+
+
+@pytest.mark.parametrize("case", ["revoked", "not yet valid", "expired"])
+async def test_a_system_without_a_valid_key_does_not_attach(broker: Broker, world: World, case: str) -> None:
+    if case == "revoked":
+        world.revoke(key_id(world.keys[REGISTRY].public_key), REGISTRY)
+        await broker.publish()
+    else:
+        world.now += (-1 if case == "not yet valid" else 1) * 20 * 365 * 86_400_000
+    with pytest.raises(NotPermittedError):
+        await Adapter(broker, REGISTRY).task
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [READY],
+        [AdapterFrame(reply=Reply(flight=1, envelope=b"x"))],
+        [AdapterFrame(offer=Offer())],
+        [HELLO, HELLO],
+        [HELLO, READY, HELLO],
+        [AdapterFrame()],
+        [HELLO, AdapterFrame()],
+        [AdapterFrame(hello=Hello(format=2))],
+        [AdapterFrame(hello=Hello())],
+    ],
+    ids=str,
+)
+async def test_a_tunnel_begins_with_one_hello_and_has_no_empty_frames(
+    broker: Broker, frames: list[AdapterFrame]
+) -> None:
+    adapter = Adapter(broker, REGISTRY)
+    await adapter.say(*frames)
+    assert isinstance(await failure(adapter), DecodeError)
+    assert list(broker.tunnels) == []
+
+
+async def test_bytes_that_are_no_frames_end_the_tunnel(broker: Broker, adapter: Adapter) -> None:
+    adapter._requests.put_nowait(b"\xff")
+    assert isinstance(await failure(adapter), DecodeError)
+
+
+async def test_a_tunnel_that_ends_is_detached(broker: Broker, adapter: Adapter) -> None:
+    assert [tunnel.system for tunnel in broker.tunnels] == [REGISTRY]
+    await adapter.leave()
+    assert await failure(adapter) is None
+    assert list(broker.tunnels) == []
+
+
+async def test_nothing_is_delivered_before_the_adapter_is_ready(broker: Broker, adapter: Adapter, world: World) -> None:
+    assert (await broker.refused(world.request())).code == Code.CODE_PROVIDER_UNAVAILABLE
+    await adapter.say(READY)
+    await broker.submit(world.request())
+
+
+async def test_the_adapter_hears_how_large_the_directory_is_and_whenever_it_moves(
+    broker: Broker, adapter: Adapter, world: World
+) -> None:
+    await adapter.until(lambda: bool(adapter.heads))
+    assert adapter.heads == [world.directory.size]
+    world.register("tax.audit")
+    await broker.publish()
+    await adapter.until(lambda: adapter.heads[-1] == world.directory.size)
+
+
+# --- offers -------------------------------------------------------------------------------------------
+
+
+async def test_an_offer_that_nobody_has_settled_is_interrupted(broker: Broker, adapter: Adapter, world: World) -> None:
+    request = world.request()
+    response = world.respond(request)
+    await adapter.offer(request, response)
+    proven = await adapter.settlement(response)
+    leaf = proven.leaf
+    assert (leaf.kind, leaf.code) == (UNRELEASED, Code.CODE_INTERRUPTED)
+    assert (leaf.requester, leaf.provider) == (str(APPLICATIONS), str(REGISTRY))
+    assert (leaf.request_digest, leaf.response_digest) == (request.digest, response.digest)
+    body = broker.body(proven.index)
+    assert decode_envelope(body.request) == request.bare()
+    assert decode_envelope(body.response) == response.bare()
+
+
+async def test_an_offer_that_was_released_gets_the_receipt_of_its_release(broker: Broker, world: World) -> None:
+    first = await broker.attach()
+    request = world.request()
+    released = await broker.submit(request)
+    response = decode_envelope(released.response)
+    await first.leave()
+    again = await broker.attach(ready=False)
+    await again.offer(request, response)
+    proven = await again.settlement(response)
+    assert (proven.index, proven.leaf.kind) == (released.receipt.index, RELEASED)
+    assert broker.size == 1
+
+
+async def test_an_offer_made_twice_is_settled_by_one_entry(broker: Broker, adapter: Adapter, world: World) -> None:
+    request = world.request()
+    response = world.respond(request)
+    await adapter.offer(request, response, response)
+    second = await adapter.settlement(response, 2)
+    assert (second.index, broker.size) == (0, 1)
+
+
+async def test_one_answer_offered_through_two_tunnels_at_once_is_settled_by_one_entry(
+    broker: Broker, adapter: Adapter, world: World
+) -> None:
+    other = await broker.attach(ready=False)
+    request = world.request()
+    response = world.respond(request)
+    await asyncio.gather(adapter.offer(request, response), other.offer(request, response))
+    indexes = {(await one.settlement(response)).index for one in (adapter, other)}
+    assert indexes == {0}
+    assert broker.size == 1
+
+
+async def test_every_one_of_many_offers_is_settled(broker: Broker, adapter: Adapter, world: World) -> None:
+    requests = [world.request() for _ in range(20)]
+    responses = [world.respond(request) for request in requests]
+    frames = [
+        AdapterFrame(offer=Offer(request=request.bare().encode(), response=response.bare().encode()))
+        for request, response in zip(requests, responses, strict=True)
+    ]
+    await adapter.say(*frames)
+    indexes = [(await adapter.settlement(response)).index for response in responses]
+    assert sorted(indexes) == list(range(20))
+
+
+async def test_two_answers_to_one_request_are_both_on_record(broker: Broker, adapter: Adapter, world: World) -> None:
+    request = world.request()
+    responses = [world.respond(request) for _ in range(2)]
+    await adapter.offer(request, *responses)
+    for response in responses:
+        assert (await adapter.settlement(response)).leaf.kind == UNRELEASED
+
+
+def agreement_revoked(world: World, request: Envelope) -> Envelope:
+    world.revoke(world.agreement.digest, REGISTRY)
+    return world.respond(request)
+
+
+def requesters_key_revoked(world: World, request: Envelope) -> Envelope:
+    world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
+    return world.respond(request)
+
+
+def signed_by_another(world: World, request: Envelope) -> Envelope:
+    return world.respond(request, party=MARRIAGE)
+
+
+def to_another_request(world: World, request: Envelope) -> Envelope:
+    return world.respond(world.request())
+
+
+def not_signed(world: World, request: Envelope) -> Envelope:
+    return replace(world.respond(request), signature=request.signature)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (agreement_revoked, Code.CODE_AGREEMENT_ENDED),
+        (requesters_key_revoked, Code.CODE_KEY_REVOKED),
+        (signed_by_another, Code.CODE_RESPONSE_INVALID),
+        (to_another_request, Code.CODE_RESPONSE_INVALID),
+        (not_signed, Code.CODE_RESPONSE_INVALID),
+    ],
+)
+async def test_an_offer_is_unreleased_with_the_code_that_forbids_it(
+    broker: Broker,
+    adapter: Adapter,
+    world: World,
+    answer: Callable[[World, Envelope], Envelope],
+    code: Code.ValueType,
+) -> None:
+    request = world.request()
+    response = answer(world, request)
+    await broker.publish()
+    await adapter.offer(request, response)
+    proven = await adapter.settlement(response)
+    assert (proven.leaf.kind, Code.Name(proven.leaf.code)) == (UNRELEASED, Code.Name(code))
+    assert (proven.leaf.provider, proven.leaf.request_digest) == (str(REGISTRY), request.digest)
+
+
+async def test_an_offer_to_a_request_that_nobody_signed_is_on_record_all_the_same(
+    broker: Broker, adapter: Adapter, world: World
+) -> None:
+    request = replace(world.request(), key_id=bytes(32))
+    response = world.respond(request)
+    await adapter.offer(request, response)
+    leaf = (await adapter.settlement(response)).leaf
+    assert (leaf.kind, leaf.code, leaf.requester) == (UNRELEASED, Code.CODE_SIGNATURE_INVALID, "")
+
+
+async def test_an_offer_long_after_its_request_expired_is_settled(
+    broker: Broker, adapter: Adapter, world: World
+) -> None:
+    request = world.request()
+    response = world.respond(request)
+    world.now += 10 * LIFETIME
+    await adapter.offer(request, response)
+    assert (await adapter.settlement(response)).leaf.code == Code.CODE_INTERRUPTED
+
+
+async def test_an_offer_uses_its_requests_id_up(broker: Broker, adapter: Adapter, world: World) -> None:
+    request_id = world.request_id()
+    request = world.request(request_id=request_id)
+    response = world.respond(request)
+    await adapter.offer(request, response)
+    await adapter.settlement(response)
+    await adapter.say(READY)
+    assert (await broker.refused(world.request(request_id=request_id))).code == Code.CODE_REPLAYED
+    adapter.respond = lambda _request: response
+    released = await broker.submit(request)
+    assert released.receipt.index == 2
+    assert [leaf.kind for leaf in broker.leaves()][::2] == [UNRELEASED, RELEASED]
+
+
+async def test_an_offer_that_cannot_be_logged_ends_the_tunnel(broker: Broker, adapter: Adapter, world: World) -> None:
+    broker.store.before = StoreBusyError("the lock was not free")
+    request = world.request()
+    response = world.respond(request)
+    await adapter.offer(request, response)
+    assert isinstance(await failure(adapter), AuditUnavailableError)
+    assert response.digest not in adapter.settled
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        Offer(),
+        Offer(request=b"\xff", response=b"\xff"),
+    ],
+    ids=str,
+)
+async def test_an_offer_of_no_envelopes_ends_the_tunnel(broker: Broker, adapter: Adapter, offer: Offer) -> None:
+    await adapter.say(AdapterFrame(offer=offer))
+    assert isinstance(await failure(adapter), DecodeError)
+
+
+async def test_an_offer_of_two_responses_ends_the_tunnel(broker: Broker, adapter: Adapter, world: World) -> None:
+    response = world.respond(world.request()).bare().encode()
+    await adapter.say(AdapterFrame(offer=Offer(request=response, response=response)))
+    assert isinstance(await failure(adapter), DecodeError)
+
+
+# --- late replies -------------------------------------------------------------------------------------
+
+
+async def landed_late(broker: Broker, adapter: Adapter, request: Envelope, *answers: Envelope | bytes) -> None:
+    await adapter.say(READY)
+    adapter.respond = nobody
+    assert (await broker.refused(request, timeout=0.205)).code == Code.CODE_PROVIDER_UNAVAILABLE
+    await adapter.reply(adapter.deliveries[0], *answers)
+    await broker.gateway.drain()
+
+
+async def test_draining_waits_for_late_replies(broker: Broker, adapter: Adapter, world: World) -> None:
+    request = world.request()
+    response = world.respond(request)
+    await landed_late(broker, adapter, request, response)
+    assert broker.leaf(-1).response_digest == response.digest
+
+
+async def test_a_late_refusal_settles_nothing(broker: Broker, adapter: Adapter, world: World) -> None:
+    request = world.request()
+    refusal = refusing(world, Deny(10, Code.CODE_STATE_STALE, "stale"))(request)
+    await landed_late(broker, adapter, request, refusal)
+    assert [leaf.kind for leaf in broker.leaves()] == [REFUSED]
+
+
+async def test_late_rubbish_settles_nothing(broker: Broker, adapter: Adapter, world: World) -> None:
+    await landed_late(broker, adapter, world.request(), b"\xff")
+    assert [leaf.kind for leaf in broker.leaves()] == [REFUSED]
+    assert not adapter.task.done()
+
+
+async def test_a_late_reply_that_cannot_be_logged_ends_the_tunnel(
+    broker: Broker, adapter: Adapter, world: World
+) -> None:
+    request = world.request()
+    await adapter.say(READY)
+    adapter.respond = nobody
+    await broker.refused(request, timeout=0.205)
+    broker.store.before = StoreBusyError("the lock was not free")
+    await adapter.reply(adapter.deliveries[0], world.respond(request))
+    assert await failure(adapter) is None
+    assert list(broker.tunnels) == []
