@@ -1,7 +1,6 @@
 """The command `exchange-adapter`: what a department runs beside its database."""
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, example
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.output import print_json, print_line, print_table
+from exchange.cli.service_log import log_to_stderr
 from exchange.cli.times import iso, now
 from exchange.core.names import Party
 from exchange.home import Home
@@ -56,7 +56,7 @@ def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
     from adapters.ledger import LedgerError
     from adapters.orders import OrdersError
 
-    _log_to_stderr()
+    log_to_stderr()
     place = Home(home)
     try:
         settings = load_config(_config_path(home, config))
@@ -155,23 +155,3 @@ def _short(name: str) -> str:
 
 def _config_path(home: Path, config: Path | None) -> Path:
     return config if config is not None else home / "adapter.toml"
-
-
-def _log_to_stderr() -> None:
-    import sys
-
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-if __name__ == "__main__":
-    app()

@@ -23,10 +23,13 @@ HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"
+MAX_METADATA: Final = 16 * 1024
 
 _SHARED = (
     ("grpc.max_receive_message_length", MAX_FRAME),
     ("grpc.max_send_message_length", MAX_FRAME),
+    # A signed refusal of 4 KiB in base64, with its reason twice beside it: beyond 8 KiB gRPC drops some by default.
+    ("grpc.max_metadata_size", MAX_METADATA),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # Retries are the client's to decide, with the same bytes (DESIGN section 8).

@@ -12,6 +12,7 @@ from exchange.broker.logs import DirectoryProposal, EntryRefusedError, Logs
 from exchange.broker.status import NotPermittedError
 from exchange.core.envelope import ENTRY, Envelope, decode_envelope
 from exchange.core.errors import DecodeError
+from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.state import MAX_ENTRY
 from exchange.core.wire import decode
@@ -73,9 +74,17 @@ class AppendCommand:
         logger.info("entry appended", index=entered.receipt.index, kind=EntryKind.Name(entry.kind), owner=entry.owner)
         certificate = b""
         if subject is not None:
+            self._check_standing(entry)
             now = datetime.datetime.fromtimestamp(self._clock() / 1000, datetime.UTC)
             certificate = self._authority.issue(envelope.attachments[0], subject, now)
         return AppendedEntry(entered.receipt, certificate)
+
+    def _check_standing(self, entry: Entry) -> None:
+        """The entry may have stood for long: a key that was revoked since gets no new certificate."""
+        key = decode(Key, entry.key.statement, MAX_ENTRY)
+        record = self._logs.directory.state.keys.get(key_id(key.public_key))
+        if record is None or record.revoked_index is not None or self._clock() > record.not_after:
+            raise EntryRefusedError("the key is revoked or expired: no certificate is issued for it")
 
 
 def _certificate_subject(entry: Entry, envelope: Envelope) -> Party | None:

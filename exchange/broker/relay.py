@@ -90,7 +90,7 @@ class Relay:
         envelope = await self._frame(peer, frame)
         asked = await self._authenticated(peer, envelope)
         # No await between check 4 and the flight's start: two messages cannot both find a request id free.
-        examined = examine(self._logs.directory, asked, self._clock(), self._taken.holder)
+        examined = self._examine(asked)
         if isinstance(examined, Deny):
             raise await self._refuse(asked, examined)
         task = self._flights.get(envelope.digest) or self._start(examined, timeout)
@@ -99,6 +99,17 @@ class Relay:
         if isinstance(answered.outcome, RefusedError):
             raise answered.outcome
         return answered.outcome
+
+    def _examine(self, asked: Asked) -> Allow | Deny:
+        """Checks 4 to 8; and a directory that does not exist is not worth a provider's search for it."""
+        directory = self._logs.directory
+        examined = examine(directory, asked, self._clock(), self._taken.holder)
+        if isinstance(examined, Allow) and asked.header.directory_size > directory.size:
+            reason = (
+                f"the request was made under {asked.header.directory_size} entries; the directory has {directory.size}"
+            )
+            return Deny(10, Code.CODE_STATE_STALE, reason)
+        return examined
 
     async def drain(self) -> None:
         """Wait for every flight to end."""

@@ -89,15 +89,15 @@ def _offered(directory: Directory, asked: Asked, system: Party, answer: Envelope
 
 
 def _forbids(directory: Directory, allow: Allow, answer: Envelope, now: int) -> Deny | None:
-    """Check 11, and once more 3 to 8: the directory may have moved since the decision (check 12)."""
+    """Checks 3 to 8 once more, and 11 by what they find now: the directory may have moved meanwhile (check 12)."""
     if not answer.attachments:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response came without its ciphertext")
-    checked = check_response(directory, allow, answer, now)
-    if isinstance(checked, Deny):
-        return checked
     asked = authenticate(directory, allow.asked.envelope, now, None)
     again = asked if isinstance(asked, Deny) else authorise(directory, asked, now)
-    return again if isinstance(again, Deny) else None
+    if isinstance(again, Deny):
+        return again
+    checked = check_response(directory, again, answer, now)
+    return checked if isinstance(checked, Deny) else None
 
 
 def _record(asked: Asked, provider: str, answer: Envelope, deny: Deny | None) -> AccessRecord:

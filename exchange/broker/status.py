@@ -46,7 +46,6 @@ _REFUSALS: Mapping["Code.ValueType", grpc.StatusCode] = MappingProxyType(
         Code.CODE_RESPONSE_INVALID: grpc.StatusCode.DATA_LOSS,
         Code.CODE_AUDIT_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
         Code.CODE_INTERRUPTED: grpc.StatusCode.UNAVAILABLE,
-        Code.CODE_INTERRUPTED: grpc.StatusCode.UNAVAILABLE,
     }
 )
 

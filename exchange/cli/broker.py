@@ -1,13 +1,12 @@
 """`exchange broker`: run a broker."""
 
 import asyncio
-import logging
-import sys
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, example, new_group
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_line
+from exchange.cli.service_log import log_to_stderr
 from exchange.home import Home
 
 app = new_group("Run a broker.", "exchange broker run --home ./operator/broker")
@@ -25,25 +24,10 @@ def run(home: HomeOption = DEFAULT_HOME) -> None:
 
     place = Home(home)
     require_role(home, "broker", "a broker runs in the folder broker that `exchange init` made")
-    _log_to_stderr()
+    log_to_stderr()
     try:
         asyncio.run(serve(place, lambda address: print_line(f"{place.party} is ready on {address}")))
     except AnchorError as error:
         raise CommandError(str(error), getattr(error, "hint", ""), ExitCode.FORK) from error
     except (BrokerError, StoreError) as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
-
-
-def _log_to_stderr() -> None:
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

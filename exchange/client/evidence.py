@@ -22,9 +22,15 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError, ProofError
 from exchange.core.merkle import verify_consistency
 from exchange.core.note import Verifier
-from exchange.transport import ACCESS_PROVE
+from exchange.transport import ACCESS_PROVE, ACCESS_READ
 from exchange.v1.access_pb2 import Code
-from exchange.v1.log_pb2 import LogServiceProveRequest, LogServiceProveResponse, ProofRequest
+from exchange.v1.log_pb2 import (
+    LogServiceProveRequest,
+    LogServiceProveResponse,
+    ProofRequest,
+    ReadRequest,
+    ReadResponse,
+)
 
 WITHIN = 5.0
 """Seconds in which a checkpoint is checked against those before it (DESIGN section 6)."""
@@ -218,6 +224,21 @@ class AccessEvidence:
                 raise await asyncio.to_thread(self._fail, rollback) from error
             raise UnavailableError(f"the access log did not prove its consistency: {error}", error.hint) from error
         return tuple(response.path)
+
+    async def _expose_rollback(self, seen: _Seen) -> None:
+        """A log that was rolled back has a smaller head than it signed: its own checkpoint says so."""
+        response = await call(self._transport, ACCESS_READ, ReadRequest(start=seen.size), ReadResponse, WITHIN)
+        head = self._read_head(response.checkpoint)
+        if head.size < seen.size:
+            text = f"the access log had {seen.size} entries, and now has {head.size}"
+            rollback = RollbackError(text, earlier=seen.note, later=head.note)
+            raise await asyncio.to_thread(self._fail, rollback)
+
+    def _read_head(self, note: bytes) -> _Seen:
+        try:
+            return _Seen(open_checkpoint(note, self._verifier), note)
+        except CoreError as error:
+            raise UnavailableError(f"the access log's checkpoint does not hold: {error}") from error
 
     def _fail(self, error: BrokenLogError) -> BrokenLogError:
         self._failure = self._file.fail(ACCESS, error)

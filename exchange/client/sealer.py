@@ -26,7 +26,7 @@ from exchange.core.sealing import (
     seal_capsule,
 )
 from exchange.core.state import KeyRecord
-from exchange.core.terms import AgreementTerms, DatasetTerms
+from exchange.core.terms import SALT, AgreementTerms, DatasetTerms
 from exchange.core.wire import decode, encode
 from exchange.v1.request_pb2 import Answer as SealedAnswer
 from exchange.v1.request_pb2 import Query, RequestHeader, Sealed
@@ -161,6 +161,8 @@ def open_response(prepared: Prepared, response: Envelope, rows_sha256: bytes) ->
         answer = decode(SealedAnswer, open_body(key, response.attachments[0]))
     except CoreError as error:
         raise ResponseInvalidError(f"the response does not open: {error}") from error
+    if len(answer.salt) != SALT:
+        raise ResponseInvalidError(f"the salt of the rows has {SALT} bytes")
     # DESIGN section 5: the salted hash in the clear header is what settles a disputed answer.
     if hashlib.sha256(answer.salt + answer.rows).digest() != rows_sha256:
         raise ResponseInvalidError("the rows are not those whose hash the provider signed")

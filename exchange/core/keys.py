@@ -18,6 +18,8 @@ SEALING_PRIVATE = MLKEM_SEED + X25519_SIZE
 SEALING_PUBLIC = MLKEM_PUBLIC + X25519_SIZE
 MAX_SIGNATURE = 72
 
+_ANY_X25519 = x25519.X25519PrivateKey.from_private_bytes(bytes(range(X25519_SIZE)))
+
 
 def key_id(public_key: bytes) -> bytes:
     """SHA-256 of a public key's encoding: a SubjectPublicKeyInfo, or ML-KEM ‖ X25519; 32 bytes."""
@@ -117,10 +119,10 @@ def sealing_public_key(data: bytes) -> MLKEM768X25519PublicKey:
     if len(data) != SEALING_PUBLIC:
         raise SealError(f"a sealing public key has {SEALING_PUBLIC:,} bytes")
     try:
-        return MLKEM768X25519PublicKey(
-            mlkem.MLKEM768PublicKey.from_public_bytes(data[:MLKEM_PUBLIC]),
-            x25519.X25519PublicKey.from_public_bytes(data[MLKEM_PUBLIC:]),
-        )
+        curve = x25519.X25519PublicKey.from_public_bytes(data[MLKEM_PUBLIC:])
+        # A point of small order makes no secret with any key (RFC 7748 section 6.1): this raises.
+        _ANY_X25519.exchange(curve)
+        return MLKEM768X25519PublicKey(mlkem.MLKEM768PublicKey.from_public_bytes(data[:MLKEM_PUBLIC]), curve)
     except ValueError as error:
         raise SealError("the sealing public key cannot be read") from error
 

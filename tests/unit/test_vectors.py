@@ -3,6 +3,7 @@
 import ast
 import json
 from functools import cache
+from hashlib import shake_256
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +43,17 @@ def test_the_second_implementation_makes_nothing_else() -> None:
 def test_a_second_implementation_opens_the_capsule() -> None:
     key = independent.SealingKey(VALUES["sealing.private"])
     assert key.open(SECRETS["channel.capsule"], VALUES["channel.info"]) == SECRETS["channel.secret"]
+
+
+def test_a_capsule_of_the_second_implementation_opens() -> None:
+    capsule = independent.seal_capsule(bytes(32), VALUES["sealing.public"], VALUES["channel.info"])
+    private = sealing_private_key(VALUES["sealing.private"])
+    assert open_capsule(capsule, private, VALUES["channel.info"]) == bytes(32)
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS.keys() - {"channel.capsule"}))
+def test_what_would_be_random_follows_from_its_name(name: str) -> None:
+    assert SECRETS[name] == shake_256(f"worked example {name}".encode()).digest(len(SECRETS[name]))
 
 
 @pytest.mark.parametrize("module", [independent, retold])

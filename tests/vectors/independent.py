@@ -200,19 +200,35 @@ class SealingKey:
         self.public = self._kem.public_key().public_bytes_raw() + self._curve_public
 
     def open(self, capsule: bytes, info: bytes) -> bytes:
-        """HPKE base mode, one message: RFC 9180 sections 5.1 and 6.1, with the KEM of the document's section 7."""
+        """The channel secret of a capsule: document, section 7."""
         kem_part, curve_part, sealed_part = capsule[:1088], capsule[1088:1120], capsule[1120:]
         kem_secret = self._kem.decapsulate(kem_part)
         curve_secret = self._curve.exchange(x25519.X25519PublicKey.from_public_bytes(curve_part))
-        shared = hashlib.sha3_256(kem_secret + curve_secret + curve_part + self._curve_public + b"\\.//^\\").digest()
-        suite = b"HPKE" + struct.pack(">HHH", 0x647A, 0x0001, 0x0002)
+        key, nonce = _schedule(kem_secret + curve_secret + curve_part + self._curve_public, info)
+        return AESGCM(key).decrypt(nonce, sealed_part, b"")
 
-        def extract(salt: bytes, label: bytes, data: bytes) -> bytes:
-            return hmac.digest(salt, b"HPKE-v1" + suite + label + data, "sha256")
 
-        def labelled(label: bytes, size: int) -> bytes:
-            return expand(secret, struct.pack(">H", size) + b"HPKE-v1" + suite + label + context, size)
+def seal_capsule(channel: bytes, public: bytes, info: bytes) -> bytes:
+    """A capsule for a sealing public key: document, section 7."""
+    kem_secret, kem_part = mlkem.MLKEM768PublicKey.from_public_bytes(public[:1184]).encapsulate()
+    fresh = x25519.X25519PrivateKey.generate()
+    curve_part = fresh.public_key().public_bytes_raw()
+    curve_secret = fresh.exchange(x25519.X25519PublicKey.from_public_bytes(public[1184:]))
+    key, nonce = _schedule(kem_secret + curve_secret + curve_part + public[1184:], info)
+    return kem_part + curve_part + AESGCM(key).encrypt(nonce, channel, b"")
 
-        context = b"\x00" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
-        secret = extract(shared, b"secret", b"")
-        return AESGCM(labelled(b"key", 32)).decrypt(labelled(b"base_nonce", 12), sealed_part, b"")
+
+def _schedule(secrets_and_keys: bytes, info: bytes) -> tuple[bytes, bytes]:
+    """X-Wing's combiner, then the key schedule of HPKE base mode (RFC 9180 section 5.1): key and nonce."""
+    shared = hashlib.sha3_256(secrets_and_keys + b"\\.//^\\").digest()
+    suite = b"HPKE" + struct.pack(">HHH", 0x647A, 0x0001, 0x0002)
+
+    def extract(salt: bytes, label: bytes, data: bytes) -> bytes:
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + data, "sha256")
+
+    def labelled(label: bytes, size: int) -> bytes:
+        return expand(secret, struct.pack(">H", size) + b"HPKE-v1" + suite + label + context, size)
+
+    context = b"\x00" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+    secret = extract(shared, b"secret", b"")
+    return labelled(b"key", 32), labelled(b"base_nonce", 12)

@@ -7,7 +7,7 @@ leaf and body again, and `exchange-audit verify` compares the columns with them.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -45,6 +45,7 @@ CREATE TABLE failures (kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB N
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+_NOTES: Final = "SELECT CAST(note AS BLOB) FROM checkpoints WHERE verified = ?"
 COLUMNS: Final = (
     "time",
     "kind",
@@ -110,8 +111,13 @@ class AccessMirror:
     @property
     def checkpoint(self) -> Checkpoint:
         """The last verified checkpoint; of size 0 before the first sync is complete."""
-        verified = self.checkpoints(verified=True)
-        return verified[-1] if verified else Checkpoint(self.origin, 0, EMPTY_ROOT)
+        rows = self._connection.execute(f"{_NOTES} ORDER BY size DESC LIMIT 1", (True,)).fetchall()
+        return next(iter(self._read(rows)), Checkpoint(self.origin, 0, EMPTY_ROOT))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a sync ever reached a signed checkpoint."""
+        return bool(self._connection.execute(f"{_NOTES} LIMIT 1", (True,)).fetchall())
 
     @property
     def failure(self) -> BrokenLogError | None:
@@ -127,13 +133,7 @@ class AccessMirror:
 
     def checkpoints(self, *, verified: bool) -> tuple[Checkpoint, ...]:
         """The checkpoints whose root the entries made, or those that no entries reach yet; by size."""
-        rows = self._connection.execute(
-            "SELECT CAST(note AS BLOB) FROM checkpoints WHERE verified = ? ORDER BY size", (verified,)
-        )
-        try:
-            return tuple(open_checkpoint(note, self._verifier) for (note,) in rows)
-        except CoreError as error:
-            raise EvidenceError(f"a checkpoint in {self.path} does not hold: {error}", self._remedy) from error
+        return self._read(self._connection.execute(f"{_NOTES} ORDER BY size", (verified,)).fetchall())
 
     def note(self, size: int) -> bytes:
         """The signed checkpoint of a size, if the log ever showed it; else empty."""
@@ -141,9 +141,8 @@ class AccessMirror:
         return bytes(row[0]) if row is not None else b""
 
     def expected(self) -> Expected:
-        """What the entries must lead to, by this mirror alone."""
-        checkpoints = self.checkpoints(verified=True)
-        return Expected(self.origin, checkpoints[-1] if checkpoints else None, checkpoints[:-1], self.node)
+        """What proves an entry: the last verified checkpoint, and the nodes."""
+        return Expected(self.origin, self.checkpoint, nodes=self.node)
 
     def node(self, place: int) -> bytes | None:
         """The stored hash at a place, 32 bytes."""
@@ -203,7 +202,9 @@ class AccessMirror:
             raise self.fail(ForkError(text, earlier=earlier, later=note))
         self._connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, 0)", (checkpoint.size, note))
 
-    def extend(self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Node], verified: Sequence[int]) -> None:
+    def extend(
+        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Node], verified: Sequence[int]
+    ) -> None:
         """Add a page.
 
         Args:
@@ -243,6 +244,12 @@ class AccessMirror:
             row = (kind, str(error), error.earlier, error.later)
             self._connection.execute("INSERT INTO failures VALUES (?, ?, ?, ?)", row)
         return self.failure or error
+
+    def _read(self, rows: Iterable[tuple[bytes]]) -> tuple[Checkpoint, ...]:
+        try:
+            return tuple(open_checkpoint(note, self._verifier) for (note,) in rows)
+        except CoreError as error:
+            raise EvidenceError(f"a checkpoint in {self.path} does not hold: {error}", self._remedy) from error
 
     @property
     def _remedy(self) -> str:

@@ -83,7 +83,7 @@ def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
     if isinstance(header, Deny):
         yield Check("response", header.reason, ok=False)
         return
-    yield Check("response", _signed(directory.state.keys[response.key_id], directory))
+    yield Check("response", _answer(directory.state.keys[response.key_id], directory))
     yield Check("ledger", _ledger(header))
 
 
@@ -118,7 +118,9 @@ def _offered(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
         yield Check("response", f"signed by {signer.party}, or to another request than the leaf says", ok=False)
         return
     stood = signer.stood_at(directory.size) and signer.is_valid(entry.leaf.time)
-    yield Check("response", _signed(signer, directory) if stood else f"the key of {signer.party} did not stand", ok=stood)
+    yield Check(
+        "response", _signed(signer, directory) if stood else f"the key of {signer.party} did not stand", ok=stood
+    )
     yield Check("ledger", _ledger(header))
 
 
@@ -179,6 +181,10 @@ def _signer(directory: Directory, envelope: Envelope) -> KeyRecord | str:
 def _signed(record: KeyRecord, directory: Directory) -> str:
     size = directory.size
     return f"signed by {short(record.party)}, key {_key(record)}, which stood in the directory of {size} entries"
+
+
+def _answer(record: KeyRecord, directory: Directory) -> str:
+    return f"to this request, {_signed(record, directory)}"
 
 
 def _key(record: KeyRecord) -> str:

@@ -1,4 +1,4 @@
-"""The numbers that providers gave their answers: a ledger has no gaps, so a missing number is an answer without entry."""
+"""Numbers that providers gave their answers: a ledger has no gaps, so a missing one is an answer without an entry."""
 
 from bisect import bisect_right
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ COMMANDS = (
     ("sync", "Mirror both logs, and verify that each only grew."),
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
-    ("verify", "Verify everything, in the mirror or in a copy of the broker's database."),
+    ("verify", "Verify everything: the mirror, or a copied database."),
 )
 
 

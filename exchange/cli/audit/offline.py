@@ -103,8 +103,8 @@ def opened_home(path: Path) -> Iterator[AuditHome]:
         raise CommandError(f"nothing is mirrored in {path} yet", _hint(path), ExitCode.UNCHECKED)
     file = MirrorFile(path / MIRROR)
     with AccessMirror.opened(path / FILE, trust.access_log) as access:
-        if not access.checkpoint.size:
-            raise CommandError("the access log has no entry here that is verified", _hint(path), ExitCode.UNCHECKED)
+        if not access.is_complete:
+            raise CommandError("the first sync was interrupted", _hint(path), ExitCode.UNCHECKED)
         yield AuditHome(trust, read_directory(file, trust), access, file.failure() or access.failure)
 
 

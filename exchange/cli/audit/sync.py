@@ -3,8 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-import typer
-
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.access_mirror import EVIDENCE, FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log

@@ -134,11 +134,15 @@ class WholeTree:
         for level, position in self._altered:
             first, last = position << level, ((position + 1) << level) - 1
             if is_signed:
-                yield Finding(origin, None, f"the stored node over {span(first, last)} was altered; the leaves were not")
+                yield Finding(
+                    origin, None, f"the stored node over {span(first, last)} was altered; the leaves were not"
+                )
             elif level == 0:
                 yield Finding(origin, position, "its leaf is not the one that the tree was built from")
             else:
-                yield Finding(origin, None, f"the stored node over {span(first, last)} does not follow from those below")
+                yield Finding(
+                    origin, None, f"the stored node over {span(first, last)} does not follow from those below"
+                )
         for index in self._strangers:
             if is_signed:
                 text = "the log signed another entry here than the one that this home's mirror has"

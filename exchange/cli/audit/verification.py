@@ -1,7 +1,7 @@
 """Verification of both logs as a pure state machine: entries go in, in their order, and findings come out.
 
     verification = Verification(trust, WholeTree(directory), WholeTree(access), from_start=True)
-    findings = list(verification.walk(directory_entries, access_entries))
+    findings = [*verification.walk(directory_entries, access_entries), *verification.finish()]
 
 Nothing is believed but the trust file: keys and agreements are what the directory's own leaves fold to, and each access
 entry is judged under the directory of the size that it names (DESIGN section 7). Reading the logs is the caller's.
@@ -70,6 +70,9 @@ class Verification:
             yield from self._directory_log.fold(rest, _named_size(entry.leaf))
             yield from self._access_log.add(entry, self.directory)
         yield from self._directory_log.fold(rest, None)
+
+    def finish(self) -> Iterator[Finding]:
+        """What the entries show together, once all of them were walked."""
         yield from self._directory_log.finish()
         yield from self._access_log.finish()
 

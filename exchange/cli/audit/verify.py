@@ -1,7 +1,7 @@
-"""`exchange-audit verify`: recompute everything, from the trust file alone, in the mirror or in a copy of the database."""
+"""`exchange-audit verify`: recompute everything from the trust file alone, in the mirror or in a copied database."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from exchange.cli.audit.progress import bar, counted
 from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
 from exchange.cli.audit.verification import LoggedEntry, Verification
 from exchange.cli.errors import WrongUsageError, say
-from exchange.cli.output import clean, print_json, print_line, print_table
+from exchange.cli.output import clean, print_json, print_line, print_pairs
 from exchange.core.note import encode_base64
 from exchange.core.trust import Trust
 from exchange.home import Home
@@ -100,6 +100,8 @@ def verify(
     if full and range_:
         raise WrongUsageError("--full and --range exclude each other")
     asked = _parsed(range_) if range_ else None
+    if asked is not None:
+        say("a range is judged by itself: what was released twice, or never settled, shows only over the whole log")
     if database is None:
         with opened_home(home) as place:
             outcome = _verified(_mirror_copy(place, asked), asked)
@@ -128,7 +130,7 @@ def _mirror_copy(place: AuditHome, asked: tuple[int, int] | None) -> Copy:
     return Copy(
         place.trust,
         place.directory.expected(),
-        place.access.expected(),
+        replace(place.access.expected(), seen=place.access.checkpoints(verified=True)),
         iter(place.directory.entries),
         place.access.rows(start, stop),
         stop - start,
@@ -147,9 +149,7 @@ def _mirror_beside(home: Path) -> Iterator[AuditHome | None]:
         yield place
 
 
-def _database_copy(
-    file: BrokerDatabase, trust: Trust, known: AuditHome | None, asked: tuple[int, int] | None
-) -> Copy:
+def _database_copy(file: BrokerDatabase, trust: Trust, known: AuditHome | None, asked: tuple[int, int] | None) -> Copy:
     directory, problems = file.check_head("directory", trust.directory_log)
     access, more = file.check_head("access", trust.access_log)
     expected = (
@@ -183,8 +183,14 @@ def _verified(copy: Copy, asked: tuple[int, int] | None) -> Outcome:
     verification = Verification(copy.trust, WholeTree(copy.directory), tree, from_start=from_start)
     with bar("verifying") as advance:
         rows = counted(copy.access_rows, copy.count, advance)
-        found = tuple(verification.walk(copy.directory_rows, rows))
-    return Outcome(copy, asked, (*copy.findings, *found))
+        walked = list(verification.walk(copy.directory_rows, rows))
+    findings = (*verification.finish(), *walked)
+    return Outcome(copy, asked, (*copy.findings, *sorted(findings, key=_entry_first)))
+
+
+def _entry_first(finding: Finding) -> tuple[bool, str, int]:
+    """What names an entry says most, and an altered leaf explains what else is wrong with it."""
+    return finding.index is None, finding.log, finding.index or 0
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
@@ -195,20 +201,23 @@ def _print(outcome: Outcome, as_json: bool) -> None:
         print_line(clean(str(finding)))
     if len(outcome.findings) > SHOWN:
         print_line(f"… and {len(outcome.findings) - SHOWN} more: --json prints them all")
-    print_table(("log", "asked", "verified", "checkpoint", "root"), _rows(outcome))
+    print_pairs(dict(_summary(outcome)))
     verdict = "verified" if outcome.is_verified else "NOT VERIFIED"
     print_line(f"{verdict}; {NO_WITNESSES}")
 
 
-def _rows(outcome: Outcome) -> Iterator[Sequence[object]]:
+def _summary(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
+    """For each log: what was asked, what was verified, and the checkpoint that it was verified against."""
     copy = outcome.copy
     for expected, asked, stop in ((copy.directory, None, None), (copy.access, outcome.asked, _stop(outcome))):
         checkpoint = expected.checkpoint
-        size = checkpoint.size if checkpoint is not None else 0
+        if checkpoint is None:
+            yield expected.origin, ["no signed checkpoint"]
+            continue
         failed = any(f.log == expected.origin and f.level != Level.WARNING for f in outcome.findings)
-        verified = "FAIL" if failed else _range(asked[0] if asked else 0, stop if stop is not None else size)
-        root = encode_base64(checkpoint.root) if checkpoint is not None else "-"
-        yield expected.origin, _range(*asked) if asked else "all", verified, size if checkpoint else "-", root
+        done = _range(asked[0] if asked else 0, stop if stop is not None else checkpoint.size)
+        told = f"asked {_range(*asked) if asked else 'all'}, {'NOT VERIFIED' if failed else f'verified {done}'}"
+        yield expected.origin, [f"{told}, checkpoint {checkpoint.size}", f"root {encode_base64(checkpoint.root)}"]
 
 
 def _stop(outcome: Outcome) -> int | None:

@@ -1,0 +1,108 @@
+"""Rows as an auditor sees them: read again from leaf and body, and proven against the signed checkpoint."""
+
+import uuid
+from dataclasses import dataclass
+
+from exchange.cli.audit.checks import short
+from exchange.cli.audit.opening import OpenedEntry, read_entry
+from exchange.cli.audit.tree import Expected, prove
+from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.times import iso
+from exchange.client.datasets import dataset_name
+from exchange.core.access import code_name, kind_name
+from exchange.core.directory import Directory
+from exchange.core.errors import CoreError, NameFormatError
+from exchange.v1.request_pb2 import Operation, RequestHeader
+
+COLUMNS = ("index", "time (UTC)", "kind", "code", "requester", "provider/dataset", "officer", "purpose", "case")
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenEntry:
+    """An entry that the signed checkpoint holds, with the body that its leaf names."""
+
+    index: int
+    entry: OpenedEntry
+
+
+def proven(expected: Expected, stored: LoggedEntry) -> ProvenEntry | str:
+    """Prove a stored entry.
+
+    Args:
+        expected: the signed checkpoint, and nodes that nobody has to believe.
+        stored: as the mirror has it.
+
+    Returns:
+        The entry, or what is wrong with it.
+    """
+    problem = prove(expected, stored.index, stored.leaf)
+    if problem:
+        return problem
+    try:
+        return ProvenEntry(stored.index, read_entry(stored.leaf, stored.body))
+    except CoreError as error:
+        return str(error)
+
+
+def row(directory: Directory, found: ProvenEntry) -> tuple[object, ...]:
+    """The cells of a row, in the order of `COLUMNS`."""
+    leaf, header = found.entry.leaf, found.entry.asked
+    about = (header.officer, header.purpose, header.case_id) if header is not None else (None, None, None)
+    return (
+        found.index,
+        iso(leaf.time).removesuffix("Z").replace("T", " "),
+        kind_name(leaf.kind),
+        code_name(leaf.code) if leaf.code else None,
+        shortened(leaf.requester),
+        dataset_of(directory, header) if header is not None else shortened(leaf.provider),
+        *about,
+    )
+
+
+def described(directory: Directory, found: ProvenEntry) -> dict[str, object]:
+    """The same for programs, and more of it."""
+    leaf, header = found.entry.leaf, found.entry.asked
+    record: dict[str, object] = {
+        "index": found.index,
+        "time": iso(leaf.time),
+        "time_ms": leaf.time,
+        "kind": kind_name(leaf.kind),
+        "code": code_name(leaf.code) if leaf.code else None,
+        "requester": leaf.requester or None,
+        "provider": leaf.provider or None,
+        "request_id": str(uuid.UUID(bytes=leaf.request_id)) if leaf.request_id else None,
+        "request_digest": leaf.request_digest,
+        "response_digest": leaf.response_digest or None,
+        "refusal_digest": leaf.refusal_digest or None,
+        "directory_size": leaf.directory_size,
+    }
+    if header is not None:
+        record |= {
+            "dataset": dataset_of(directory, header),
+            "agreement": header.agreement,
+            "operation": operation_of(header),
+            "fields": list(header.fields),
+            "officer": header.officer,
+            "purpose": header.purpose,
+            "case": header.case_id,
+        }
+    return record
+
+
+def dataset_of(directory: Directory, header: RequestHeader) -> str:
+    """DEPARTMENT/CODE as the directory has it, ended or not; else the object id."""
+    terms = directory.terms.datasets.get(header.dataset)
+    return dataset_name(terms) if terms is not None else header.dataset.hex()
+
+
+def operation_of(header: RequestHeader) -> str:
+    """LOOKUP or QUERY."""
+    return Operation.Name(header.operation).removeprefix("OPERATION_")
+
+
+def shortened(name: str) -> str | None:
+    """A party without the exchange's name; what is no party's name stays as it is."""
+    try:
+        return short(name) if name else None
+    except NameFormatError:
+        return name

@@ -1,0 +1,227 @@
+"""Who may read what of the two logs (DESIGN section 7)."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from exchange.broker.logs import DirectoryProposal
+from exchange.broker.reading import Reading
+from exchange.broker.status import NotPermittedError
+from exchange.core.access import access_body
+from exchange.core.checkpoint import open_checkpoint
+from exchange.core.errors import ProofError
+from exchange.core.keys import key_id
+from exchange.core.names import Party
+from exchange.v1.directory_pb2 import EntryKind, Role
+from exchange.v1.log_pb2 import Record
+from tests.unit.broker.parts import Broker, logs_of
+from tests.world import (
+    APPLICATIONS,
+    AUDITOR,
+    BROKER,
+    CIVIL_AFFAIRS,
+    COORDINATOR,
+    HOUSING,
+    MARRIAGE,
+    ORIGIN,
+    POPULATION,
+    REGISTRY,
+    World,
+)
+
+DATASET = EntryKind.ENTRY_KIND_DATASET
+APPLICATION = EntryKind.ENTRY_KIND_APPLICATION
+AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
+STRANGER = Party(ORIGIN, "tax", "refunds")
+ROOT = Party(ORIGIN)
+
+
+@pytest.fixture
+def reading(broker: Broker) -> Reading:
+    return Reading(broker.logs, broker.clock)
+
+
+def visible(world: World, records: Iterable[Record]) -> set[int]:
+    """The kinds of entries whose bodies are there."""
+    versions = {version.index: version for version in world.directory.state.versions.values()}
+    return {versions[record.index].kind for record in records if record.body}
+
+
+# --- the directory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peer", "kinds"),
+    [
+        (BROKER, {DATASET, APPLICATION, AGREEMENT}),
+        (COORDINATOR, {DATASET, APPLICATION, AGREEMENT}),
+        (AUDITOR, {DATASET, APPLICATION, AGREEMENT}),
+        (POPULATION, {DATASET, APPLICATION, AGREEMENT}),
+        (REGISTRY, {DATASET, APPLICATION, AGREEMENT}),
+        (HOUSING, {DATASET, APPLICATION, AGREEMENT}),
+        (APPLICATIONS, {DATASET, APPLICATION, AGREEMENT}),
+        (CIVIL_AFFAIRS, {DATASET}),
+        (MARRIAGE, {DATASET}),
+        (ROOT, {DATASET}),
+    ],
+    ids=str,
+)
+async def test_a_body_is_seen_by_those_whom_it_concerns(
+    reading: Reading, world: World, peer: Party, kinds: set[int]
+) -> None:
+    records, head = reading.directory(peer, 0)
+    assert visible(world, records) == kinds
+    assert [record.leaf for record in records] == world.directory_log.leaves
+    for record in records:
+        assert record.body in {b"", world.directory_log.bodies[record.index]}
+    assert open_checkpoint(head.checkpoint, world.directory_log.signer.verifier).size == len(records)
+
+
+async def test_bodies_that_ended_are_still_seen_by_those_whom_they_bound(
+    reading: Reading, broker: Broker, world: World
+) -> None:
+    world.revoke(world.agreement.digest, REGISTRY)
+    await broker.publish()
+    assert AGREEMENT in visible(world, reading.directory(APPLICATIONS, 0)[0])
+
+
+async def test_a_party_whose_application_was_not_granted_sees_that_application(
+    reading: Reading, broker: Broker, world: World
+) -> None:
+    world.apply_for(world.dataset, MARRIAGE)
+    await broker.publish()
+    records, _ = reading.directory(MARRIAGE, 0)
+    assert visible(world, records) == {DATASET, APPLICATION}
+    assert [record.index for record in records if record.body][-1] == world.directory.size - 1
+    # The other applicant does not see it.
+    assert not reading.directory(APPLICATIONS, 0)[0][-1].body
+
+
+async def test_a_body_is_seen_as_soon_as_its_entry_is_durable(reading: Reading, broker: Broker, world: World) -> None:
+    """An entry may be durable before this process has folded it: another broker wrote it, or this one just now."""
+    other = logs_of(world, broker.store)
+    world.apply_for(world.dataset, MARRIAGE)
+    await other.append(DirectoryProposal(world.entries[-1], world.entries[-1].attachments[0]))
+    await other.close()
+    assert broker.logs.directory.size < world.directory.size
+    for peer in (MARRIAGE, POPULATION):
+        assert reading.directory(peer, 0)[0][-1].body == world.directory_log.bodies[-1]
+        assert reading.directory(peer, world.directory.size - 1)[0][-1].body == world.directory_log.bodies[-1]
+    assert not reading.directory(APPLICATIONS, 0)[0][-1].body
+
+
+async def test_reads_go_on_from_where_they_are_asked_to(reading: Reading, world: World) -> None:
+    size = world.directory.size
+    records, _ = reading.directory(REGISTRY, size - 2)
+    assert [record.index for record in records] == [size - 2, size - 1]
+    assert reading.directory(REGISTRY, size)[0] == []
+    with pytest.raises(ProofError, match="none from"):
+        reading.directory(REGISTRY, size + 1)
+
+
+async def test_a_page_is_bounded_and_nothing_is_left_out(
+    reading: Reading, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.broker.reading.PAGE", 3)
+    indexes: list[int] = []
+    while page := reading.directory(REGISTRY, len(indexes))[0]:
+        assert len(page) <= 3
+        indexes.extend(record.index for record in page)
+    assert indexes == list(range(world.directory.size))
+
+
+async def test_strangers_read_nothing(reading: Reading) -> None:
+    for read in (reading.directory, reading.access, reading.own):
+        with pytest.raises(NotPermittedError):
+            read(STRANGER, 0)
+    with pytest.raises(NotPermittedError):
+        reading.check(STRANGER)
+
+
+async def test_a_revoked_party_reads_nothing_more(reading: Reading, broker: Broker, world: World) -> None:
+    reading.check(APPLICATIONS)
+    world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
+    await broker.publish()
+    with pytest.raises(NotPermittedError):
+        reading.directory(APPLICATIONS, 0)
+    with pytest.raises(NotPermittedError):
+        reading.check(APPLICATIONS)
+
+
+# --- the access log -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def filled(broker: Broker, world: World) -> Broker:
+    """An answer for housing, a refusal of marriage's."""
+    await broker.attach()
+    await broker.submit(world.request())
+    await broker.refused(world.request(party=MARRIAGE, agreement=bytes(32)), peer=MARRIAGE)
+    return broker
+
+
+async def test_auditors_read_all_of_the_access_log_with_its_bodies(
+    reading: Reading, filled: Broker, world: World
+) -> None:
+    records, head = reading.access(AUDITOR, 0)
+    assert [record.index for record in records] == [0, 1]
+    assert all(record.body for record in records)
+    assert open_checkpoint(head.checkpoint, world.access_log.signer.verifier).size == 2
+    assert reading.access(AUDITOR, 2)[0] == []
+    with pytest.raises(ProofError):
+        reading.access(AUDITOR, 3)
+
+
+@pytest.mark.parametrize("peer", [BROKER, COORDINATOR, POPULATION, REGISTRY, APPLICATIONS, HOUSING, ROOT], ids=str)
+async def test_nobody_else_reads_all_of_it(reading: Reading, filled: Broker, peer: Party) -> None:
+    with pytest.raises(NotPermittedError, match="auditors"):
+        reading.access(peer, 0)
+
+
+@pytest.mark.parametrize(
+    ("peer", "indexes"),
+    [
+        (APPLICATIONS, [0]),
+        (HOUSING, [0]),
+        (REGISTRY, [0, 1]),
+        (POPULATION, [0, 1]),
+        (MARRIAGE, [1]),
+        (CIVIL_AFFAIRS, [1]),
+        (COORDINATOR, []),
+        (BROKER, []),
+    ],
+    ids=str,
+)
+async def test_a_party_reads_its_own_entries_and_those_below_it(
+    reading: Reading, filled: Broker, peer: Party, indexes: list[int]
+) -> None:
+    records, following, head = reading.own(peer, 0)
+    assert [record.index for record in records] == indexes
+    assert all(record.body != access_body(None) for record in records)
+    assert head.size == 2
+    assert reading.own(peer, following)[0] == []
+
+
+async def test_the_exchange_itself_has_no_entries_of_its_own(reading: Reading, filled: Broker) -> None:
+    """The root lies above everybody: by whole segments it would read every body of the log, which auditors alone do."""
+    with pytest.raises(NotPermittedError):
+        reading.own(ROOT, 0)
+
+
+async def test_own_entries_are_read_page_by_page_to_the_end(
+    reading: Reading, filled: Broker, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled.submit(world.request())
+    monkeypatch.setattr("exchange.broker.reading.PAGE", 1)
+    start, indexes = 0, []
+    while page := reading.own(APPLICATIONS, start):
+        records, start, head = page
+        indexes += [record.index for record in records]
+        if start >= head.size:
+            break
+    assert indexes == [0, 2]
+
+
+async def test_an_auditor_reads_its_own_like_any_party(reading: Reading, filled: Broker) -> None:
+    assert reading.own(AUDITOR, 0)[0] == []
+    assert Role.ROLE_AUDITOR
