@@ -28,7 +28,7 @@ from exchange.core.sealing import TO_PROVIDER, capsule_info, message_key, open_b
 from exchange.core.trust import Trust, encode_trust
 from exchange.core.wire import decode, encode
 from exchange.home import Home
-from exchange.transport import ACCESS_PROVE, APPEND, DIRECTORY_PROVE, DIRECTORY_SYNC, ERROR_DOMAIN, SUBMIT
+from exchange.transport import ACCESS_PROVE, ACCESS_READ, APPEND, DIRECTORY_PROVE, DIRECTORY_SYNC, ERROR_DOMAIN, SUBMIT
 from exchange.v1.access_pb2 import Code
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import (
@@ -40,6 +40,8 @@ from exchange.v1.log_pb2 import (
     DirectoryServiceSyncResponse,
     LogServiceProveRequest,
     LogServiceProveResponse,
+    ReadRequest,
+    ReadResponse,
     Record,
 )
 from exchange.v1.relay_pb2 import RefusalDetail, SubmitRequest, SubmitResponse
@@ -108,6 +110,7 @@ class Simulator:
             DIRECTORY_SYNC: self._sync,
             DIRECTORY_PROVE: self._prove_directory,
             ACCESS_PROVE: self._prove,
+            ACCESS_READ: self._read,
         }
         response = handlers[method](request)
         if self.lost:
@@ -187,6 +190,10 @@ class Simulator:
         if proof.size > log.size:
             raise refused("MALFORMED", "the log has no such size yet")
         return LogServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
+
+    def _read(self, data: bytes) -> ReadResponse:
+        log = self.access_log or self.world.access_log
+        return ReadResponse(next=decode(ReadRequest, data).start, checkpoint=log.checkpoint())
 
     def _prove_directory(self, data: bytes) -> DirectoryServiceProveResponse:
         proof = decode(DirectoryServiceProveRequest, data).proof

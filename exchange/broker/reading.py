@@ -41,7 +41,7 @@ class Reading:
         """
         sees_all = self._role(peer) in SEES_ALL
         head = self._logs.store.head(Log.DIRECTORY)
-        directory = self._logs.directory
+        directory = self._folded(head.size)
         records = []
         for entry in self._page(head, start):
             visible = sees_all or may_see_body(directory, peer, entry)
@@ -64,9 +64,12 @@ class Reading:
         """The peer's own access entries from `start` on, and where to go on.
 
         Raises:
-            NotPermittedError: the peer has no valid key in the directory.
+            NotPermittedError: the peer has no valid key in the directory, or is the exchange itself.
         """
         self._role(peer)
+        # Its name covers everyone's, but what all parties asked is for auditors alone.
+        if peer.is_exchange:
+            raise NotPermittedError("the exchange itself asks and answers nothing: auditors read the access log")
         head = self._logs.store.head(Log.ACCESS)
         found = self._logs.store.own(str(peer), start, PAGE_BYTES, PAGE)
         entries = [entry for entry in found if entry.index < head.size]
@@ -86,6 +89,14 @@ class Reading:
         if role is None:
             raise NotPermittedError(f"{peer} has no valid key in the directory")
         return role
+
+    def _folded(self, size: int) -> Directory:
+        """The directory at a head: the entry may be durable that this process has not folded yet."""
+        directory = self._logs.directory
+        while directory.size < size:
+            for entry in self._logs.store.entries(Log.DIRECTORY, directory.size, PAGE_BYTES, PAGE):
+                directory, _ = directory.apply(entry.leaf, entry.body)
+        return directory
 
     def _page(self, head: Head, start: int) -> list[StoredEntry]:
         if start > head.size:

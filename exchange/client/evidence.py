@@ -219,15 +219,13 @@ class AccessEvidence:
             response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, TIMEOUT)
         except (RefusedError, ResponseInvalidError, UnavailableError) as error:
             if _denies(error):
-                text = f"the access log denies that it had {later.size} entries, as it signed"
-                rollback = RollbackError(text, earlier=later.note, later=earlier.note)
-                raise await asyncio.to_thread(self._fail, rollback) from error
+                await self._expose_rollback(later)
             raise UnavailableError(f"the access log did not prove its consistency: {error}", error.hint) from error
         return tuple(response.path)
 
     async def _expose_rollback(self, seen: _Seen) -> None:
         """A log that was rolled back has a smaller head than it signed: its own checkpoint says so."""
-        response = await call(self._transport, ACCESS_READ, ReadRequest(start=seen.size), ReadResponse, WITHIN)
+        response = await call(self._transport, ACCESS_READ, ReadRequest(start=seen.size), ReadResponse, TIMEOUT)
         head = self._read_head(response.checkpoint)
         if head.size < seen.size:
             text = f"the access log had {seen.size} entries, and now has {head.size}"

@@ -156,11 +156,12 @@ class City:
 
     def _program(self, name: str, ready: str) -> Program:
         if name not in self._programs:
-            module = "tests.e2e.faulty" if self.is_faulty else "exchange.cli.main" if name == BROKER else "adapters.cli"
-            command = ["broker", "run"] if name == BROKER else ["run"]
-            role = [BROKER if name == BROKER else "adapter"] if self.is_faulty else []
+            module, *command = ("exchange.cli.main", "broker", "run") if name == BROKER else ("adapters.cli", "run")
+            program = ["-c", f"from {module} import app; app()"]
+            if self.is_faulty:
+                program = ["-m", "tests.e2e.faulty", "broker" if name == BROKER else "adapter"]
             faults = self.faults(name).folder
-            arguments = ["-m", module, *role, *command, "--home", str(self.path / name)]
+            arguments = [*program, *command, "--home", str(self.path / name)]
             log = self.path / "output" / f"{name}.log"
             self._programs[name] = Program(arguments, log, ready, {"EXCHANGE_TEST_FAULTS": str(faults)})
         return self._programs[name]

@@ -102,26 +102,36 @@ def _unreleased(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
     yield from _names(entry, entry.asked)
     if str(asked.party) != leaf.requester:
         yield Check("request", f"signed by {asked.party}, asked as {leaf.requester[:200]}", ok=False)
-    if leaf.code == Code.CODE_RESPONSE_INVALID:
-        yield Check("response", "named by its digest; the broker found it invalid")
-        return
-    yield from _offered(directory, entry)
+    problem = _answer_problem(directory, entry)
+    if not problem and entry.answered is not None and entry.response is not None:
+        yield Check("response", _answer(directory.state.keys[entry.response.key_id], directory))
+        yield Check("ledger", _ledger(entry.answered))
+    else:
+        # Only an answer that the broker would have released says so: any other may be anything.
+        yield Check("response", f"not fit for release: {problem}", ok=leaf.code != Code.CODE_INTERRUPTED)
 
 
-def _offered(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
-    response, header = _held(entry.response), entry.answered
-    signer = _signer(directory, response)
-    if isinstance(signer, str) or header is None:
-        yield Check("response", str(signer), ok=False)
-        return
-    if str(signer.party) != entry.leaf.provider or header.request_digest != entry.leaf.request_digest:
-        yield Check("response", f"signed by {signer.party}, or to another request than the leaf says", ok=False)
-        return
-    stood = signer.stood_at(directory.size) and signer.is_valid(entry.leaf.time)
-    yield Check(
-        "response", _signed(signer, directory) if stood else f"the key of {signer.party} did not stand", ok=stood
-    )
-    yield Check("ledger", _ledger(header))
+def ledger_number(directory: Directory, entry: OpenedEntry) -> int | None:
+    """The number that the provider itself gave the answer of an entry; None where it is not the provider's."""
+    if entry.answered is None or entry.response is None:
+        return None
+    signer = _signer(directory, entry.response)
+    is_own = not isinstance(signer, str) and str(signer.party) == entry.leaf.provider == entry.answered.provider
+    return entry.answered.ledger_number if is_own else None
+
+
+def _answer_problem(directory: Directory, entry: OpenedEntry) -> str:
+    """Why an answer is not the provider's to this request; empty where it is."""
+    if entry.answered is None or entry.response is None:
+        return "it cannot be read"
+    signer = _signer(directory, entry.response)
+    if isinstance(signer, str):
+        return signer
+    if str(signer.party) != entry.leaf.provider or entry.answered.request_digest != entry.leaf.request_digest:
+        return f"signed by {signer.party}, or to another request"
+    if not signer.stood_at(directory.size) or not signer.is_valid(entry.leaf.time):
+        return f"the key of {signer.party} did not stand"
+    return ""
 
 
 def _refused(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:

@@ -123,6 +123,7 @@ def _answered(leaf: AccessLeaf, response: Envelope | None) -> ResponseHeader | N
     try:
         return read_response(response)
     except CoreError:
-        if leaf.kind == UNRELEASED and (leaf.code == Code.CODE_RESPONSE_INVALID or not leaf.requester):
+        # What was not released may have been refused before anybody looked at the answer.
+        if leaf.kind == UNRELEASED and leaf.code != Code.CODE_INTERRUPTED:
             return None
         raise

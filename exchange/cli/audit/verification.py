@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.checks import judge
+from exchange.cli.audit.checks import judge, ledger_number
 from exchange.cli.audit.findings import Finding, Level
 from exchange.cli.audit.ledgers import Numbers
 from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, open_entry
@@ -21,7 +21,7 @@ from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied
 from exchange.core.trust import Trust
-from exchange.v1.access_pb2 import AccessLeaf, Code
+from exchange.v1.access_pb2 import AccessLeaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class AccessLog:
         except CoreError as error:
             problems.append(str(error))
         else:
-            yield from self._number(opened, entry.index)
+            yield from self._number(opened, directory, entry.index)
         self._note(entry.leaf)
         for problem in problems:
             yield Finding(self._origin, entry.index, problem)
@@ -194,14 +194,14 @@ class AccessLog:
             return
         yield from (f"{check.subject}: {check.detail}" for check in judge(directory, entry) if not check.ok)
 
-    def _number(self, entry: OpenedEntry, index: int) -> Iterator[Finding]:
+    def _number(self, entry: OpenedEntry, directory: Directory, index: int) -> Iterator[Finding]:
         """The answer's place in its provider's ledger; an unreleased answer may be released later."""
-        leaf, header = entry.leaf, entry.answered
-        if header is None or header.provider != leaf.provider or leaf.code == Code.CODE_RESPONSE_INVALID:
+        leaf, number = entry.leaf, ledger_number(directory, entry)
+        if number is None:
             return
         numbers = self._ledgers.setdefault(leaf.provider, Numbers(self._first_number))
-        if not numbers.add(header.ledger_number) and leaf.response_digest not in self._unreleased:
-            text = f"{leaf.provider} gave its ledger number {header.ledger_number} to two answers"
+        if not numbers.add(number) and leaf.response_digest not in self._unreleased:
+            text = f"{leaf.provider} gave its ledger number {number} to two answers"
             yield Finding(self._origin, index, text, Level.WARNING)
         if leaf.kind == UNRELEASED:
             self._unreleased.add(leaf.response_digest)

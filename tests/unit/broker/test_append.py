@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from exchange.broker.append import MAX_APPEND, AppendCommand, AppendedEntry
 from exchange.broker.authority import found_authority
@@ -18,7 +16,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.errors import DecodeError, NameFormatError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
-from exchange.core.wire import decode, encode
+from exchange.core.wire import decode
 from exchange.store.ports import Log, StoreBusyError
 from exchange.transport import certificate_party
 from exchange.v1.directory_pb2 import Dataset, DirectoryLeaf, Entry, Field, FieldType, Role
@@ -110,17 +108,9 @@ async def test_a_broken_signature_is_refused_by_the_fold(append: AppendCommand, 
 
 async def test_an_entry_that_breaks_a_rule_is_refused(append: AppendCommand, broker: Broker, world: World) -> None:
     size = broker.logs.directory.size
-    again = world.copy().entries[-1]
+    draft = world.body_draft(POPULATION, Dataset(format=1), entries.ObjectVersion(world.dataset.object_id))
     with pytest.raises(EntryRefusedError, match="object id is in use"):
-        payload = decode(Entry, again.payload)
-        payload.supersedes = b""
-        await append(
-            POPULATION,
-            world.sign(
-                entries.body_entry(POPULATION, entries.ObjectVersion(payload.object_id), Dataset(format=1), bytes(32)),
-                POPULATION,
-            ).encode(),
-        )
+        await append(POPULATION, world.sign(draft, POPULATION).encode())
     assert broker.logs.directory.size == size
 
 
@@ -203,10 +193,6 @@ async def test_a_key_statement_without_a_request_gives_none(append: AppendComman
 OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def signed_for(request: bytes, sent: tuple[bytes, ...]) -> tuple[bytes, tuple[bytes, ...]]:
-    return request, sent
-
-
 OWN = csr([uri(NEW)])
 
 
@@ -252,9 +238,3 @@ async def test_no_certificate_without_an_entry(append: AppendCommand, broker: Br
     broker.store.before = StoreBusyError("busy")
     with pytest.raises(AuditUnavailableError):
         await append(POPULATION, key_entry(world, OWN).encode())
-
-
-def test_the_certificate_request_of_a_new_key_is_der() -> None:
-    assert x509.load_der_x509_csr(OWN).public_bytes(Encoding.DER) == OWN
-    assert hashes.SHA256().name == "sha256"
-    assert encode(Entry()) == b""

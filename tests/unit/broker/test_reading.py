@@ -12,7 +12,7 @@ from exchange.core.checkpoint import open_checkpoint
 from exchange.core.errors import ProofError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.v1.directory_pb2 import EntryKind, Role
+from exchange.v1.directory_pb2 import EntryKind
 from exchange.v1.log_pb2 import Record
 from tests.unit.broker.parts import Broker, logs_of
 from tests.world import (
@@ -203,7 +203,7 @@ async def test_a_party_reads_its_own_entries_and_those_below_it(
 
 
 async def test_the_exchange_itself_has_no_entries_of_its_own(reading: Reading, filled: Broker) -> None:
-    """The root lies above everybody: by whole segments it would read every body of the log, which auditors alone do."""
+    """Its name covers everybody's, so that it would read every body of the log."""
     with pytest.raises(NotPermittedError):
         reading.own(ROOT, 0)
 
@@ -220,8 +220,3 @@ async def test_own_entries_are_read_page_by_page_to_the_end(
         if start >= head.size:
             break
     assert indexes == [0, 2]
-
-
-async def test_an_auditor_reads_its_own_like_any_party(reading: Reading, filled: Broker) -> None:
-    assert reading.own(AUDITOR, 0)[0] == []
-    assert Role.ROLE_AUDITOR

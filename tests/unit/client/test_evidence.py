@@ -10,7 +10,8 @@ from exchange.client.evidence import AccessEvidence
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.access import Proven, verify_receipt
 from exchange.transport import ACCESS_PROVE
-from tests.simulator import Simulator
+from exchange.v1.log_pb2 import LogServiceProveResponse
+from tests.simulator import Simulator, refused
 from tests.world import World
 
 
@@ -273,3 +274,22 @@ async def test_a_checkpoint_without_its_note_is_checked_but_not_kept(
     await evidence.settle()
     assert simulator.count(ACCESS_PROVE) == 1
     assert file.head(ACCESS) == first[1]
+
+
+async def test_a_broker_that_denies_what_the_log_still_has_breaks_nothing(
+    evidence: AccessEvidence, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker alone cannot make a party give the exchange up: a rollback takes a smaller head that the log signed."""
+    evidence.observe(*released(simulator.world))
+    evidence.observe(*released(simulator.world))
+    honest = simulator._prove
+
+    def deny(data: bytes) -> LogServiceProveResponse:
+        raise refused("MALFORMED", "the log has no such size yet")
+
+    monkeypatch.setattr(simulator, "_prove", deny)
+    with pytest.raises(UnavailableError):
+        await evidence.settle()
+    evidence.check()
+    monkeypatch.setattr(simulator, "_prove", honest)
+    await evidence.settle()
