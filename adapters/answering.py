@@ -82,6 +82,7 @@ class Answerer:
         self._channels = Channels()
         self._sealing_keys = session.home.sealing_keys()
         self._flights: dict[bytes, asyncio.Task[bytes]] = {}
+        self._holders: dict[tuple[str, bytes], bytes] = {}
 
     def reload_keys(self) -> None:
         """Read the sealing keys again after one was made or destroyed."""
@@ -105,12 +106,20 @@ class Answerer:
         except DecodeError as error:
             raise DenyError(Deny(1, Code.CODE_MALFORMED, str(error))) from error
         allow = await self._decide(envelope)
-        task = self._flights.get(envelope.digest)
-        if task is None:
-            task = asyncio.create_task(self._stored_or_new(allow))
-            self._flights[envelope.digest] = task
-            task.add_done_callback(lambda _task: self._flights.pop(envelope.digest, None))
+        task = self._flights.get(envelope.digest) or self._start(allow)
         return envelope, await asyncio.shield(task)
+
+    def _start(self, allow: Allow) -> "asyncio.Task[bytes]":
+        header, digest = allow.asked.header, allow.asked.envelope.digest
+        task = asyncio.create_task(self._stored_or_new(allow))
+        self._flights[digest] = task
+        self._holders[header.requester, header.request_id] = digest
+        task.add_done_callback(lambda _task: self._land(allow))
+        return task
+
+    def _land(self, allow: Allow) -> None:
+        self._flights.pop(allow.asked.envelope.digest, None)
+        self._holders.pop((allow.asked.header.requester, allow.asked.header.request_id), None)
 
     def refusal(self, deny: Deny, request_digest: bytes) -> Envelope:
         """A refusal, signed by this system."""
@@ -147,8 +156,9 @@ class Answerer:
             raise DenyError(Deny(10, Code.CODE_STATE_STALE, reason)) from error
 
     def _taken(self, requester: str, request_id: bytes) -> bytes | None:
+        """Which message holds an id: one that is being answered, or one that the ledger has an answer to."""
         stored = self._ledger.find(requester, request_id)
-        return stored.request_digest if stored is not None else None
+        return stored.request_digest if stored is not None else self._holders.get((requester, request_id))
 
     def _stale(self, directory: Directory, deny: Deny) -> Deny:
         """DESIGN section 7: without a body of its own department's, an adapter cannot tell what was granted."""

@@ -22,6 +22,7 @@ from adapters.tunnel import Tunnel
 from exchange.client.errors import BrokenLogError, ExchangeError, RefusedError
 from exchange.client.session import Session
 from exchange.core.envelope import decode_envelope
+from exchange.core.errors import CoreError
 from exchange.home import Home
 
 LEDGER = "ledger.db"
@@ -102,8 +103,10 @@ class Host:
                 raise
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
-            except ExchangeError as error:
+            except (ExchangeError, CoreError) as error:
                 reason = str(error)
+            if tunnel.is_leaving:
+                return
             if tunnel.was_ready:
                 waits = _waits()
             wait = next(waits)
@@ -127,20 +130,33 @@ class Host:
         while True:
             for agreement, envelope in self._orders.to_send():
                 await self._send_order(agreement, envelope)
-            await asyncio.sleep(ORDERS_SECONDS)
+            await asyncio.sleep(LONGEST_WAIT if self._orders.to_send() else ORDERS_SECONDS)
 
     async def _send_order(self, agreement: bytes, envelope: bytes) -> None:
         try:
             appended = await self._session.append(decode_envelope(envelope))
             logger.info("revocation entered", agreement=agreement.hex()[:16], entry=appended.index)
-        except RefusedError as error:
-            # Ended in the directory already, or never there: here it stays revoked all the same.
-            logger.warning("revocation refused", agreement=agreement.hex()[:16], reason=str(error))
         except BrokenLogError:
             raise
+        except RefusedError as error:
+            logger.warning("revocation refused", agreement=agreement.hex()[:16], reason=str(error))
+            # A log that cannot be written just now refuses too: only an agreement that has ended needs no entry.
+            if await self._stands(agreement):
+                return
         except ExchangeError:
             return
         self._orders.sent(agreement, self._session.clock())
+
+    async def _stands(self, agreement: bytes) -> bool:
+        """Whether the directory still holds an agreement, as far as anybody can tell."""
+        try:
+            directory = await self._session.sync()
+        except BrokenLogError:
+            raise
+        except ExchangeError:
+            return True
+        terms = directory.terms.agreements.get(agreement)
+        return terms is not None and directory.stands(terms)
 
     async def _erase(self) -> None:
         """Erase sealed answers that wait for no retry any more."""

@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from adapters.answering import Answerer, DenyError
-from adapters.ledger import Ledger, LedgerError, LedgerFatalError
+from adapters.ledger import Ledger, LedgerError, LedgerFatalError, Stored
 from adapters.settling import Settler
 from exchange.batching import Batcher, ClosedError, split
 from exchange.client.errors import BrokenLogError, ExchangeError
@@ -38,6 +38,7 @@ MESSAGE_BYTES = 1024 * 1024
 MOST_OWED = 1000
 LONGEST_OWED = 5.0
 GIVE_UP = 15.0
+STRAY = 5.0
 
 logger = structlog.get_logger("exchange.adapter")
 
@@ -74,11 +75,14 @@ class Tunnel:
         self._offered: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._receipted, self._ended = asyncio.Event(), asyncio.Event()
+        self._receipted.set()
         self._call: Any = None
         self._frames: Batcher[AdapterFrame, None] = Batcher(self._send)
         self._ready = ready
         self.is_ready = False
         self.was_ready = False
+        self.is_leaving = False
 
     async def run(self) -> None:
         """Serve one attachment until it ends.
@@ -103,13 +107,22 @@ class Tunnel:
                 await self._end(reading, watching)
 
     async def drain(self) -> None:
-        """Finish what was delivered, and send it."""
+        """Finish what was delivered, send it, and see it arrive: each answer's receipt says so."""
+        self.is_leaving = True
         self.is_ready = False
-        while self._tasks:
+        if self._tasks:
+            # What is delivered from now on is refused.
             await asyncio.wait(tuple(self._tasks))
+        await self._receipted.wait()
         await self._frames.close()
+        if self._call is not None:
+            # Not cancelled: the broker would throw away the refusals that it has not read yet.
+            await self._call.done_writing()
+            await self._ended.wait()
 
     async def _end(self, *tasks: "asyncio.Task[None]") -> None:
+        self._receipted.set()
+        self._ended.set()
         for task in (*tasks, *self._tasks):
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
@@ -136,13 +149,30 @@ class Tunnel:
         """Offer every unsettled answer, without its ciphertext; nothing new is answered until all are settled."""
         for stored in await asyncio.to_thread(self._ledger.owed):
             self._offered.add(stored.response_digest)
-            self._post(AdapterFrame(offer=Offer(request=stored.request, response=stored.response)))
+            self._post_offer(stored)
         if self._offered:
             logger.info("unsettled answers are offered", broker=self._address, answers=len(self._offered))
         self._ready_if_settled()
 
+    def _post_offer(self, stored: Stored) -> None:
+        self._owe(stored.response_digest)
+        self._post(AdapterFrame(offer=Offer(request=stored.request, response=stored.response)))
+
+    async def _offer_strays(self) -> None:
+        """Offer what was committed when the tunnel that it was asked through had gone: nobody else will."""
+        latest = self._session.clock() - STRAY * 1000
+        if self._ledger.oldest_owed is None or self._ledger.oldest_owed > latest:
+            return
+        for stored in await asyncio.to_thread(self._ledger.owed):
+            if stored.time <= latest and stored.response_digest not in self._owed:
+                self._post_offer(stored)
+
+    def _owe(self, response_digest: bytes) -> None:
+        self._owed[response_digest] = asyncio.get_running_loop().time()
+        self._receipted.clear()
+
     def _ready_if_settled(self) -> None:
-        if not self._offered and not self.is_ready:
+        if not self._offered and not self.is_ready and not self.is_leaving:
             self.is_ready = self.was_ready = True
             self._post(AdapterFrame(ready=Ready()))
             logger.info("attached", broker=self._address)
@@ -159,11 +189,13 @@ class Tunnel:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
+            if self.is_leaving:
+                raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, "the provider's adapter is stopping"))
             if self._owes_too_much():
                 reason = "this broker owes the provider receipts: nothing new is answered through it"
                 raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
             _, response = await self._answerer.answer(delivery.envelope)
-            self._owed[decode_envelope(response).digest] = asyncio.get_running_loop().time()
+            self._owe(decode_envelope(response).digest)
         except DenyError as error:
             logger.info("refused", code=code_name(error.deny.code), check=error.deny.check)
             response = self._refusal(delivery, error.deny)
@@ -186,6 +218,8 @@ class Tunnel:
         if not await self._settler.settle(settlement):
             return
         self._owed.pop(settlement.response_digest, None)
+        if not self._owed:
+            self._receipted.set()
         self._offered.discard(settlement.response_digest)
         self._ready_if_settled()
 
@@ -209,9 +243,11 @@ class Tunnel:
 
     async def _watch(self) -> None:
         """Attach anew where receipts stay out: what is owed is offered again."""
-        while (age := self._longest_owed()) < GIVE_UP:  # noqa: ASYNC110 - what it waits for is time
+        while (age := self._longest_owed()) < GIVE_UP:
             # An answer sent from now on cannot be owed that long before this has passed.
-            await asyncio.sleep(GIVE_UP - age)
+            await asyncio.sleep(min(GIVE_UP - age, STRAY))
+            if self.is_ready:
+                await self._offer_strays()
         raise ExchangeError(f"{self._address} withholds receipts: attaching again")
 
     def _spawn(self, work: Any) -> None:
@@ -242,5 +278,9 @@ class Tunnel:
 
     async def _send(self, frames: Sequence[AdapterFrame]) -> Sequence[None]:
         for part in split(frames, AdapterFrame.ByteSize, MESSAGE_BYTES):
-            await self._call.write(encode(AttachRequest(frames=part)))
+            try:
+                await self._call.write(encode(AttachRequest(frames=part)))
+            except asyncio.InvalidStateError as error:
+                # So gRPC says that the call has ended meanwhile.
+                raise ExchangeError(f"{self._address} ended the tunnel") from error
         return [None] * len(frames)

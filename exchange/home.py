@@ -3,6 +3,7 @@
 import os
 import secrets
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,10 @@ class Home:
         Raises:
             HomeError: nobody's, or the name cannot be read.
         """
-        return Party.parse(self._described("name"))
+        try:
+            return Party.parse(self._described("name"))
+        except CoreError as error:
+            raise HomeError(f"{self.path / 'party.toml'}: name: {error}") from error
 
     @property
     def role(self) -> str:
@@ -175,11 +179,21 @@ class Home:
         return public
 
     def sealing_keys(self) -> dict[bytes, MLKEM768X25519PrivateKey]:
-        """Every sealing key kept here, by the SHA-256 of its public encoding."""
+        """Every sealing key kept here, by the SHA-256 of its public encoding.
+
+        Raises:
+            HomeError: one cannot be read, or is no key.
+        """
         found = {}
         for path in sorted(self.keys.glob("sealing-*.key")):
-            private = path.read_bytes()
-            found[key_id(sealing_public_bytes(private))] = sealing_private_key(private)
+            private = self._key_bytes(path.name)
+            # Its destruction was cut short.
+            if private == bytes(SEALING_PRIVATE):
+                continue
+            try:
+                found[key_id(sealing_public_bytes(private))] = sealing_private_key(private)
+            except CoreError as error:
+                raise HomeError(f"{path}: {error}") from error
         return found
 
     def destroy_sealing_key(self, digest: bytes) -> None:
@@ -255,7 +269,8 @@ def write_file(path: Path, data: bytes, mode: int) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise HomeError(f"cannot write {path}: {error.strerror}") from error
 
 

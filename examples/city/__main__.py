@@ -38,7 +38,7 @@ def _show(stage: Stage, keep: bool) -> int:
     kept = False
     try:
         began = time.monotonic()
-        print("Setting the city up: databases, keys, a broker, three adapters …", flush=True)
+        print("Setting the city up: databases, keys, a broker, three adapters …", file=sys.stderr, flush=True)
         city = generate_city(new_seed())
         agreements = stage.build(city)
         introduce(city, time.monotonic() - began)

@@ -54,7 +54,7 @@ class Story:
         self._tampered()
 
     def _answered(self) -> None:
-        _title("1. A housing application: who is this, and is she or he married? Nobody carries papers.")
+        _title(f"1. A housing application: who is this, and married? (… is --case {CASE} --officer {OFFICER})")
         self._ask(POPULATION.dataset, "name,birth_date,address", PURPOSE)
         self._ask(CIVIL_AFFAIRS.dataset, "name,status,registered_on,spouse_name", PURPOSE)
 
@@ -85,7 +85,7 @@ class Story:
         copy = self._stage.folder / "tampered.db"
         where = alter_copy(self._stage.log_database, copy)
         print(f"   sqlite> {where}")
-        self._show("exchange-audit", "verify", "--database", copy, home=self._stage.auditor, expect=1, most=4)
+        self._show("exchange-audit", "verify", "--database", copy, home=self._stage.auditor, expect=1, most=2)
 
     def _ask(self, dataset: str, fields: str, purpose: str, refusal: str = "", agreement: str = "") -> None:
         arguments = [dataset, "--key", self._person, "--fields", fields, "--purpose", purpose]
@@ -105,15 +105,16 @@ class Story:
         """Print a command as one types it, and the first lines that it prints."""
         done = self._stage.run(program, *arguments, "--home", home)
         printed = done.stdout + done.stderr
-        shown = [argument.name if isinstance(argument, Path) else argument for argument in arguments]
-        print(f"   $ {program} {_abridged(shown)}")
-        lines = [line for line in printed.splitlines() if line.strip() and not line.startswith("hint:")]
-        for line in lines[:most]:
-            print(f"     {line}")
-        if len(lines) > most:
-            print(f"     … {len(lines) - most} more lines")
+        typed = [argument.name if isinstance(argument, Path) else argument for argument in arguments]
+        print(f"   $ {program} {_abridged(typed)}")
+        lines = [line for line in printed.splitlines() if line.strip() and not line.startswith(("hint:", "Next:"))]
+        shown = lines[:most]
         if expect:
-            print(f"     exit code {done.returncode}")
+            shown[-1] += f"  [exit code {done.returncode}]"
+        for line in shown:
+            print(f"     {line}")
+        if expect and len(lines) > most:
+            print(f"     … {len(lines) - most} more lines")
         if done.returncode != expect:
             raise StoryError(f"it ended with {done.returncode}, not {expect}:\n{printed}")
         return printed
@@ -175,14 +176,10 @@ def _title(text: str) -> None:
 
 def _abridged(arguments: Sequence[str]) -> str:
     """A command line without the options that every request of the story repeats."""
+    if "--key" not in arguments:
+        return shlex.join(arguments)
     kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument in {"--case", "--officer"}:
-            skip = "--key" in arguments
-            kept += [] if skip else [argument]
-        else:
+    for option, argument in zip(["", *arguments], arguments, strict=False):
+        if not {option, argument} & {"--case", "--officer"}:
             kept.append(argument)
-    return shlex.join(kept)
+    return f"{shlex.join(kept)} …"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from exchange.broker.anchor import Anchor
 from exchange.broker.authority import Authority, found_authority
-from exchange.broker.config import BrokerConfig, encode_config
+from exchange.broker.config import BrokerConfig, encode_config, new_config
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.entries import directory_leaf, key_entry, signing_key_statement
@@ -50,11 +50,11 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) ->
         What every party is to trust, also written as trust.toml.
 
     Raises:
-        HomeError: a home is taken, or something cannot be written.
+        HomeError: a home is taken, an address is none, or something cannot be written.
         NameFormatError: `name` is not a domain.
     """
     root = Party(name)
-    config = BrokerConfig(listen=listen, hosts=tuple(hosts))
+    config = new_config(listen, hosts)
     operator = Home.create(path, root, "root")
     broker = Home.create(path / "broker", Party(name, "broker"), "broker")
     operator.new_private_key("signing")

@@ -31,8 +31,8 @@ from tests.e2e.faults import HOLD, Faults
 
 _TICK = 0.005
 
-# Tests wait for adapters to attach again.
-LONGEST_WAIT = 0.2
+# Seconds; tests wait for adapters to attach again, and to offer again.
+LONGEST_WAIT, STRAY = 0.2, 1.0
 
 
 def break_broker(faults: Faults) -> None:
@@ -68,6 +68,7 @@ def break_adapter(faults: Faults) -> None:
 
     adapters.host.LONGEST_WAIT = LONGEST_WAIT
     adapters.tunnel.GIVE_UP = float(faults.value("give-up") or adapters.tunnel.GIVE_UP)
+    adapters.tunnel.STRAY = STRAY
     _in_thread(Ledger, "commit", faults, "before-commit", "after-commit")
     _on_loop(Sources, "answer", faults, before="asking")
     _on_loop(Host, "_send_order", faults, before="order")

@@ -186,6 +186,19 @@ class AccessMirror:
         except CoreError as error:
             raise EvidenceError(f"{self.path} lacks nodes of its tree", self._remedy) from error
 
+    def check(self) -> None:
+        """Check that what is stored is what was verified, before anything is added to it.
+
+        Raises:
+            BrokenLogError: the log has contradicted itself before.
+            EvidenceError: the file was altered.
+        """
+        if self.failure is not None:
+            raise self.failure
+        checkpoint, frontier = self.checkpoint, self.frontier()
+        if frontier.size < checkpoint.size or (frontier.size == checkpoint.size and frontier.root() != checkpoint.root):
+            raise EvidenceError(f"{self.path} was altered: its nodes do not make the signed root", self._remedy)
+
     def observe(self, checkpoint: Checkpoint, note: bytes) -> None:
         """Keep a checkpoint that the log showed, for good.
 

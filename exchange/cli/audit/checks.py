@@ -18,7 +18,7 @@ from exchange.core.errors import CoreError, SignatureError
 from exchange.core.names import Party
 from exchange.core.response import check_response
 from exchange.core.state import KeyRecord, is_signing
-from exchange.v1.access_pb2 import Code
+from exchange.v1.access_pb2 import AccessLeaf, Code
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.request_pb2 import Operation, RequestHeader, ResponseHeader
 
@@ -42,19 +42,35 @@ class Check:
     ok: bool = True
 
 
-def judge(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+def judge(directory: Directory, entry: OpenedEntry, following: int | None) -> Iterator[Check]:
     """Check an entry: who signed what it holds, and whether it could be decided so.
 
     Args:
         directory: folded to exactly the size that the entry names.
         entry: its body opened.
+        following: time of the directory entry after those, milliseconds; None where there is none.
     """
+    yield _newest(directory, entry.leaf, following)
     if entry.leaf.kind == RELEASED:
         yield from _released(directory, entry)
     elif entry.leaf.kind == REFUSED:
         yield from _refused(directory, entry)
     else:
         yield from _unreleased(directory, entry)
+
+
+def _newest(directory: Directory, leaf: AccessLeaf, following: int | None) -> Check:
+    """Both logs are written under one lock, so no entry is decided under less than the directory of its moment.
+
+    Without this an exchange could go on releasing under the directory from before a revocation.
+    """
+    size = directory.size
+    if following is not None and leaf.time > following + SKEW:
+        detail = f"decided under {size} entries, {(leaf.time - following) // 1000} s after entry {size} stood there too"
+        return Check("directory", detail, ok=False)
+    if directory.state.time > leaf.time + SKEW:
+        return Check("directory", f"decided under {size} entries, the last of which came later", ok=False)
+    return Check("directory", f"decided under {size} entries, all that there were")
 
 
 def short(name: Party | str) -> str:
@@ -69,7 +85,7 @@ def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
     if isinstance(asked, Deny):
         yield Check("request", asked.reason, ok=False)
         return
-    yield Check("request", _signed(asked.key, directory))
+    yield Check("request", _signed(asked.key))
     yield from _names(entry, asked.header)
     yield _fresh(asked.header, leaf.time)
     allow = authorise(directory, asked, leaf.time)
@@ -83,7 +99,7 @@ def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
     if isinstance(header, Deny):
         yield Check("response", header.reason, ok=False)
         return
-    yield Check("response", _answer(directory.state.keys[response.key_id], directory))
+    yield Check("response", f"to this request, {_signed(directory.state.keys[response.key_id])}")
     yield Check("ledger", _ledger(header))
 
 
@@ -104,7 +120,7 @@ def _unreleased(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
         yield Check("request", f"signed by {asked.party}, asked as {leaf.requester[:200]}", ok=False)
     problem = _answer_problem(directory, entry)
     if not problem and entry.answered is not None and entry.response is not None:
-        yield Check("response", _answer(directory.state.keys[entry.response.key_id], directory))
+        yield Check("response", f"to this request, {_signed(directory.state.keys[entry.response.key_id])}")
         yield Check("ledger", _ledger(entry.answered))
     else:
         # Only an answer that the broker would have released says so: any other may be anything.
@@ -188,13 +204,8 @@ def _signer(directory: Directory, envelope: Envelope) -> KeyRecord | str:
     return record
 
 
-def _signed(record: KeyRecord, directory: Directory) -> str:
-    size = directory.size
-    return f"signed by {short(record.party)}, key {_key(record)}, which stood in the directory of {size} entries"
-
-
-def _answer(record: KeyRecord, directory: Directory) -> str:
-    return f"to this request, {_signed(record, directory)}"
+def _signed(record: KeyRecord) -> str:
+    return f"signed by {short(record.party)}, key {_key(record)}, which stood then"
 
 
 def _key(record: KeyRecord) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from exchange.cli.audit.access_mirror import index_problem
 from exchange.cli.audit.findings import Finding, Level
+from exchange.cli.audit.opening import directory_time
 from exchange.cli.audit.tree import place_of
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.client.errors import UnavailableError
@@ -20,9 +21,6 @@ from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.note import Verifier
-from exchange.core.state import MAX_ENTRY
-from exchange.core.wire import decode
-from exchange.v1.directory_pb2 import DirectoryLeaf
 
 _APPLICATION_ID: Final = int.from_bytes(b"XLOG")
 _VERSION: Final = 1
@@ -157,6 +155,6 @@ def _columns_of(leaf: bytes) -> tuple[object, ...]:
 
 def _time_of(log: str, leaf: bytes) -> int | None:
     try:
-        return read_access_leaf(leaf).time if log == "access" else decode(DirectoryLeaf, leaf, MAX_ENTRY).time
+        return read_access_leaf(leaf).time if log == "access" else directory_time(leaf)
     except CoreError:
         return None

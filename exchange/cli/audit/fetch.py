@@ -12,6 +12,7 @@ from exchange.client.errors import (
     ExchangeError,
     ForkError,
     RefusedError,
+    ResponseInvalidError,
     UnavailableError,
 )
 from exchange.client.session import Session
@@ -88,8 +89,7 @@ async def fetch_access_log(session: Session, mirror: AccessMirror, advance: Adva
         EvidenceError: what the broker sent does not prove itself.
         RefusedError, UnavailableError: the broker does not give the log to this party, or not in time.
     """
-    if mirror.failure is not None:
-        raise mirror.failure
+    mirror.check()
     while True:
         records, checkpoint = await _page(session, mirror)
         await _follow(session, records)
@@ -167,7 +167,7 @@ async def _goes_on(session: Session, earlier: Checkpoint, later: Checkpoint) -> 
     try:
         response = await call(session.transport, ACCESS_PROVE, request, LogServiceProveResponse, TIMEOUT)
         verify_consistency(earlier.size, earlier.root, later.size, later.root, tuple(response.path))
-    except (ProofError, RefusedError):
+    except (ProofError, RefusedError, ResponseInvalidError):
         return False
     return True
 

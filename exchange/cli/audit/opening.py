@@ -7,8 +7,10 @@ from exchange.core.decision import read_request
 from exchange.core.envelope import DIGEST, REFUSAL, REQUEST, RESPONSE, Envelope, decode_envelope
 from exchange.core.errors import CoreError
 from exchange.core.response import read_response
+from exchange.core.state import MAX_ENTRY
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code, Refusal
+from exchange.v1.directory_pb2 import DirectoryLeaf
 from exchange.v1.request_pb2 import RequestHeader, ResponseHeader
 
 RELEASED = AccessKind.ACCESS_KIND_RELEASED
@@ -77,6 +79,14 @@ def read_entry(leaf: bytes, body: bytes) -> OpenedEntry:
         CoreError: as `read_access_leaf` and `open_entry`.
     """
     return open_entry(read_access_leaf(leaf), body)
+
+
+def directory_time(leaf: bytes) -> int | None:
+    """When an entry of the directory was appended, milliseconds; None where its leaf cannot be read."""
+    try:
+        return decode(DirectoryLeaf, leaf, MAX_ENTRY).time
+    except CoreError:
+        return None
 
 
 def _part(name: str, data: bytes, kind: str, digest: bytes) -> Envelope | None:

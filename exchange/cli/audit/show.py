@@ -12,6 +12,7 @@ from exchange.cli.audit.checks import Check, judge
 from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import NO_WITNESSES, plural
 from exchange.cli.audit.offline import AuditHome, opened_home
+from exchange.cli.audit.opening import directory_time
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
@@ -136,7 +137,9 @@ def _judged(place: AuditHome, found: ProvenEntry) -> Iterator[Check]:
     if directory.size < size:
         yield Check("directory", f"that of {size} entries is not here: `exchange-audit sync`", ok=False)
         return
-    yield from judge(directory, found.entry)
+    entries = place.directory.entries
+    following = directory_time(entries[size].leaf) if size < len(entries) else None
+    yield from judge(directory, found.entry, following)
 
 
 def _print(place: AuditHome, directory: Directory, story: Sequence[Chapter]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from exchange.cli.audit.checks import judge, ledger_number
 from exchange.cli.audit.findings import Finding, Level
 from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, open_entry
+from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, open_entry
 from exchange.cli.audit.tree import TreeCheck
 from exchange.core.access import read_access_leaf
 from exchange.core.directory import Directory
@@ -65,11 +65,11 @@ class Verification:
             directory: all its entries.
             access: all its entries, or some that follow each other.
         """
-        rest = iter(directory)
+        self._directory_log.begin(directory)
         for entry in access:
-            yield from self._directory_log.fold(rest, _named_size(entry.leaf))
-            yield from self._access_log.add(entry, self.directory)
-        yield from self._directory_log.fold(rest, None)
+            yield from self._directory_log.fold(_named_size(entry.leaf))
+            yield from self._access_log.add(entry, self.directory, self._directory_log.following)
+        yield from self._directory_log.fold(None)
 
     def finish(self) -> Iterator[Finding]:
         """What the entries show together, once all of them were walked."""
@@ -89,14 +89,24 @@ class DirectoryLog:
         self.directory = Directory.genesis(trust.name, trust.root_key)
         self._origin = trust.directory_log.name
         self._tree = tree
+        self._rest: Iterator[LoggedEntry] = iter(())
+        self._ahead: LoggedEntry | None = None
         self._is_broken = False
 
-    def fold(self, entries: Iterator[LoggedEntry], size: int | None) -> Iterator[Finding]:
+    @property
+    def following(self) -> int | None:
+        """Time of the entry that would be folded next, milliseconds; None at the end."""
+        return directory_time(self._ahead.leaf) if self._ahead is not None else None
+
+    def begin(self, entries: Iterable[LoggedEntry]) -> None:
+        """Take the log's entries, to be folded as far as is asked."""
+        self._rest = iter(entries)
+        self._ahead = next(self._rest, None)
+
+    def fold(self, size: int | None) -> Iterator[Finding]:
         """Fold entries until the directory has a size, or to their end."""
-        while size is None or self.directory.size < size:
-            entry = next(entries, None)
-            if entry is None:
-                return
+        while self._ahead is not None and (size is None or self.directory.size < size):
+            entry, self._ahead = self._ahead, next(self._rest, None)
             yield from self._add(entry)
 
     def finish(self) -> Iterator[Finding]:
@@ -136,12 +146,13 @@ class AccessLog:
         self._unreleased: set[bytes] = set()
         self._ledgers: dict[str, Numbers] = {}
 
-    def add(self, entry: LoggedEntry, directory: Directory) -> Iterator[Finding]:
+    def add(self, entry: LoggedEntry, directory: Directory, following: int | None) -> Iterator[Finding]:
         """Judge the next entry.
 
         Args:
             entry: as the copy holds it.
             directory: folded to the size that the entry names, if that is possible.
+            following: time of the directory entry after those; None where there is none.
         """
         yield from self._tree.add(entry.index, entry.leaf)
         problems = [entry.index_problem] if entry.index_problem else []
@@ -150,7 +161,7 @@ class AccessLog:
             problems += self._order(leaf)
             problems += self._once(leaf, entry.index)
             opened = open_entry(leaf, entry.body)
-            problems += self._judged(opened, directory)
+            problems += self._judged(opened, directory, following)
         except CoreError as error:
             problems.append(str(error))
         else:
@@ -184,7 +195,7 @@ class AccessLog:
         if earlier != index:
             yield f"its request was released before, as entry {earlier}: one request, one release"
 
-    def _judged(self, entry: OpenedEntry, directory: Directory) -> Iterator[str]:
+    def _judged(self, entry: OpenedEntry, directory: Directory, following: int | None) -> Iterator[str]:
         size = entry.leaf.directory_size
         if size < directory.size:
             # `_order` has said why; the directory of that size is not at hand any more.
@@ -192,7 +203,7 @@ class AccessLog:
         if size > directory.size:
             yield f"decided under a directory of {size} entries, of which only {directory.size} could be folded"
             return
-        yield from (f"{check.subject}: {check.detail}" for check in judge(directory, entry) if not check.ok)
+        yield from (f"{check.subject}: {check.detail}" for check in judge(directory, entry, following) if not check.ok)
 
     def _number(self, entry: OpenedEntry, directory: Directory, index: int) -> Iterator[Finding]:
         """The answer's place in its provider's ledger; an unreleased answer may be released later."""

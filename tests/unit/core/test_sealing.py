@@ -176,11 +176,6 @@ def test_every_short_body_opens_as_sealed() -> None:
         assert open_body(KEY, seal_body(KEY, NONCE, body)) == body
 
 
-@given(st.binary(max_size=600))
-def test_padding_is_undone(body: bytes) -> None:
-    assert unpad(pad(body)) == body
-
-
 @given(st.binary(max_size=80) | anything(pad(b""), pad(b"body"), pad(b"body\x80\0"), pad(bytes(100))))
 def test_any_bytes_are_one_bodys_padding_or_refused(data: bytes) -> None:
     try:

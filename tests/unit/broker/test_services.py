@@ -1,0 +1,218 @@
+"""Handlers convert, ask one command, and convert back."""
+
+import hashlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from exchange import transport
+from exchange.broker.append import AppendCommand
+from exchange.broker.authority import found_authority
+from exchange.broker.reading import Reading
+from exchange.broker.refusals import RefusedError
+from exchange.broker.services import DirectoryService, GatewayService, LogService, RelayService, unary_handler
+from exchange.broker.status import NotPermittedError
+from exchange.core.access import verify_release
+from exchange.core.checkpoint import open_checkpoint
+from exchange.core.envelope import decode_envelope
+from exchange.core.errors import DecodeError, ProofError
+from exchange.core.merkle import leaf_hash, verify_consistency, verify_inclusion
+from exchange.core.names import Party
+from exchange.core.wire import decode, encode
+from exchange.store.ports import Log
+from exchange.v1.access_pb2 import Code
+from exchange.v1.log_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    DirectoryServiceProveRequest,
+    DirectoryServiceProveResponse,
+    DirectoryServiceSyncRequest,
+    DirectoryServiceSyncResponse,
+    LogServiceProveRequest,
+    LogServiceProveResponse,
+    LogServiceSyncRequest,
+    LogServiceSyncResponse,
+    ProofRequest,
+    ReadRequest,
+    ReadResponse,
+)
+from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
+from tests.unit.broker.parts import Broker
+from tests.unit.broker.test_authority import AUTHORITY_KEY, NOW
+from tests.world import APPLICATIONS, AUDITOR, COORDINATOR, ORIGIN, REGISTRY, World
+
+UNKNOWN_FIELD = encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01"
+STRANGER = Party(ORIGIN, "tax", "refunds")
+
+
+def call_of(peer: Party, remaining: float = 5.0) -> Any:
+    auth = {"ssl_tls_version": [b"TLSv1.3"], "peer_uri": [str(peer).encode()]}
+    return SimpleNamespace(auth_context=lambda: auth, time_remaining=lambda: remaining)
+
+
+@pytest.fixture
+def directory(broker: Broker) -> DirectoryService:
+    append = AppendCommand(broker.logs, found_authority(AUTHORITY_KEY, ORIGIN, NOW), broker.clock)
+    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store)
+
+
+@pytest.fixture
+def access(broker: Broker) -> LogService:
+    return LogService(Reading(broker.logs, broker.clock), broker.store)
+
+
+async def submitted(broker: Broker, world: World) -> SubmitResponse:
+    data = await RelayService(broker.relay).submit(
+        encode(SubmitRequest(envelope=world.request().encode())), call_of(APPLICATIONS)
+    )
+    return decode(SubmitResponse, data)
+
+
+async def test_a_request_is_answered_with_its_receipt(broker: Broker, world: World) -> None:
+    await broker.attach()
+    request = world.request()
+    data = await RelayService(broker.relay).submit(
+        encode(SubmitRequest(envelope=request.encode())), call_of(APPLICATIONS)
+    )
+    answer = decode(SubmitResponse, data)
+    digest = decode_envelope(answer.envelope).digest
+    verify_release(answer.receipt, world.access_log.signer.verifier, request.digest, digest)
+
+
+@pytest.mark.parametrize(
+    ("data", "frame"),
+    [
+        (b"\xff\xff", b"\xff\xff"),
+        (b"", b""),
+        (encode(SubmitRequest(envelope=b"rubbish")), b"rubbish"),
+        (
+            encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01",
+            encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01",
+        ),
+    ],
+    ids=["no message", "nothing", "no envelope", "an unknown field"],
+)
+async def test_whatever_cannot_be_read_is_refused_signed_and_logged(broker: Broker, data: bytes, frame: bytes) -> None:
+    with pytest.raises(RefusedError) as caught:
+        await RelayService(broker.relay).submit(data, call_of(APPLICATIONS))
+    broker.check_refusal(caught.value, Code.CODE_MALFORMED, 1, hashlib.sha256(frame).digest())
+
+
+async def test_a_call_whose_time_is_up_is_not_delivered(broker: Broker, world: World) -> None:
+    await broker.attach()
+    with pytest.raises(RefusedError) as caught:
+        await RelayService(broker.relay).submit(
+            encode(SubmitRequest(envelope=world.request().encode())), call_of(APPLICATIONS, 0.0)
+        )
+    assert caught.value.code == Code.CODE_PROVIDER_UNAVAILABLE
+
+
+async def test_an_entry_is_appended_and_read_back(broker: Broker, directory: DirectoryService, world: World) -> None:
+    start = world.directory.size
+    world.register("tax.audit")
+    request = encode(AppendRequest(envelope=world.entries[-1].encode()))
+    appended = decode(AppendResponse, await directory.append(request, call_of(COORDINATOR)))
+    assert (appended.receipt.index, appended.certificate) == (start, b"")
+    page = decode(
+        DirectoryServiceSyncResponse,
+        await directory.sync(encode(DirectoryServiceSyncRequest(start=start)), call_of(REGISTRY)),
+    )
+    assert [record.leaf for record in page.records] == [appended.receipt.leaf]
+    assert page.checkpoint == appended.receipt.checkpoint == broker.store.head(Log.DIRECTORY).checkpoint
+
+
+async def test_the_access_log_is_read_by_the_auditor_and_by_each_party_its_own(
+    broker: Broker, access: LogService, world: World
+) -> None:
+    await broker.attach()
+    answer = await submitted(broker, world)
+    request = encode(LogServiceSyncRequest(start=0))
+    page = decode(LogServiceSyncResponse, await access.sync(request, call_of(AUDITOR)))
+    own = decode(ReadResponse, await access.read(encode(ReadRequest(start=0)), call_of(APPLICATIONS)))
+    assert [record.leaf for record in page.records] == [answer.receipt.leaf] == [record.leaf for record in own.records]
+    assert own.next == 1
+    assert open_checkpoint(page.checkpoint, world.access_log.signer.verifier).size == 1
+    with pytest.raises(NotPermittedError):
+        await access.sync(request, call_of(APPLICATIONS))
+
+
+async def test_the_directory_proves_inclusion_and_consistency(
+    broker: Broker, directory: DirectoryService, world: World
+) -> None:
+    log = world.directory_log
+    size = log.size
+    inclusion = DirectoryServiceProveRequest(proof=ProofRequest(index=3, size=size))
+    found = decode(DirectoryServiceProveResponse, await directory.prove(encode(inclusion), call_of(APPLICATIONS)))
+    verify_inclusion(leaf_hash(log.leaves[3]), 3, size, tuple(found.path), log.roots[size])
+    consistency = DirectoryServiceProveRequest(proof=ProofRequest(old_size=5, size=size))
+    found = decode(DirectoryServiceProveResponse, await directory.prove(encode(consistency), call_of(APPLICATIONS)))
+    verify_consistency(5, log.roots[5], size, log.roots[size], tuple(found.path))
+
+
+async def test_the_access_log_proves_itself_too(broker: Broker, access: LogService, world: World) -> None:
+    await broker.attach()
+    answers = [await submitted(broker, world) for _ in range(3)]
+    old, new = (open_checkpoint(answers[at].receipt.checkpoint, world.access_log.signer.verifier) for at in (0, 2))
+    request = LogServiceProveRequest(proof=ProofRequest(old_size=old.size, size=new.size))
+    found = decode(LogServiceProveResponse, await access.prove(encode(request), call_of(REGISTRY)))
+    verify_consistency(old.size, old.root, new.size, new.root, tuple(found.path))
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        ProofRequest(),
+        ProofRequest(size=5),
+        ProofRequest(index=5, size=5),
+        ProofRequest(index=0, size=0),
+        ProofRequest(index=0, size=10_000),
+        ProofRequest(old_size=6, size=5),
+        ProofRequest(old_size=5, size=10_000),
+        ProofRequest(index=2**63, size=2**64 - 1),
+    ],
+    ids=str,
+)
+async def test_a_proof_of_what_the_log_does_not_have_is_refused(
+    directory: DirectoryService, proof: ProofRequest
+) -> None:
+    with pytest.raises(ProofError):
+        await directory.prove(encode(DirectoryServiceProveRequest(proof=proof)), call_of(REGISTRY))
+
+
+async def test_strangers_are_proven_nothing(directory: DirectoryService, access: LogService) -> None:
+    proof = ProofRequest(index=0, size=1)
+    with pytest.raises(NotPermittedError):
+        await directory.prove(encode(DirectoryServiceProveRequest(proof=proof)), call_of(STRANGER))
+    with pytest.raises(NotPermittedError):
+        await access.prove(encode(LogServiceProveRequest(proof=proof)), call_of(STRANGER))
+
+
+@pytest.mark.parametrize("method", ["append", "sync", "prove"])
+async def test_bytes_that_are_no_message_are_malformed(directory: DirectoryService, method: str) -> None:
+    with pytest.raises(DecodeError):
+        await getattr(directory, method)(b"\xff\xff", call_of(REGISTRY))
+
+
+@pytest.mark.parametrize("method", ["sync", "read", "prove"])
+async def test_bytes_that_are_no_message_are_malformed_here_too(access: LogService, method: str) -> None:
+    with pytest.raises(DecodeError):
+        await getattr(access, method)(b"\xff\xff", call_of(AUDITOR))
+
+
+async def test_every_method_of_the_contract_is_served(
+    broker: Broker, directory: DirectoryService, access: LogService
+) -> None:
+    handlers = [
+        unary_handler("exchange.v1.RelayService", RelayService(broker.relay).handlers()),
+        unary_handler("exchange.v1.DirectoryService", directory.handlers()),
+        unary_handler("exchange.v1.LogService", access.handlers()),
+        GatewayService(broker.gateway).handler(),
+    ]
+    methods = [
+        value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
+    ]
+    assert len(methods) == 8
+    for method in methods:
+        details = SimpleNamespace(method=method, invocation_metadata=())
+        assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+import datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from exchange.broker.authority import found_authority
+from exchange.core.wire import MAX_FRAME
+from exchange.transport import (
+    CHANNEL_OPTIONS,
+    SERVER_OPTIONS,
+    PeerError,
+    TlsIdentity,
+    certificate_party,
+    peer_party,
+)
+from tests.unit.broker.test_authority import AUTHORITY_KEY, KEY, NOW, csr, uri
+from tests.world import BROKER, ORIGIN, REGISTRY
+
+
+def test_a_certificate_names_the_party_that_tls_shows() -> None:
+    authority = found_authority(AUTHORITY_KEY, ORIGIN, NOW)
+    pem = authority.issue(csr([uri(BROKER)]), BROKER, NOW, ["localhost"])
+    shown = {"ssl_tls_version": [b"TLSv1.3"], "peer_uri": [str(BROKER).encode()]}
+    assert certificate_party(pem) == peer_party(shown) == BROKER
+
+
+def self_signed(*names: x509.GeneralName) -> bytes:
+    name = x509.Name([])
+    builder = x509.CertificateBuilder(name, name, KEY.public_key(), 1, NOW, NOW + datetime.timedelta(days=1))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"rubbish",
+        self_signed(),
+        self_signed(x509.DNSName("city.example")),
+        self_signed(uri(REGISTRY), uri(BROKER)),
+        self_signed(uri("https://city.example")),
+    ],
+    ids=["nothing", "rubbish", "no names", "a DNS name", "two URIs", "another URI"],
+)
+def test_a_certificate_that_names_no_party_is_refused(pem: bytes) -> None:
+    with pytest.raises(PeerError):
+        certificate_party(pem)
+
+
+def test_an_identity_does_not_show_its_key() -> None:
+    assert "secret" not in repr(TlsIdentity(b"secret", b"certificate", b"authority"))
+
+
+@pytest.mark.parametrize("options", [CHANNEL_OPTIONS, SERVER_OPTIONS])
+def test_messages_are_bounded_both_ways_and_grpc_retries_nothing(options: tuple[tuple[str, int], ...]) -> None:
+    settings = dict(options)
+    assert settings["grpc.max_receive_message_length"] == settings["grpc.max_send_message_length"] == MAX_FRAME
+    assert settings["grpc.enable_retries"] == 0
