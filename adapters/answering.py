@@ -14,10 +14,10 @@ from adapters.connectors.rows import encode_rows
 from adapters.ledger import Ledger
 from adapters.orders import Orders
 from adapters.sources import Sources
-from exchange.client.errors import ExchangeError
+from exchange.client.errors import BrokenLogError, ExchangeError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
-from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, examine
+from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, authorise, decide
 from exchange.core.directory import Directory
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
@@ -99,6 +99,7 @@ class Answerer:
 
         Raises:
             DenyError: refused by one of the checks.
+            BrokenLogError: a log contradicts itself: answer nothing more.
             LedgerFatalError: the answer could not be committed; the process must stop.
         """
         try:
@@ -129,6 +130,8 @@ class Answerer:
 
     async def _decide(self, envelope: Envelope) -> Allow:
         """Checks 3 to 8 by this system's own mirror, ledger and orders."""
+        # A log that has failed is no ground to answer anything on.
+        self._session.check()
         asked = authenticate(self._session.directory, envelope, self._clock(), None)
         if isinstance(asked, Deny):
             # A key newer than this mirror looks like no key at all.
@@ -136,11 +139,22 @@ class Answerer:
         if isinstance(asked, Deny):
             raise DenyError(asked)
         directory = await self._caught_up(asked.header.directory_size)
-        examined = examine(directory, asked, self._clock(), self._taken)
-        if isinstance(examined, Deny):
-            raise DenyError(self._stale(directory, examined))
-        self._check_own(directory, examined)
-        return examined
+        # From check 3 on: what the mirror gained may be a revocation of the very key.
+        decided = decide(directory, envelope, self._clock(), taken=self._taken)
+        if isinstance(decided, Deny):
+            raise DenyError(self._stale(directory, decided))
+        self._check_own(directory, decided)
+        return decided
+
+    def _check_again(self, allow: Allow) -> None:
+        """The source may have taken seconds: orders, revocations and a broken log hold up to the commit."""
+        self._session.check()
+        directory, now = self._session.directory, self._clock()
+        asked = authenticate(directory, allow.asked.envelope, now, None)
+        allowed = asked if isinstance(asked, Deny) else authorise(directory, asked, now)
+        if isinstance(allowed, Deny):
+            raise DenyError(self._stale(directory, allowed))
+        self._check_own(directory, allowed)
 
     async def _caught_up(self, at_least: int | None) -> Directory:
         directory = self._session.directory
@@ -149,6 +163,8 @@ class Answerer:
         try:
             async with asyncio.timeout(SYNC_SECONDS):
                 return await self._session.sync(at_least)
+        except BrokenLogError:
+            raise
         except (ExchangeError, TimeoutError) as error:
             if at_least is None:
                 return directory
@@ -197,8 +213,7 @@ class Answerer:
         if len(body) > MAX_ANSWER:
             reason = f"the answer has {len(body):,} bytes, more than {MAX_ANSWER:,}: ask for fewer rows or fields"
             raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
-        # The source may have taken seconds: the owner's orders hold up to the commit.
-        self._check_own(self._session.directory, allow)
+        self._check_again(allow)
         return await self._committer.commit(self._prepared(opened, rows, body))
 
     def _open(self, allow: Allow) -> Opened:

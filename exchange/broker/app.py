@@ -178,11 +178,13 @@ async def _drain(broker: Broker) -> None:
     """NOT_SERVING, wait for what is in flight, stop, write what is queued, place the anchor, exit."""
     logger.info("draining")
     await _serving(broker, HealthCheckResponse.NOT_SERVING)
+    # Takes no new call from here on, and ends once every call has ended.
+    stopped = asyncio.create_task(broker.server.stop(broker.config.drain_seconds))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(broker.config.drain_seconds):
             await broker.relay.drain()
             await broker.gateway.drain()
-    await broker.server.stop(1)
+    await stopped
     await broker.logs.close()
     if not broker.logs.failed.is_set():
         await asyncio.to_thread(broker.anchor.place)

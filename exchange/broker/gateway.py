@@ -70,9 +70,11 @@ class Gateway:
             logger.info("tunnel ended", system=str(peer))
 
     async def drain(self) -> None:
-        """Wait until what came late is settled."""
+        """Wait until what came late is settled, and end every tunnel once its receipts are sent."""
         while self._settling:
             await asyncio.wait(tuple(self._settling))
+        for tunnel in tuple(self._tunnels):
+            await tunnel.drain()
 
     async def _announce(self, tunnel: Tunnel) -> None:
         """Tell the adapter at once when the directory moves."""

@@ -83,6 +83,11 @@ class Tunnel:
             return None
         return flight
 
+    async def drain(self) -> None:
+        """Send what is queued, then end the tunnel."""
+        await self._frames.close()
+        self.close()
+
     def close(self) -> None:
         """End the tunnel: what is in flight is lost, and comes back as an offer or a retry."""
         self.is_ready = False

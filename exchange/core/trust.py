@@ -1,6 +1,7 @@
 """The trust file: all that a client, adapter or auditor has to be given out of band (DESIGN section 3)."""
 
 import base64
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def parse_trust(text: str) -> Trust:
     name = _text(values, "name")
     logs = tuple(_verifier(values, key, f"{name}/{log}") for key, log in _LOGS)
     brokers = values.get("brokers")
-    if not isinstance(brokers, list) or not all(isinstance(item, str) for item in brokers) or not brokers:
+    if not isinstance(brokers, list) or not brokers or not all(_is_address(item) for item in brokers):
         raise TrustError("brokers: a list of HOST:PORT is expected")
     try:
         Party(name)
@@ -71,7 +72,13 @@ def encode_trust(trust: Trust) -> str:
     )
 
 
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}", re.ASCII)
 _LOGS = (("directory_log", "directory"), ("access_log", "access"))
+
+
+def _is_address(value: object) -> bool:
+    """HOST:PORT, an IPv6 address in brackets; without characters that the text of a trust file would need to escape."""
+    return isinstance(value, str) and _ADDRESS.fullmatch(value) is not None
 
 
 def _text(values: Mapping[str, object], key: str) -> str:

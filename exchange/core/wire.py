@@ -20,7 +20,7 @@ def encode(message: Message) -> bytes:
     """Serialise a message in its only accepted form: fields in order, no unknown fields.
 
     Raises:
-        DecodeError: it is nested deeper than protobuf's limit of 100, or holds text that is not Unicode.
+        DecodeError: protobuf cannot serialise it.
     """
     try:
         return message.SerializeToString(deterministic=True)

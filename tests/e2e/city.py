@@ -118,21 +118,23 @@ class City:
     def start(self, *, civil: bool = False) -> None:
         """Start the broker and the registry's adapter, and civil affairs' where it is wanted; all ready on return.
 
-        What runs already is left alone.
+        What runs already is left alone, but for adapters that have to attach to a new broker.
         """
         programs = [self.broker, self.registry, *([self.civil] if civil else [])]
         started = [program for program in programs if not program.is_running]
+        waiting = programs if self.broker in started else started
+        marks = [(program, program.mark()) for program in waiting]
         for program in started:
             program.start(wait=False)
-        for program in started:
-            program.wait_ready()
+        for program, mark in marks:
+            program.wait_for(program.ready, mark)
 
     def restart_broker(self) -> None:
         """Start the broker after its end, and wait until every adapter that runs is attached again."""
         marks = [(adapter, adapter.mark()) for adapter in (self.registry, self.civil) if adapter.is_running]
         self.broker.start()
         for adapter, mark in marks:
-            adapter.wait_for("is attached to", mark)
+            adapter.wait_for(adapter.ready, mark)
 
     def faults(self, name: str) -> Faults:
         """The faults of a program of a faulty city: BROKER, REGISTRY or CIVIL."""

@@ -27,7 +27,7 @@ class Program:
     def __init__(self, arguments: Sequence[str], log: Path, ready: str, environment: Mapping[str, str]) -> None:
         self._arguments = tuple(arguments)
         self._log = log
-        self._ready = ready
+        self.ready = ready
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0
@@ -51,7 +51,7 @@ class Program:
 
     def wait_ready(self) -> None:
         """Wait for the line that says so, of this run."""
-        self.wait_for(self._ready)
+        self.wait_for(self.ready)
 
     def stop(self, timeout: float = TIMEOUT) -> int:
         """End it as an operator does, with SIGTERM; returns its exit code."""

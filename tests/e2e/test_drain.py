@@ -44,9 +44,9 @@ class Load:
     answers: list[Answer] = field(default_factory=list)
     errors: list[tuple[Prepared, ExchangeError]] = field(default_factory=list)
 
-    async def submit(self, client: ExchangeClient, prepared: Prepared) -> None:
+    async def submit(self, client: ExchangeClient, prepared: Prepared, timeout: float = 2.0) -> None:
         try:
-            self.answers.append(await client.submit(prepared, timeout=3))
+            self.answers.append(await client.submit(prepared, timeout=timeout))
         except (RefusedError, UnavailableError) as error:
             self.errors.append((prepared, error))
 
@@ -74,8 +74,8 @@ async def in_flight(city: City, client: ExchangeClient, load: Load) -> "list[asy
     asked = faults.count("asking")
     faults.hold_at("asking")
     requests = await asyncio.gather(*(prepare(client, number) for number in range(IN_FLIGHT)))
-    tasks = [asyncio.create_task(load.submit(client, prepared)) for prepared in requests]
-    await until(lambda: faults.count("asking") == asked + IN_FLIGHT, "all requests at the provider")
+    tasks = [asyncio.create_task(load.submit(client, prepared, 30)) for prepared in requests]
+    await until(lambda: faults.count("asking") == asked + IN_FLIGHT, "all requests at the provider", 10, lambda: f"{asked} {faults.count('asking')} {load.errors[:3]} {len(load.errors)} {len(load.answers)}" + city.registry.output[-1500:]+city.broker.output[-1500:])
     return tasks
 
 

@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ def database(tmp_path: Path, stored: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, exchange: AuditedExchange) -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch, exchange: AuditedExchange) -> Run:
     """The command line; `sync` asks the simulated exchange."""
     monkeypatch.setattr(sync_command, "Session", lambda home: Session(home, exchange, exchange.clock))
     monkeypatch.delenv("EXCHANGE_HOME", raising=False)
@@ -67,4 +67,4 @@ def run(monkeypatch: pytest.MonkeyPatch, exchange: AuditedExchange) -> Iterator[
         place = ["--home", str(home)] if home is not None else []
         return CliRunner().invoke(app, [*map(str, arguments), *place])
 
-    yield invoke
+    return invoke

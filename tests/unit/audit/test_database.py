@@ -60,8 +60,10 @@ SQL: dict[str, tuple[str, tuple[object, ...], str]] = {
         f"entry 7 of {DIRECTORY}: its leaf is not the one that the tree was built from",
     ),
     "body": (
-        "UPDATE entries SET body = (SELECT body FROM entries WHERE log = 'access' AND idx = 0)"
-        " WHERE log = 'access' AND idx = 2",
+        (
+            "UPDATE entries SET body = (SELECT body FROM entries WHERE log = 'access' AND idx = 0)"
+            " WHERE log = 'access' AND idx = 2"
+        ),
         (),
         f"entry 2 of {ACCESS}: the body's request is not the one that the leaf names",
     ),
@@ -94,8 +96,10 @@ SQL: dict[str, tuple[str, tuple[object, ...], str]] = {
     "surplus node": ("INSERT INTO nodes VALUES ('access', 99, zeroblob(32))", (), "it has 9 stored nodes; a tree of 5"),
     "deleted": ("DELETE FROM entries WHERE log = 'access' AND idx = 2", (), f"entry 2 of {ACCESS}: missing"),
     "inserted": (
-        "INSERT INTO entries SELECT log, 5, time, 2, code, requester, provider, request_id, request_digest,"
-        " response_digest, leaf, body FROM entries WHERE log = 'access' AND idx = 4",
+        (
+            "INSERT INTO entries SELECT log, 5, time, 2, code, requester, provider, request_id, request_digest,"
+            " response_digest, leaf, body FROM entries WHERE log = 'access' AND idx = 4"
+        ),
         (),
         f"entry 5 of {ACCESS}: not in the signed checkpoint, which counts 5",
     ),
