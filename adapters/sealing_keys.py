@@ -40,15 +40,17 @@ class SealingKeys:
             own = self._session.home.sealing_keys()
             records = [directory.state.keys.get(digest) for digest in own]
             if not any(record is not None and directory.is_usable(record, now + RENEW_BEFORE) for record in records):
-                await self._enter(now)
+                # One that never reached the directory is as good as new.
+                waiting = [digest for digest in own if digest not in directory.state.keys]
+                home = self._session.home
+                await self._enter(home.sealing_public(waiting[0]) if waiting else home.new_sealing_key(), now)
             for record in records:
                 if record is not None and record.not_after < now:
                     self._session.home.destroy_sealing_key(record.key_id)
                     logger.info("sealing key destroyed", key=record.key_id.hex()[:16])
 
-    async def _enter(self, now: int) -> None:
+    async def _enter(self, public: bytes, now: int) -> None:
         session = self._session
-        public = session.home.new_sealing_key()
         statement = sealing_key_statement(session.party, public, (now, now + SEALING_LIFETIME))
         draft = key_entry(session.party, secrets.token_bytes(OBJECT_ID), statement)
         appended = await session.append(session.sign(draft))

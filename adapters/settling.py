@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from adapters.ledger import Ledger, LedgerError, Settlement
+from adapters.ledger import Ledger, LedgerError, LedgerFatalError, Settlement
 from exchange.batching import Batcher
 from exchange.client.session import Session
 from exchange.core.access import kind_name, verify_settlement
@@ -46,6 +46,8 @@ class Settler:
         leaf = proven.leaf
         try:
             await self._batcher.submit(Settlement(digest, leaf.kind, leaf.code, proven.index, encode(frame.receipt)))
+        except LedgerFatalError:
+            raise
         except LedgerError as error:
             logger.error("a settlement is of no answer here", reason=str(error), answer=digest.hex()[:16])
             return False
@@ -59,6 +61,8 @@ class Settler:
     async def _write(self, settlements: Sequence[Settlement]) -> Sequence[Exception | None]:
         try:
             await asyncio.to_thread(self._ledger.settle_all, settlements)
+        except LedgerFatalError:
+            raise
         except LedgerError:
             if len(settlements) == 1:
                 raise

@@ -22,7 +22,7 @@ class Sources:
     def __init__(self, config: AdapterConfig) -> None:
         self._config = config
         self._served: dict[str, tuple[bytes, SqlConnector]] = {}
-        self._lock = asyncio.Lock()
+        self._locks: dict[str, asyncio.Lock] = {}
 
     def row_limit(self, code: str) -> int:
         """The most rows that one answer about a dataset has; the adapter's own limit for one it does not serve."""
@@ -64,19 +64,27 @@ class Sources:
         A table that does not fit its description is not served: a comparison with a column of another type may select
         other rows than the filter says.
         """
-        async with self._lock:
+        # A lock a dataset: a database that hangs keeps nobody waiting but those who ask for what it holds.
+        async with self._locks.setdefault(dataset.code, asyncio.Lock()):
             known = self._served.get(dataset.code)
             if known is not None and known[0] == dataset.version.digest:
                 return known[1]
-            connector = self._connect(dataset)
-            findings = await asyncio.to_thread(connector.check)
-            if findings:
-                await connector.close()
-                logger.error("a table does not fit its dataset", dataset=dataset.code, findings=len(findings))
-                raise ConnectorError("the dataset's table does not fit its description")
+            connector = await self._fitting(dataset)
             self._served[dataset.code] = (dataset.version.digest, connector)
         if known is not None:
             await known[1].close()
+        return connector
+
+    async def _fitting(self, dataset: DatasetTerms) -> SqlConnector:
+        connector = self._connect(dataset)
+        try:
+            findings = await asyncio.to_thread(connector.check)
+            if findings:
+                logger.error("a table does not fit its dataset", dataset=dataset.code, findings=len(findings))
+                raise ConnectorError("the dataset's table does not fit its description")
+        except ConnectorError:
+            await connector.close()
+            raise
         return connector
 
     def _connect(self, dataset: DatasetTerms) -> SqlConnector:

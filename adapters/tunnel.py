@@ -72,6 +72,7 @@ class Tunnel:
         self._settler = settler
         self._ledger = ledger
         self._owed: dict[bytes, float] = {}
+        self._answering = 0
         self._offered: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
@@ -168,7 +169,8 @@ class Tunnel:
                 self._post_offer(stored)
 
     def _owe(self, response_digest: bytes) -> None:
-        self._owed[response_digest] = asyncio.get_running_loop().time()
+        # A retry makes a debt no younger: else one request, sent again and again, would hide how old all others are.
+        self._owed.setdefault(response_digest, asyncio.get_running_loop().time())
         self._receipted.clear()
 
     def _ready_if_settled(self) -> None:
@@ -194,8 +196,7 @@ class Tunnel:
             if self._owes_too_much():
                 reason = "this broker owes the provider receipts: nothing new is answered through it"
                 raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
-            _, response = await self._answerer.answer(delivery.envelope)
-            self._owe(decode_envelope(response).digest)
+            response = await self._answer(delivery.envelope)
         except DenyError as error:
             logger.info("refused", code=code_name(error.deny.code), check=error.deny.check)
             response = self._refusal(delivery, error.deny)
@@ -206,6 +207,16 @@ class Tunnel:
             deny = Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, "the provider cannot answer now")
             response = self._refusal(delivery, deny)
         self._post(AdapterFrame(reply=Reply(flight=delivery.flight, envelope=response)))
+
+    async def _answer(self, frame: bytes) -> bytes:
+        # Counted from the start: a broker that delivers everything at once gets no more on credit.
+        self._answering += 1
+        try:
+            _, response = await self._answerer.answer(frame)
+        finally:
+            self._answering -= 1
+        self._owe(decode_envelope(response).digest)
+        return response
 
     def _refusal(self, delivery: Delivery, deny: Deny) -> bytes:
         try:
@@ -233,7 +244,7 @@ class Tunnel:
 
     def _owes_too_much(self) -> bool:
         """DESIGN section 2: over 1,000 receipts owed, or one for longer than 5 seconds."""
-        if not self.is_ready or len(self._owed) > MOST_OWED:
+        if not self.is_ready or len(self._owed) + self._answering > MOST_OWED:
             return True
         return self._longest_owed() > LONGEST_OWED
 

@@ -134,7 +134,7 @@ async def bare_side(home: str, address: str, size: str) -> AsyncIterator[Side]:
     """Calls of the bare relay, `size` bytes each."""
     request = secrets.token_bytes(int(size))
     async with open_channel(address, Home(Path(home)).tls_identity()) as channel:
-        call = channel.unary_unary(CALL)
+        call = channel.unary_unary(CALL, None, None)
 
         async def ask() -> bytes:
             answer: bytes = await call(request, timeout=TIMEOUT)

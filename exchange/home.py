@@ -196,6 +196,14 @@ class Home:
                 raise HomeError(f"{path}: {error}") from error
         return found
 
+    def sealing_public(self, digest: bytes) -> bytes:
+        """The public encoding of a sealing key kept here, 1,216 bytes.
+
+        Raises:
+            HomeError: it cannot be read.
+        """
+        return sealing_public_bytes(self._key_bytes(f"sealing-{digest.hex()}.key"))
+
     def destroy_sealing_key(self, digest: bytes) -> None:
         """Remove a sealing key: what was sealed to it cannot be opened again."""
         path = self.keys / f"sealing-{digest.hex()}.key"

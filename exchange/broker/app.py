@@ -175,7 +175,7 @@ async def _until_stopped(broker: Broker) -> None:
 
 
 async def _drain(broker: Broker) -> None:
-    """NOT_SERVING, wait for what is in flight, stop, write what is queued, place the anchor, exit."""
+    """NOT_SERVING, take no new call, finish what is in flight, write what is queued, place the anchor, exit."""
     logger.info("draining")
     await _serving(broker, HealthCheckResponse.NOT_SERVING)
     # Takes no new call from here on, and ends once every call has ended.

@@ -8,6 +8,7 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               released                       the answer's entry is durable, the answer has not left
               withhold                       receipts are not sent to adapters
               read-only                      the database takes no writes
+              refuse                         entries of the directory are refused without a reason
     adapter   asking                         before the source is asked
               before-commit, after-commit    around the commit of the ledger
               sent                           right after an answer was written to the tunnel
@@ -37,6 +38,8 @@ LONGEST_WAIT, STRAY = 0.2, 1.0
 
 def break_broker(faults: Faults) -> None:
     """Wrap what a broker does."""
+    from exchange.broker.append import AppendCommand
+    from exchange.broker.logs import EntryRefusedError
     from exchange.broker.relay import Relay
     from exchange.broker.tunnel import Tunnel
     from exchange.store.sql import SqlLogStore
@@ -54,6 +57,12 @@ def break_broker(faults: Faults) -> None:
         if not faults.value("withhold"):
             original(tunnel, *arguments)
 
+    async def append(original: Callable[..., Any], *arguments: Any) -> Any:
+        if faults.value("refuse"):
+            raise EntryRefusedError("refused")
+        return await original(*arguments)
+
+    _wrap(AppendCommand, "__call__", append)
     _wrap(SqlLogStore, "locked", locked)
     _wrap(Tunnel, "settle", settle)
 

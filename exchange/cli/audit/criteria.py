@@ -1,7 +1,7 @@
 """What a search asks for: the same conditions for the mirror's index and for the entry itself."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -137,11 +137,6 @@ def moment(text: str, option: str, *, end: bool) -> int:
     if end and is_day:
         found += timedelta(days=1)
     return int(found.timestamp() * 1000) - int(end and is_day)
-
-
-def choices(known: Sequence[str] | Mapping[str, int]) -> str:
-    """Words for an option's help."""
-    return ", ".join(known)
 
 
 def _covers(party: Party, name: str) -> bool:

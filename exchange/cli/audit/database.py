@@ -1,7 +1,7 @@
 """A copy of a broker's SQLite database, read directly: both logs with their nodes, index columns and heads.
 
-The auditor trusts no program of the broker's, so nothing of `exchange.store` is used: the tables are read as
-docs/architecture.md and exchange/store/schema.py describe them. The copy is never written to.
+The auditor trusts no program of the broker's, so nothing of `exchange.store` is used, though its schema.py says what
+the tables are. The copy is never written to.
 """
 
 import sqlite3

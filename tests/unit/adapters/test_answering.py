@@ -39,13 +39,11 @@ from exchange.core.wire import decode, encode
 from exchange.transport import DIRECTORY_SYNC
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role
-from exchange.v1.log_pb2 import Record
 from exchange.v1.request_pb2 import (
     Comparator,
     Comparison,
     Filter,
     Lookup,
-    Operation,
     Query,
     ResponseHeader,
     Sealed,
@@ -57,7 +55,6 @@ from tests.simulator import Simulator, make_home
 from tests.world import (
     APPLICATIONS,
     DAY,
-    GRANTED,
     ID_NUMBER,
     LOOKUP,
     MARRIAGE,
@@ -864,11 +861,3 @@ async def test_two_requesters_may_use_one_id(provider: Provider, world: World) -
     await provider.answer(world.request(request_id=request_id))
     await provider.answer(world.request(party=MARRIAGE, request_id=request_id, agreement=agreement.digest))
     assert provider.ledger.head.number == 2
-
-
-def test_every_fault_is_a_fault_of_its_own() -> None:
-    assert len({fault for fault, _, _ in FAULTS}) == len(FAULTS)
-    assert {code for _, _, code in FAULTS} >= {Code.CODE_STATE_STALE, Code.CODE_REPLAYED}
-    assert Operation.Name(LOOKUP)
-    assert Record().index == 0
-    assert GRANTED

@@ -1,6 +1,7 @@
 """One attachment: unsettled answers first, deliveries only when nothing is owed, and never too much on credit."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ from exchange.v1.gateway_pb2 import (
     Settlement,
 )
 from tests.unit.adapters.test_answering import Provider, provider_at, wait_for_no_disk
-from tests.world import World
+from tests.world import World, lookup
 
 ADDRESS = "broker.city.example:7443"
 
@@ -278,8 +279,6 @@ async def test_a_forged_settlement_settles_no_offer(fresh: Attached, world: Worl
 
 async def test_many_offers_go_out_in_messages_of_bounded_size(fresh: Attached, world: World) -> None:
     keys = [f"{number:018d}" for number in range(900)]
-    from tests.world import lookup
-
     requests = [world.request(lookup(*keys)) for _ in range(5)]
     for request in requests:
         await fresh.provider.answer(request)
@@ -300,8 +299,6 @@ async def test_a_delivery_is_answered_under_its_flight(attached: Attached, world
 
 
 async def test_a_refusal_names_the_request_it_is_about(attached: Attached, world: World) -> None:
-    import hashlib
-
     request = world.request(agreement=bytes(32))
     attached.call.deliver(request, 1)
     refusal = read_refusal(await attached.call.reply(1))
@@ -423,27 +420,18 @@ async def test_a_broker_that_withholds_receipts_is_attached_to_anew(
     fresh: Attached, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it owes is offered again then."""
+    monkeypatch.setattr(module, "STRAY", 0.001)
     time = FakeTime(monkeypatch)
-    naps: list[float] = []
-    sleep = asyncio.sleep
-
-    async def nap(seconds: float) -> None:
-        if seconds > 0.5:
-            naps.append(seconds)
-            time.pass_by(seconds)
-        await sleep(0 if seconds > 0.5 else seconds)
-        if len(naps) == 1:
-            # Let the answer below be given before time flies on.
-            await sleep(0.05)
-
     fresh.start()
     await fresh.attached()
     await fresh.answered(world.request())
-    monkeypatch.setattr(module.asyncio, "sleep", nap)
-    time.pass_by(GIVE_UP)
-    watching = asyncio.create_task(fresh.tunnel._watch())
-    with pytest.raises(ExchangeError, match="withholds receipts"):
-        await watching
+    time.pass_by(GIVE_UP - 1)
+    await asyncio.sleep(0.01)
+    assert not fresh.task.done()
+    time.pass_by(1)
+    error = await ending(fresh)
+    assert isinstance(error, ExchangeError)
+    assert "withholds receipts" in str(error)
 
 
 async def test_an_answer_whose_tunnel_has_gone_is_offered_through_another(

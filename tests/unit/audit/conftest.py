@@ -1,3 +1,4 @@
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +35,6 @@ def home(tmp_path: Path, busy: World) -> Home:
 @pytest.fixture(scope="session")
 def mirrored(tmp_path_factory: pytest.TempPathFactory, busy: World) -> Path:
     """A home whose mirror is complete; copy it."""
-    import asyncio
-
     home = audit_home(tmp_path_factory.mktemp("mirrored") / "audit-office", busy)
     asyncio.run(mirror(home, AuditedExchange(busy.copy())))
     return home.path

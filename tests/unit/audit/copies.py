@@ -15,6 +15,7 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope
 from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.trust import encode_trust
 from exchange.core.wire import decode, encode
 from exchange.home import Home
 from exchange.store.ports import AccessIndex, Batch, Head, Log, NewEntry
@@ -86,7 +87,7 @@ def log_entry(world: World, kind: AccessKind.ValueType, code: Code.ValueType, **
 def rebuilt(log: MemoryLog, leaves: Sequence[bytes] | None = None, bodies: Sequence[bytes] | None = None) -> MemoryLog:
     """A log of the same key with other entries: what whoever stole the key would make."""
     twin = MemoryLog(log.signer.name)
-    entries = zip(leaves or log.leaves, bodies or log.bodies, strict=True)
+    entries = zip(log.leaves if leaves is None else leaves, log.bodies if bodies is None else bodies, strict=True)
     for leaf, body in entries:
         twin.append(leaf, body)
     return twin
@@ -161,8 +162,6 @@ class AuditedExchange(Simulator):
 
 def audit_home(path: Path, world: World) -> Home:
     """The auditor's home, with nothing mirrored."""
-    from exchange.core.trust import encode_trust
-
     home = Home.create(path, AUDITOR, "auditor")
     home.write("trust.toml", encode_trust(trust_of(world)).encode())
     return home

@@ -1,5 +1,6 @@
 """The command line of `exchange-audit`: what it prints, and how it ends."""
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -204,8 +205,6 @@ def test_search_finds_a_dataset_by_its_id_and_when_it_has_ended(run: Run, home: 
     dataset = world.dataset
     ask(world)
     world.revoke(dataset.version.digest, POPULATION)
-    import asyncio
-
     asyncio.run(mirror(home, AuditedExchange(world)))
     assert found(run, home.path, "--dataset", "population/residents") == [0]
     assert found(run, home.path, "--dataset", dataset.object_id.hex()) == [0]
@@ -292,8 +291,6 @@ def test_show_tells_why_a_request_was_refused(run: Run, synced: Path) -> None:
 
 
 def test_show_fails_where_one_line_does(run: Run, home: Home) -> None:
-    import asyncio
-
     world = World.standard()
     request = world.request()
     response = world.respond(request)
@@ -378,8 +375,6 @@ def test_verify_names_what_was_altered_in_the_mirror(run: Run, synced: Path, sta
 
 
 def test_verify_prints_thirty_findings_and_says_how_many_more(run: Run, home: Home) -> None:
-    import asyncio
-
     world = World.standard()
     for _ in range(33):
         world.access_log.append(b"\xff")

@@ -15,6 +15,7 @@ from exchange.core.note import Verifier
 from exchange.home import Home
 from exchange.transport import ACCESS_SYNC
 from exchange.v1.log_pb2 import Record
+from tests.simulator import refused
 from tests.unit.audit.copies import AuditedExchange, ask, findings_of, mirror, rebuilt
 from tests.world import World
 
@@ -99,9 +100,7 @@ async def test_an_empty_log_is_mirrored(tmp_path: Path, home: Home) -> None:
 async def test_a_smaller_log_is_a_rollback_for_good(home: Home, exchange: AuditedExchange, size: int) -> None:
     await mirror(home, exchange)
     log = exchange.world.access_log
-    exchange.access_log = (
-        rebuilt(log, log.leaves[:size] or None, log.bodies[:size] or None) if size else other_empty(log)
-    )
+    exchange.access_log = rebuilt(log, log.leaves[:size], log.bodies[:size])
     for _ in range(2):
         with pytest.raises(RollbackError) as caught:
             await mirror(home, exchange)
@@ -162,8 +161,6 @@ async def test_rejects_entries_out_of_order(home: Home, exchange: AuditedExchang
 
 
 async def test_rejects_a_page_without_entries(home: Home, exchange: AuditedExchange) -> None:
-    async def no_pages(*_: object) -> None: ...
-
     await mirror(home, exchange)
     ask(exchange.world)
     exchange.page = 0
@@ -172,8 +169,6 @@ async def test_rejects_a_page_without_entries(home: Home, exchange: AuditedExcha
 
 
 async def test_a_refusal_of_the_first_page_is_told_as_it_is(home: Home, exchange: AuditedExchange) -> None:
-    from tests.simulator import refused
-
     def refuse(_record: Record) -> Record:
         raise refused("NOT_PERMITTED", "the access log is read by auditors", None)
 
@@ -189,6 +184,16 @@ async def test_a_leaf_that_nobody_can_read_is_kept_as_evidence(home: Home, excha
     assert size == verified == 6
     findings: list[Finding] = findings_of(exchange.world, rows)
     assert [finding.index for finding in findings] == [5]
+
+
+async def test_two_syncs_at_once_do_not_mix(home: Home, exchange: AuditedExchange) -> None:
+    await mirror(home, exchange)
+    with (
+        AccessMirror.opened(home.path / FILE, verifier(exchange.world)) as file,
+        pytest.raises(UnavailableError, match="another sync"),
+    ):
+        file.extend(4, [LoggedEntry(4, b"", b"")], (), ())
+    assert held(home, exchange.world)[1:] == (5, 5)
 
 
 def test_the_mirror_is_readable_by_its_owner_alone(synced: Path) -> None:
@@ -211,9 +216,3 @@ async def test_finds_a_mirror_altered_on_disk(home: Home, exchange: AuditedExcha
     ask(exchange.world)
     with pytest.raises(EvidenceError, match="access-mirror"):
         await mirror(home, exchange)
-
-
-def other_empty(log: object) -> object:
-    from tests.memory import MemoryLog
-
-    return MemoryLog(log.signer.name)  # type: ignore[attr-defined]

@@ -9,12 +9,13 @@ from exchange.cli.audit.findings import Level, exit_code
 from exchange.cli.audit.ledgers import Numbers
 from exchange.cli.audit.tree import Expected, ProvenLeaves, WholeTree, place_of, prove
 from exchange.cli.audit.verification import LoggedEntry, Verification
-from exchange.core.access import refusal_draft
-from exchange.core.decision import Deny
+from exchange.core.access import read_access_leaf, refusal_draft
+from exchange.core.decision import Deny, read_request
 from exchange.core.envelope import Envelope
 from exchange.core.keys import key_id
 from exchange.core.merkle import Frontier, NodeId, leaf_hash
-from exchange.v1.access_pb2 import AccessKind, Code
+from exchange.core.wire import encode
+from exchange.v1.access_pb2 import AccessBody, AccessKind, Code
 from tests.memory import MemoryLog, signer
 from tests.simulator import trust_of
 from tests.unit.audit.copies import (
@@ -420,6 +421,80 @@ def test_finds_an_interrupted_answer_that_was_never_the_providers(world: World) 
     assert "not fit for release" in failures(findings_of(world))[0]
 
 
+def test_finds_a_refusal_by_a_key_that_has_run_out(world: World) -> None:
+    world.admit(BROKER, Role.ROLE_BROKER, signer("second broker"), validity=(world.now - DAY, world.now + DAY))
+    world.now += 2 * DAY
+    world.refuse(world.request(), DENY)
+    assert "is not valid at the entry's time" in failures(findings_of(world))[0]
+
+
+def test_finds_a_refused_request_that_another_party_signed(world: World) -> None:
+    request = world.request(party=MARRIAGE, requester=str(APPLICATIONS))
+    signed = refusal(world, request)
+    log_entry(world, REFUSED, DENY.code, **refused_fields(world, request), refusal=signed)
+    assert failures(findings_of(world))[0].startswith(f"FAIL  entry 0 of {ACCESS}: request: signed by")
+
+
+def test_finds_an_unreleased_request_that_another_party_signed(world: World) -> None:
+    request = world.request(party=MARRIAGE, requester=str(APPLICATIONS))
+    world.withhold(request, world.respond(request))
+    assert "asked as exchange://city.example/housing/applications" in failures(findings_of(world))[0]
+
+
+def test_finds_an_interrupted_answer_by_a_key_that_was_revoked(world: World) -> None:
+    request = world.request()
+    answer = world.respond(request)
+    world.revoke(key_id(world.keys[REGISTRY].public_key), POPULATION)
+    world.withhold(request, answer)
+    assert "did not stand" in failures(findings_of(world))[0]
+
+
+# Bodies.
+
+
+def test_finds_ciphertext_in_a_log(world: World) -> None:
+    request, response = ask(world)
+    parts = {"request": request.encode(), "response": response.bare().encode()}
+    world.access_log.bodies[0] = encode(AccessBody(**parts))
+    assert "carries ciphertext, which no log holds" in failures(findings_of(world))[0]
+
+
+@pytest.mark.parametrize("without", ["request", "response"])
+def test_finds_a_release_whose_body_lacks_an_envelope(world: World, without: str) -> None:
+    request, response = ask(world)
+    parts = {"request": request.bare().encode(), "response": response.bare().encode()}
+    world.access_log.bodies[0] = encode(AccessBody(**(parts | {without: b""})))
+    assert f"the body lacks the {without} that the leaf names" in failures(findings_of(world))[0]
+
+
+def test_finds_a_refusal_that_is_missing(world: World) -> None:
+    request = world.request()
+    refused, _ = world.refuse(request, DENY)
+    world.access_log.bodies[0] = encode(AccessBody(request=request.bare().encode()))
+    assert refused.digest
+    assert "the body lacks the refusal that the leaf names" in failures(findings_of(world))[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "parts"),
+    [
+        (REFUSED, DENY.code, ("request", "response", "refusal")),
+        (REFUSED, DENY.code, ("request",)),
+        (UNRELEASED, Code.CODE_INTERRUPTED, ("request",)),
+        (UNRELEASED, Code.CODE_INTERRUPTED, ("request", "response", "refusal")),
+        (UNRELEASED, Code.CODE_INTERRUPTED, ("response",)),
+    ],
+)
+def test_finds_an_entry_that_names_what_its_kind_has_not(
+    world: World, kind: AccessKind.ValueType, code: Code.ValueType, parts: tuple[str, ...]
+) -> None:
+    request = world.request()
+    whole = {"request": request, "response": world.respond(request), "refusal": refusal(world, request)}
+    fields = {"requester": str(APPLICATIONS), "provider": str(REGISTRY), "request_id": request_id_of(world, request)}
+    log_entry(world, kind, code, **fields, **{name: whole[name] for name in parts})
+    assert len(failures(findings_of(world))) == 1
+
+
 # Ledgers.
 
 
@@ -548,6 +623,13 @@ def test_names_an_altered_leaf_by_the_mirror_alone(busy: World) -> None:
     ]
 
 
+def test_without_a_signature_of_its_own_a_copy_is_measured_by_what_was_seen(busy: World) -> None:
+    log = busy.access_log
+    other = rebuilt(log, [*log.leaves[:3], log.leaves[3] + b"\0", *log.leaves[4:]])
+    found = whole(Expected(ACCESS, None, (checkpoint_of(log, 3), checkpoint_of(log))), other)
+    assert found == [f"FAIL  {ACCESS}: its leaves do not make the root that the log had signed to this home at 5"]
+
+
 def test_proves_a_part_of_a_log_by_its_nodes(busy: World) -> None:
     log = busy.access_log
     nodes = nodes_of(log)
@@ -573,8 +655,6 @@ def test_a_part_is_judged_under_the_directory_of_its_entries(busy: World) -> Non
 
 
 def read_time(row: LoggedEntry) -> int:
-    from exchange.core.access import read_access_leaf
-
     return read_access_leaf(row.leaf).time
 
 
@@ -591,6 +671,4 @@ def request_dataset(world: World) -> bytes:
 
 
 def request_id_of(world: World, request: Envelope) -> bytes:
-    from exchange.core.decision import read_request
-
     return read_request(request).request_id

@@ -1,0 +1,164 @@
+"""A database that is rolled back, locked, read-only or full: the broker releases nothing, and says why."""
+
+import asyncio
+import resource
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from exchange.store.ports import Log
+from exchange.v1.access_pb2 import Code
+from tests.e2e.asking import ask, prepare, refused
+from tests.e2e.city import City
+from tests.e2e.conftest import NewCity
+from tests.e2e.founding import BROKER, REGISTRY
+
+FORK, UNCHECKED = 4, 3
+
+
+@pytest.fixture(scope="module")
+def shared(new_city: NewCity) -> Iterator[City]:
+    with new_city(faulty=True) as city:
+        yield city
+
+
+@pytest.fixture
+def city(shared: City) -> Iterator[City]:
+    shared.start()
+    yield shared
+    shared.faults(BROKER).switch_off("read-only")
+    shared.start()
+    shared.wait_settled()
+    shared.check()
+
+
+def database(city: City) -> Path:
+    return city.path / BROKER / "exchange.db"
+
+
+def start_refused(city: City) -> str:
+    """The broker ends by itself, with the exit code of a rollback; what it printed."""
+    city.broker.start(wait=False)
+    assert city.broker.wait_exit() == FORK, city.broker.output
+    assert "Traceback" not in city.broker.output
+    return city.broker.output
+
+
+async def test_a_database_that_was_rolled_back_is_refused(city: City, tmp_path: Path) -> None:
+    assert city.broker.stop() == 0
+    older, newer = tmp_path / "older.db", tmp_path / "newer.db"
+    shutil.copy(database(city), older)
+    await asyncio.to_thread(city.start)
+    async with city.client() as client:
+        await ask(client)
+    assert city.broker.stop() == 0
+    shutil.copy(database(city), newer)
+
+    shutil.copy(older, database(city))
+    output = start_refused(city)
+    assert "rolled back" in output
+    assert "hint:" in output
+
+    shutil.copy(newer, database(city))
+    await asyncio.to_thread(city.restart_broker)
+    async with city.client() as client:
+        await ask(client)
+
+
+@pytest.mark.parametrize("log", list(Log), ids=str)
+async def test_a_missing_anchor_is_refused(city: City, tmp_path: Path, log: Log) -> None:
+    assert city.broker.stop() == 0
+    anchor = city.path / BROKER / "anchor" / log.value
+    kept = shutil.move(anchor, tmp_path / "anchor")
+    output = start_refused(city)
+    assert "anchor" in output
+    assert "do not delete" in output
+    shutil.move(kept, anchor)
+
+
+async def test_a_database_of_another_history_is_refused(city: City, tmp_path: Path) -> None:
+    """As long as the true one, and signed by the same keys, but not the log that the anchor has seen."""
+    assert city.broker.stop() == 0
+    kept = tmp_path / "kept.db"
+    shutil.copy(database(city), kept)
+    with closing(sqlite3.connect(database(city))) as db, db:
+        db.execute("UPDATE nodes SET hash = zeroblob(32) WHERE log = 'directory'")
+    assert "anchor" in start_refused(city)
+    shutil.copy(kept, database(city))
+
+
+async def test_a_locked_database_releases_nothing_until_it_is_free(city: City) -> None:
+    with closing(sqlite3.connect(database(city), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with city.client() as client:
+            prepared = await prepare(client)
+            with refused(Code.CODE_AUDIT_UNAVAILABLE) as caught:
+                await client.submit(prepared)
+        assert caught.value.verified
+        assert city.kinds_of(prepared.envelope.digest) == []
+        other.execute("ROLLBACK")
+    await asyncio.to_thread(city.wait_settled)
+    async with city.client() as client:
+        await client.submit(prepared)
+    assert city.kinds_of(prepared.envelope.digest) == ["unreleased", "released"]
+    assert city.broker.is_running
+
+
+async def test_a_full_disk_stops_the_broker(city: City) -> None:
+    async with city.client() as client:
+        for number in range(5):
+            await ask(client, number)
+        size = database(city).with_name("exchange.db-wal").stat().st_size
+        resource.prlimit(city.broker.pid, resource.RLIMIT_FSIZE, (size, size))
+        prepared = await prepare(client)
+        with refused(Code.CODE_AUDIT_UNAVAILABLE) as caught:
+            await client.submit(prepared)
+        assert caught.value.verified
+    assert await asyncio.to_thread(city.broker.wait_exit) == UNCHECKED
+    assert "cannot be written" in city.broker.output
+    assert "Traceback" not in city.broker.output
+    assert city.kinds_of(prepared.envelope.digest) == []
+
+    await asyncio.to_thread(city.start)
+    async with city.client() as client:
+        await client.submit(prepared)
+    assert city.kinds_of(prepared.envelope.digest) == ["unreleased", "released"]
+
+
+async def test_a_read_only_database_stops_the_broker(city: City) -> None:
+    city.faults(BROKER).switch_on("read-only")
+    async with city.client() as client:
+        prepared = await prepare(client)
+        with refused(Code.CODE_AUDIT_UNAVAILABLE) as caught:
+            await client.submit(prepared)
+        assert caught.value.verified
+    assert await asyncio.to_thread(city.broker.wait_exit) == UNCHECKED
+    assert "read-only" in city.broker.output
+    assert city.kinds_of(prepared.envelope.digest) == []
+    city.faults(BROKER).switch_off("read-only")
+    await asyncio.to_thread(city.start)
+    assert city.kinds_of(prepared.envelope.digest) == ["unreleased"]
+
+
+async def test_a_full_ledger_stops_the_adapter_and_nothing_leaves(city: City) -> None:
+    async with city.client() as client:
+        for number in range(5):
+            await ask(client, number)
+        await asyncio.to_thread(city.wait_settled)
+        size = (city.path / REGISTRY / "ledger.db-wal").stat().st_size
+        resource.prlimit(city.registry.pid, resource.RLIMIT_FSIZE, (size, size))
+        prepared = await prepare(client)
+        with refused(Code.CODE_PROVIDER_UNAVAILABLE):
+            await client.submit(prepared)
+    assert await asyncio.to_thread(city.registry.wait_exit) == UNCHECKED
+    assert "disk" in city.registry.output
+    assert "Traceback" not in city.registry.output
+    assert not city.rows_of(prepared.envelope.digest)
+    await asyncio.to_thread(city.start)
+    async with city.client() as client:
+        await client.submit(prepared)
+    assert city.kinds_of(prepared.envelope.digest) == ["refused", "released"]

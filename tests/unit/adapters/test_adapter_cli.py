@@ -1,0 +1,205 @@
+"""`exchange-adapter`, as a person types it: what it prints, and how it ends."""
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from adapters import checking, cli, local
+from adapters.cli import app
+from adapters.ledger import Ledger
+from adapters.orders import Orders
+from exchange.client.session import Session
+from exchange.home import Home
+from exchange.transport import TlsIdentity
+from tests.simulator import Simulator, make_home
+from tests.unit.adapters.test_answering import provider_at, wait_for_no_disk
+from tests.unit.adapters.test_local import filled
+from tests.unit.adapters.test_sources import CONFIG, fill
+from tests.world import ID_NUMBER, REGISTRY, World
+
+REASON = ("--reason", "data misused")
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_no_disk(monkeypatch)
+    # It would bind the log to the runner's stderr for every later test.
+    monkeypatch.setattr(cli, "_log_to_stderr", lambda: None)
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    simulator = Simulator(World.standard())
+    session = partial(Session, transport=simulator, clock=simulator.clock)
+    for module in (local, checking):
+        monkeypatch.setattr(module, "Session", session)
+    monkeypatch.setattr(Home, "tls_identity", lambda _self: TlsIdentity(b"", b"", b""))
+    return simulator
+
+
+@pytest.fixture
+def home(tmp_path: Path, simulator: Simulator) -> Home:
+    home = make_home(tmp_path / "home", simulator.world, REGISTRY)
+    (home.path / "adapter.toml").write_text(CONFIG.partition("[datasets.vehicles]")[0])
+    fill(home.path / "people.db")
+
+    async def mirror() -> None:
+        async with Session(home, simulator, simulator.clock) as session:
+            await session.sync()
+
+    asyncio.run(mirror())
+    return home
+
+
+def run(home: Home | Path, *arguments: str) -> Result:
+    path = home.path if isinstance(home, Home) else home
+    return CliRunner().invoke(app, [*arguments, "--home", str(path)])
+
+
+def stopped(home: Home) -> set[str]:
+    orders = Orders.open(home.path / "orders.db")
+    try:
+        return set(orders.stopped)
+    finally:
+        orders.close()
+
+
+def test_check_prints_a_line_for_each_check(home: Home) -> None:
+    result = run(home, "check")
+    assert result.exit_code == 0, result.output
+    for name in ("home", "ledger", "configuration", "broker", "dataset residents"):
+        assert name in result.stdout
+    assert "FAIL" not in result.stdout
+
+
+def test_check_prints_json_for_programs(home: Home) -> None:
+    result = run(home, "check", "--json")
+    assert result.exit_code == 0
+    assert {item["check"]: item["ok"] for item in json.loads(result.stdout)}["dataset residents"] is True
+
+
+def test_a_check_that_fails_is_exit_1(home: Home) -> None:
+    (home.path / "people.db").unlink()
+    result = run(home, "check")
+    assert result.exit_code == 1
+    assert "FAIL" in result.stdout
+
+
+def test_revoke_says_what_happened_here_and_in_the_directory(home: Home, simulator: Simulator) -> None:
+    agreement = simulator.world.agreement.digest.hex()
+    result = run(home, "revoke", agreement[:16], *REASON)
+    assert result.exit_code == 0, result.output
+    assert f"agreement {agreement[:16]} is revoked here" in result.stdout
+    assert f"entry {simulator.world.directory.size - 1}" in result.stdout
+
+
+def test_revoke_with_the_broker_down_says_so_and_succeeds(
+    home: Home, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "REACH_SECONDS", 0.05)
+    simulator.down = 1000
+    result = run(home, "revoke", simulator.world.agreement.digest.hex(), *REASON)
+    assert result.exit_code == 0
+    assert "is revoked here" in result.stdout
+    assert "cannot be reached" in result.stderr
+
+
+def test_revoke_prints_json_for_programs(home: Home, simulator: Simulator) -> None:
+    agreement = simulator.world.agreement.digest.hex()
+    result = run(home, "revoke", agreement, *REASON, "--json")
+    index = simulator.world.directory.size - 1
+    assert json.loads(result.stdout) == {"agreement": agreement, "directory_index": index}
+
+
+def test_revoke_of_no_agreement_is_exit_2(home: Home) -> None:
+    result = run(home, "revoke", "0" * 64, *REASON)
+    assert result.exit_code == 2
+    assert "error:" in result.stderr
+    assert "hint:" in result.stderr
+
+
+def test_revoke_needs_a_reason(home: Home, simulator: Simulator) -> None:
+    assert run(home, "revoke", simulator.world.agreement.digest.hex()).exit_code == 2
+
+
+def test_stop_and_resume(home: Home) -> None:
+    result = run(home, "stop", "residents", "--reason", "maintenance")
+    assert result.exit_code == 0
+    assert "residents is stopped" in result.stdout
+    assert stopped(home) == {"residents"}
+    result = run(home, "resume", "residents")
+    assert result.exit_code == 0
+    assert stopped(home) == set()
+
+
+def test_stop_needs_no_broker_no_certificate_and_no_mirror(
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.down = 1000
+    home = make_home(tmp_path / "bare", simulator.world, REGISTRY)
+    assert run(home, "stop", "residents", "--reason", "leak").exit_code == 0
+    assert stopped(home) == {"residents"}
+    assert not simulator.calls
+
+
+def test_resume_of_what_is_not_stopped_is_exit_2(home: Home) -> None:
+    run(home, "stop", "residents", "--reason", "leak")
+    result = run(home, "resume", "vehicles")
+    assert result.exit_code == 2
+    assert "stopped now: residents" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("stop", "residents", "--reason", "x"), ("subject", ID_NUMBER), ("run",)])
+def test_nobodys_home_is_exit_3_or_2_and_nothing_is_made_there(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = run(tmp_path / "nowhere", *command)
+    assert result.exit_code in {2, 3}
+    assert "error:" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def prepared(path: Path) -> Home:
+    async with provider_at(path, World.standard()) as provider:
+        await filled(provider)
+        home = provider.session.home
+    (path / "ledger.db").rename(home.path / "ledger.db")
+    return home
+
+
+def test_subject_says_who_was_told_what(tmp_path: Path) -> None:
+    home = asyncio.run(prepared(tmp_path))
+    result = run(home, "subject", ID_NUMBER)
+    assert result.exit_code == 0, result.output
+    for text in ("housing/applications", "officer-7", "ZF-2027-0001", "0 released", "owed"):
+        assert text in result.stdout
+    rows = json.loads(run(home, "subject", ID_NUMBER, "--json").stdout)
+    assert [row["log_entry"] for row in rows] == ["0 released", "owed"]
+    assert json.loads(run(home, "subject", "somebody else", "--json").stdout) == []
+
+
+def test_run_without_a_configuration_is_exit_2(home: Home) -> None:
+    (home.path / "adapter.toml").unlink()
+    result = run(home, "run")
+    assert result.exit_code == 2
+    assert "adapter.toml" in result.stderr
+
+
+def test_run_beside_another_adapter_is_exit_3(home: Home) -> None:
+    ledger = Ledger.open(home.path / "ledger.db")
+    try:
+        result = run(home, "run")
+    finally:
+        ledger.close()
+    assert result.exit_code == 3
+    assert "another adapter" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "run", "revoke", "stop", "resume", "subject"])
+def test_every_command_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"exchange-adapter {command}" in result.stdout
