@@ -27,6 +27,7 @@ from bench.stage import Stage, both
 LEVELS = (1, 16, 64, 256)
 # On this disk, not in /tmp: there a commit may cost nothing.
 FOLDER = Path(__file__).parents[1] / "build"
+_LINES = 20
 
 
 def main() -> int:
@@ -106,6 +107,10 @@ def _work_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=FOLDER))
     try:
         yield folder
+    except (RequesterError, AssertionError):
+        for log in sorted(folder.glob("city/output/*.log")):
+            _say("\n".join([f"--- {log.stem}", *log.read_text().splitlines()[-_LINES:]]))
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

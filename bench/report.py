@@ -97,12 +97,13 @@ def _load_table(levels: Sequence[Level]) -> Table:
 
 def _cpu_table(levels: Sequence[Level]) -> Table:
     columns = ("in flight", "broker", "adapter", "requester", "bare relay", "bare origin", "bare requester")
-    table = _table("Processor time, µs a request", *columns)
+    table = _table("Processor time, µs a request, median", *columns)
     sources = [("exchange", name) for name in ("broker", "adapter", "requester")]
     sources += [("bare", name) for name in ("relay", "origin", "requester")]
     for level in levels:
         cells = [
-            _spread([getattr(one, side).cpu_us[name] for one in level.rounds], "{:,.0f}") for side, name in sources
+            f"{statistics.median(getattr(one, side).cpu_us[name] for one in level.rounds):,.0f}"
+            for side, name in sources
         ]
         table.add_row(str(level.in_flight), *cells)
     return table

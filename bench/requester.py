@@ -14,9 +14,10 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from bench.bare import CALL, TIMEOUT
@@ -56,7 +57,7 @@ class RequesterError(Exception):
 
 
 class Requester:
-    """The process, as its owner sees it.
+    """The process, as its owner sees it; leaving the context ends it.
 
     Args:
         arguments: as in the module's first lines.
@@ -69,6 +70,8 @@ class Requester:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            # Ctrl-C is for its owner, who ends it.
+            start_new_session=True,
         )
 
     @property
@@ -87,10 +90,19 @@ class Requester:
         self._process.stdin.flush()
         return Sample(**self._line())
 
-    def close(self) -> None:
-        """End it."""
+    def __enter__(self) -> "Requester":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it; at once, where the run has failed or was interrupted."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        if error is not None:
+            self._process.kill()
+        # What a process that has ended did not read cannot be flushed any more.
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def both(folder: Path) -> Iterator[tuple[Stage, Stage]]:
         city = City.build(folder / "template").copy(folder / "city")
         _lift_limit(city)
         ending.enter_context(city.running())
-        requester = ending.enter_context(closing(Requester(["exchange", str(city.path / APPLICATIONS)])))
+        requester = ending.enter_context(Requester(["exchange", str(city.path / APPLICATIONS)]))
         exchange = Stage(requester, requester.sizes(), {"broker": city.broker.pid, "adapter": city.registry.pid})
         yield exchange, _bare(city, exchange.sizes, ending)
 
@@ -83,7 +83,7 @@ def _bare(city: City, sizes: Sizes, ending: ExitStack) -> Stage:
 
     address = start("relay", start("origin", str(sizes.answer)))
     asking = ["bare", str(city.path / APPLICATIONS), address, str(sizes.request)]
-    requester = ending.enter_context(closing(Requester(asking)))
+    requester = ending.enter_context(Requester(asking))
     return Stage(requester, requester.sizes(), servers)
 
 

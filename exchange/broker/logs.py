@@ -82,9 +82,9 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class AccessProposal:
-    """An access entry that is decided under the lock, by the directory that stands there."""
+    """An access entry that is decided under the lock, by the directory that stands there, at the entry's time."""
 
-    draw: Callable[[Directory, Transaction], AccessRecord | Standing]
+    draw: Callable[[Directory, Transaction, int], AccessRecord | Standing]
 
 
 Proposal = DirectoryProposal | AccessProposal
@@ -264,7 +264,9 @@ class Logs:
         return grown, _Place(Log.DIRECTORY, known[digest], digest)
 
     def _draw(self, proposal: AccessProposal, directory: Directory, tail: _Tail, transaction: Transaction) -> _Place:
-        record = proposal.draw(directory, transaction)
+        # The time that the entry will say, so that whoever decides again later decides by the same one.
+        time = max(self._clock(), tail.time)
+        record = proposal.draw(directory, transaction, time)
         if isinstance(record, Standing):
             return _Place(Log.ACCESS, record.index, deny=record.deny)
         if record.kind == AccessKind.ACCESS_KIND_UNRELEASED and record.response is not None:
@@ -272,7 +274,6 @@ class Logs:
             place = tail.settling(record.response.digest)
             if place is not None:
                 return _Place(Log.ACCESS, place, deny=record.deny)
-        time = max(self._clock(), tail.time)
         return _Place(Log.ACCESS, tail.add(access_entry(record, time, directory.size), time), deny=record.deny)
 
     def _grow(self, tail: _Tail) -> tuple[Batch, Frontier]:

@@ -79,7 +79,7 @@ class Refusals:
         if record.refusal is None:
             raise ValueError("a refusal is signed before it is logged")
         try:
-            await self._logs.append(AccessProposal(lambda _directory, _transaction: record))
+            await self._logs.append(AccessProposal(lambda _directory, _transaction, _now: record))
         except AuditUnavailableError:
             return await self.audit_unavailable(record.request_digest)
         logger.info("refused", code=code_name(record.code), requester=record.requester, provider=record.provider)

@@ -223,8 +223,8 @@ class Relay:
     async def _release(self, tunnel: Tunnel, allow: Allow, answer: Envelope, reply: bytes) -> Released:
         """Checks 11 to 13. The provider gets its receipt either way: what it answered is settled."""
 
-        def draw(directory: Directory, transaction: Transaction) -> AccessRecord | Standing:
-            return draw_release(directory, transaction, allow, answer, self._clock())
+        def draw(directory: Directory, transaction: Transaction, now: int) -> AccessRecord | Standing:
+            return draw_release(directory, transaction, allow, answer, now)
 
         try:
             entered = await self._logs.append(AccessProposal(draw))
@@ -245,8 +245,8 @@ class Relay:
             AuditUnavailableError: it could not be logged; the adapter offers it again.
         """
 
-        def draw(directory: Directory, transaction: Transaction) -> AccessRecord | Standing:
-            return draw_offer(directory, transaction, tunnel.system, request, answer, self._clock())
+        def draw(directory: Directory, transaction: Transaction, now: int) -> AccessRecord | Standing:
+            return draw_offer(directory, transaction, tunnel.system, request, answer, now)
 
         entered = await self._logs.append(AccessProposal(draw))
         asked = authenticate(self._logs.directory, request, self._clock(), None)

@@ -10,7 +10,8 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               read-only                      the database takes no writes
               refuse                         entries of the directory are refused without a reason
     adapter   asking                         before the source is asked
-              before-commit, after-commit    around the commit of the ledger
+              before-commit, after-commit    around the commit of an answer to the ledger
+              before-receipt, after-receipt  around the commit of a receipt
               sent                           right after an answer was written to the tunnel
               order                          before a local revocation is sent
               twice                          every reply is sent twice
@@ -79,6 +80,7 @@ def break_adapter(faults: Faults) -> None:
     adapters.tunnel.GIVE_UP = float(faults.value("give-up") or adapters.tunnel.GIVE_UP)
     adapters.tunnel.STRAY = STRAY
     _in_thread(Ledger, "commit", faults, "before-commit", "after-commit")
+    _in_thread(Ledger, "settle_all", faults, "before-receipt", "after-receipt")
     _on_loop(Sources, "answer", faults, before="asking")
     _on_loop(Host, "_send_order", faults, before="order")
     _break_answers(faults)

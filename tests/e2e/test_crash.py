@@ -141,6 +141,21 @@ async def test_an_adapter_killed_right_after_sending_leaves_nothing_owed(city: C
     check_released_once(city, prepared, answer)
 
 
+@pytest.mark.parametrize("point", ["before-receipt", "after-receipt"])
+async def test_an_adapter_killed_with_a_receipt_in_hand_gets_the_same_one_again(city: City, point: str) -> None:
+    city.faults(REGISTRY).kill_at(point)
+    async with city.client() as client:
+        prepared = await prepare(client, 11)
+        answer = await client.submit(prepared)
+    assert city.registry.wait_exit() == KILLED
+    assert bool(city.rows_of(prepared.envelope.digest)[0].settlements) == (point == "after-receipt")
+
+    city.start()
+    await settled(city)
+    assert city.kinds_of(prepared.envelope.digest) == ["released"]
+    check_released_once(city, prepared, answer)
+
+
 async def test_a_broker_killed_while_the_provider_works_leaves_nothing_owed(city: City) -> None:
     """The answer is committed after the new tunnel's offers: nobody waits for it, and nobody asks again."""
     faults = city.faults(REGISTRY)

@@ -28,7 +28,7 @@ REASON = ("--reason", "data misused")
 def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_for_no_disk(monkeypatch)
     # It would bind the log to the runner's stderr for every later test.
-    monkeypatch.setattr(cli, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(cli, "log_to_stderr", lambda: None)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def refusal(number: int = 0) -> AccessRecord:
 
 
 def saying(record: AccessRecord | Standing) -> AccessProposal:
-    return AccessProposal(lambda _directory, _transaction: record)
+    return AccessProposal(lambda _directory, _transaction, _now: record)
 
 
 def purpose(world: World, code: str) -> DirectoryProposal:
@@ -221,7 +221,7 @@ async def test_the_directory_counts_only_once_it_is_durable(world: World, store:
     before = logs.directory
     seen = []
 
-    def look(directory: Directory, _transaction: Transaction) -> AccessRecord:
+    def look(directory: Directory, _transaction: Transaction, _now: int) -> AccessRecord:
         # In the batch it counts already; outside nobody may see it yet.
         seen.append((directory.size, logs.directory.size))
         return refusal()
@@ -330,7 +330,7 @@ async def test_a_decision_is_made_again_under_the_lock(world: World, store: Fail
     assert logs.directory.stands(agreement)
     stood = []
 
-    def draw(directory: Directory, _transaction: Transaction) -> AccessRecord:
+    def draw(directory: Directory, _transaction: Transaction, _now: int) -> AccessRecord:
         stood.append(directory.stands(agreement))
         return refusal()
 
