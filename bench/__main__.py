@@ -65,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=("load", "parts"), help="measure one of the two")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
-    arguments.seconds = arguments.seconds or (0.25 if arguments.quick else 4.0)
+    arguments.seconds = arguments.seconds or (0.2 if arguments.quick else 4.0)
     if arguments.rounds < 1 or arguments.seconds <= 0 or min(arguments.in_flight) < 1:
         parser.error("rounds, seconds and requests in flight are positive")
     return arguments

@@ -13,12 +13,13 @@ class Sample:
     """What one round showed.
 
     Args:
-        requests: those answered within the round.
+        requests: those answered within the round; finished: these, and those answered after its end.
         seconds: its length.
         p50_ms, p99_ms: latency of those requests, milliseconds.
     """
 
     requests: int
+    finished: int
     seconds: float
     p50_ms: float
     p99_ms: float
@@ -41,26 +42,26 @@ async def drive(ask: Ask, in_flight: int, seconds: float) -> Sample:
         ExceptionGroup: a request failed: a figure without it would flatter.
     """
     latencies: list[float] = []
+    late: list[float] = []
     began = time.perf_counter()
     end = began + seconds
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
-            group.create_task(_worker(ask, end, latencies))
+            group.create_task(_worker(ask, end, latencies, late))
     if not latencies:
-        # Slower than the round: the figure is then of those that were in flight.
-        end = time.perf_counter()
-        latencies = [end - began] * in_flight
+        # All slower than the round: it was as long as the slowest of them.
+        latencies, late = late, []
+        end = began + max(latencies)
     latencies.sort()
     p50, p99 = (percentile(latencies, share) * 1000 for share in (0.50, 0.99))
-    return Sample(len(latencies), end - began, p50, p99)
+    return Sample(len(latencies), len(latencies) + len(late), end - began, p50, p99)
 
 
-async def _worker(ask: Ask, end: float, latencies: list[float]) -> None:
+async def _worker(ask: Ask, end: float, latencies: list[float], late: list[float]) -> None:
     while (asked := time.perf_counter()) < end:
         await ask()
         answered = time.perf_counter()
-        if answered <= end:
-            latencies.append(answered - asked)
+        (latencies if answered <= end else late).append(answered - asked)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -43,8 +43,7 @@ class Stage:
         before = {name: cpu_seconds(pid) for name, pid in processes.items()}
         sample = self.requester.drive(in_flight, seconds)
         used = {name: cpu_seconds(pid) - before[name] for name, pid in processes.items()}
-        # What was in flight at the end took time too, but counts as no request: at most `in_flight` of them.
-        return Measured(sample, {name: spent / sample.requests * 1e6 for name, spent in used.items()})
+        return Measured(sample, {name: spent / sample.finished * 1e6 for name, spent in used.items()})
 
 
 def cpu_seconds(pid: int) -> float:

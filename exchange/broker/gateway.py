@@ -87,17 +87,21 @@ class Gateway:
     async def _read(self, tunnel: Tunnel, requests: AsyncIterator[bytes]) -> None:
         greeted = False
         async for data in requests:
+            offers = []
             for frame in decode(AttachRequest, data).frames:
                 if frame.HasField("hello") == greeted:
                     raise DecodeError("a tunnel begins with one hello")
                 greeted = True
-                await self._take(tunnel, frame)
+                if frame.HasField("offer"):
+                    offers.append(frame.offer)
+                else:
+                    self._take(tunnel, frame)
+            # Together, so that they share a commit: after a restart there may be a thousand.
+            await asyncio.gather(*(self._settle(tunnel, offer) for offer in offers))
 
-    async def _take(self, tunnel: Tunnel, frame: AdapterFrame) -> None:
+    def _take(self, tunnel: Tunnel, frame: AdapterFrame) -> None:
         kind = frame.WhichOneof("frame")
-        if kind == "offer":
-            await self._settle(tunnel, frame.offer)
-        elif kind == "ready":
+        if kind == "ready":
             tunnel.is_ready = True
         elif kind == "reply":
             self._land(tunnel, frame.reply)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,11 @@ async def provider_at(path: Path, world: World | None = None) -> AsyncIterator[P
 
 def granting_world() -> World:
     """A lookup is granted; a query and another purpose are offered, but not granted."""
+    return _granting_world().copy()
+
+
+@cache
+def _granting_world() -> World:
     world = World.standard()
     world.register(OTHER_PURPOSE)
     world.grant(world.apply_for(world.dataset), operations=[LOOKUP])

@@ -100,9 +100,10 @@ def note_signers(world: World) -> Mapping[Log, NoteSigner]:
     return {Log.DIRECTORY: world.directory_log.signer, Log.ACCESS: world.access_log.signer}
 
 
-def logs_of(world: World, store: MemoryLogStore) -> Logs:
-    """Another broker's logs, where the store has one already."""
-    return Logs(store, note_signers(world), Directory.genesis(ORIGIN, signer("root").public_key), lambda: world.now)
+def logs_of(world: World, store: MemoryLogStore, directory: Directory | None = None) -> Logs:
+    """A broker's logs over a store, another broker's where it has one already; folded from entry 0 unless told to."""
+    start = directory or Directory.genesis(ORIGIN, signer("root").public_key)
+    return Logs(store, note_signers(world), start, lambda: world.now)
 
 
 class Broker:
@@ -111,7 +112,10 @@ class Broker:
     def __init__(self, world: World, burst: float = 100, store: FailingStore | None = None) -> None:
         self.world = world
         self.store = store or store_of(world)
-        self.logs = logs_of(world, self.store)
+        # What is in the store is what the world has folded; another broker's store is folded from entry 0.
+        self.logs = (
+            logs_of(world, store) if store else Logs(self.store, note_signers(world), world.directory, self.clock)
+        )
         self.tunnels = Tunnels()
         self.taken = TakenIds()
         self.refusals = Refusals(self.logs, world.keys[BROKER], BROKER, self.clock)

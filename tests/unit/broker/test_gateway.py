@@ -168,6 +168,7 @@ async def test_every_one_of_many_offers_is_settled(broker: Broker, adapter: Adap
     await adapter.say(*frames)
     indexes = [(await adapter.settlement(response)).index for response in responses]
     assert sorted(indexes) == list(range(20))
+    assert broker.store.transactions < 20
 
 
 async def test_two_answers_to_one_request_are_both_on_record(broker: Broker, adapter: Adapter, world: World) -> None:

@@ -1,6 +1,7 @@
 """The founding: every key in the one home it belongs to, and a directory that begins with the broker."""
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,19 +165,22 @@ def test_a_host_that_a_certificate_cannot_name_founds_nothing(tmp_path: Path, ho
     assert not (tmp_path / "home").exists()
 
 
+@pytest.fixture
+def spoiled(path: Path, tmp_path: Path) -> Home:
+    """A copy of the broker's home, to be spoiled."""
+    return Home(shutil.copytree(path / "broker", tmp_path / "broker"))
+
+
 @pytest.mark.parametrize("name", ["directory-log", "access-log", "tls-authority"])
-def test_a_key_of_another_kind_is_named(tmp_path: Path, name: str) -> None:
-    found(tmp_path / "home", NAME, LISTEN, HOSTS, START)
-    home = Home(tmp_path / "home" / "broker")
+def test_a_key_of_another_kind_is_named(spoiled: Home, name: str) -> None:
+    home = spoiled
     other = "signing" if name != "tls-authority" else "access-log"
     (home.keys / f"{name}.pem").write_bytes((home.keys / f"{other}.pem").read_bytes())
     with pytest.raises(HomeError, match="of another kind"):
         (load_authority if name == "tls-authority" else log_signers)(home)
 
 
-def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    found(tmp_path / "home", NAME, LISTEN, HOSTS, START)
-    home = Home(tmp_path / "home" / "broker")
-    home.write("tls-authority.pem", b"rubbish")
+def test_an_authority_that_cannot_be_read_is_named(spoiled: Home) -> None:
+    spoiled.write("tls-authority.pem", b"rubbish")
     with pytest.raises(HomeError, match=r"tls-authority\.pem"):
-        load_authority(home)
+        load_authority(spoiled)

@@ -209,6 +209,22 @@ async def test_times_never_decrease_when_the_clock_goes_back(world: World, logs:
     assert store.head(Log.ACCESS).time == start + 5_000
 
 
+async def test_it_is_decided_at_the_very_time_that_the_entry_says(world: World, logs: Logs) -> None:
+    """Whoever decides again later, an auditor above all, has no other time to go by."""
+    seen = []
+
+    def look(_directory: Directory, _transaction: Transaction, now: int) -> AccessRecord:
+        seen.append(now)
+        return refusal()
+
+    times = []
+    for step in (0, 5_000, -60_000):
+        world.now += step
+        receipt = (await logs.append(AccessProposal(look))).receipt
+        times.append(verify_receipt(receipt, world.access_log.signer.verifier).leaf.time)
+    assert seen == times
+
+
 async def test_directory_times_never_decrease_either(world: World, logs: Logs) -> None:
     proposal = purpose(world, "tax.audit")
     start = logs.directory.state.time

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -259,6 +260,11 @@ ADJACENT = [
 @pytest.fixture
 def world() -> World:
     """A lookup is granted; a query and another purpose are offered, but not granted."""
+    return _world().copy()
+
+
+@cache
+def _world() -> World:
     world = World.standard()
     world.register(OTHER_PURPOSE)
     world.grant(world.apply_for(world.dataset), operations=[LOOKUP])
