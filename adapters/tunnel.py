@@ -10,6 +10,7 @@ import structlog
 
 from adapters.answering import Answerer, DenyError
 from adapters.ledger import Ledger, LedgerError, LedgerFatalError, Stored
+from adapters.orders import OrdersError
 from adapters.settling import Settler
 from exchange.batching import Batcher, ClosedError, split
 from exchange.client.errors import BrokenLogError, ExchangeError
@@ -44,6 +45,8 @@ logger = structlog.get_logger("exchange.adapter")
 
 # The stubs leave it out.
 _END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
+
+_CANNOT = Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, "the provider cannot answer now")
 
 
 class Tunnel:
@@ -200,12 +203,15 @@ class Tunnel:
         except DenyError as error:
             logger.info("refused", code=code_name(error.deny.code), check=error.deny.check)
             response = self._refusal(delivery, error.deny)
-        except (BrokenLogError, LedgerFatalError):
+        except (BrokenLogError, LedgerFatalError, OrdersError):
             raise
         except (ExchangeError, LedgerError) as error:
             logger.error("a request could not be answered", reason=str(error))
-            deny = Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, "the provider cannot answer now")
-            response = self._refusal(delivery, deny)
+            response = self._refusal(delivery, _CANNOT)
+        except Exception as error:
+            # One request that nobody foresaw must not end the adapter.
+            logger.error("a request could not be answered", exc_info=error)
+            response = self._refusal(delivery, _CANNOT)
         self._post(AdapterFrame(reply=Reply(flight=delivery.flight, envelope=response)))
 
     async def _answer(self, frame: bytes) -> bytes:

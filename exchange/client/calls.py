@@ -167,7 +167,8 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     hint = ""
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         hint = "the outcome is not known: the same request may be submitted again until it expires"
-    retry = code == grpc.StatusCode.UNAVAILABLE
+    # A broker that stops cancels what raced it; the same bytes are safe to send again.
+    retry = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)
 
 

@@ -80,7 +80,7 @@ def test_a_status_without_the_exchanges_own_details_is_no_refusal(code: grpc.Sta
     for details in (None, Status(code=7), foreign):
         error = error_of(code, "", details)
         assert isinstance(error, UnavailableError)
-        assert error.retry == (code == grpc.StatusCode.UNAVAILABLE)
+        assert error.retry == (code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
         assert error.status == code.name
         assert str(error)
 
