@@ -91,7 +91,9 @@ def rss(pid: int) -> int:
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of the project."""
     program = f"from {module} import app; app()"
-    return subprocess.run([sys.executable, "-c", program, *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], check=False, capture_output=True, text=True, cwd=ROOT
+    )
 
 
 @contextmanager

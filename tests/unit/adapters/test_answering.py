@@ -50,7 +50,7 @@ from exchange.v1.request_pb2 import (
     Selection,
     Value,
 )
-from tests.memory import signer
+from tests.memory import MemoryLog, signer
 from tests.simulator import Simulator, make_home
 from tests.world import (
     APPLICATIONS,
@@ -695,21 +695,35 @@ async def test_a_missing_body_of_its_own_department_is_stale(tmp_path: Path, kep
         assert not provider.sources.questions
 
 
+def forked(world: World) -> MemoryLog:
+    """The directory log with another history, and one entry more."""
+    log, fork = world.directory_log, MemoryLog(f"{ORIGIN}/directory")
+    for leaf, body in zip([*log.leaves[1:], log.leaves[0], b"one more"], [*log.bodies, b""], strict=True):
+        fork.append(leaf, body)
+    return fork
+
+
 async def test_a_log_that_contradicts_itself_is_no_reason_to_go_on(provider: Provider, world: World) -> None:
     """What is found out while catching up is as final as anywhere else: nothing more is answered."""
-    fork = world.copy()
-    fork.now += 1
-    fork.register("tax.refund")
-    fork.directory_log.leaves[3] = fork.directory_log.leaves[4]
-    rebuilt = type(fork.directory_log)(f"{ORIGIN}/directory")
-    for leaf, body in zip(fork.directory_log.leaves, fork.directory_log.bodies, strict=True):
-        rebuilt.append(leaf, body)
-    provider.simulator.directory_log = rebuilt
+    provider.simulator.directory_log = forked(world)
     with pytest.raises(BrokenLogError):
         await provider.answer(world.request(directory_size=world.directory.size + 1))
     with pytest.raises(BrokenLogError):
         await provider.answer(world.request())
     assert not provider.sources.questions
+
+
+async def test_a_log_that_breaks_while_the_source_is_asked_stops_the_answer(provider: Provider, world: World) -> None:
+    provider.sources.gate.clear()
+    answering = asyncio.create_task(provider.answer(world.request()))
+    await provider.sources.asked.wait()
+    provider.simulator.directory_log = forked(world)
+    with pytest.raises(BrokenLogError):
+        await provider.session.sync()
+    provider.sources.gate.set()
+    with pytest.raises(BrokenLogError):
+        await answering
+    assert provider.ledger.head.number == 0
 
 
 # --- the owner's orders -------------------------------------------------------------------------------

@@ -579,6 +579,21 @@ async def test_an_agreement_revoked_in_flight_is_not_released(
     assert proven.leaf.directory_size == world.directory.size
 
 
+async def test_a_revocation_in_flight_speaks_before_a_bad_response(
+    broker: Broker, silent: Adapter, world: World
+) -> None:
+    """Under the lock, too, the earlier check comes first."""
+    request = world.request()
+    response = of_another_system(world, request)
+    task = flying(broker, request)
+    delivery = await silent.delivered()
+    world.revoke(world.agreement.digest, REGISTRY)
+    await broker.publish()
+    await silent.reply(delivery, response)
+    assert (await refusal_of(task)).code == Code.CODE_AGREEMENT_ENDED
+    assert (await silent.settlement(response)).leaf.code == Code.CODE_AGREEMENT_ENDED
+
+
 @pytest.mark.parametrize("party", [APPLICATIONS, REGISTRY], ids=["requester", "provider"])
 async def test_a_key_revoked_in_flight_releases_nothing(
     broker: Broker, silent: Adapter, world: World, party: Party
