@@ -8,7 +8,7 @@ from exchange.core.envelope import DIGEST, REFUSAL, Draft, Envelope
 from exchange.core.errors import DecodeError, ProofError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.note import Verifier
-from exchange.core.wire import FORMAT, decode, encode
+from exchange.core.wire import FORMAT, MAX_TIME, decode, encode
 from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code, Refusal
 from exchange.v1.envelope_pb2 import Receipt
 
@@ -76,6 +76,8 @@ def read_access_leaf(data: bytes) -> AccessLeaf:
         DecodeError: malformed, or its kind and code do not fit together.
     """
     leaf = decode(AccessLeaf, data, MAX_LEAF)
+    if leaf.time > MAX_TIME:
+        raise DecodeError("an access entry's time is beyond the year 9999")
     released = leaf.kind == AccessKind.ACCESS_KIND_RELEASED
     if leaf.kind == AccessKind.ACCESS_KIND_UNSPECIFIED or released != (leaf.code == Code.CODE_UNSPECIFIED):
         raise DecodeError("an access entry has a kind, and a code exactly where nothing was released")

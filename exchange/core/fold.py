@@ -10,7 +10,7 @@ from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError
 from exchange.core.rules import judge
 from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, State, signing_record
-from exchange.core.wire import decode
+from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
 
 
@@ -53,6 +53,8 @@ def read_leaf(state: State, leaf: bytes) -> Signed:
     frame = decode(DirectoryLeaf, leaf, MAX_ENTRY)
     if frame.time < state.time:
         raise EntryError("the entry's time runs backwards")
+    if frame.time > MAX_TIME:
+        raise EntryError("the entry's time is beyond the year 9999")
     envelope = decode_envelope(frame.envelope, ENTRY, MAX_ENTRY)
     if envelope.attachments:
         raise EntryError("a leaf carries no attachments")

@@ -17,7 +17,7 @@ from exchange.core.state import (
     Version,
     is_digest,
 )
-from exchange.core.wire import decode
+from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
 
 POSSESSION = "exchange.v1/possession"
@@ -68,8 +68,8 @@ def _key(state: State, signed: Signed) -> State:
     # DESIGN section 3: the signer's path is a prefix, by whole segments, of the signed one's; the root's is the domain.
     if not signed.signer.party.covers(party):
         raise EntryError(f"{signed.signer.party} cannot sign a key of {party}")
-    if key.not_after <= key.not_before:
-        raise EntryError("the key's validity is empty")
+    if not key.not_before < key.not_after <= MAX_TIME:
+        raise EntryError("the key's validity is empty, or ends beyond the year 9999")
     if key_id(key.public_key) in state.keys:
         raise EntryError("the key is in the directory already")
     _new_object(state, signed.entry)

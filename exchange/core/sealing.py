@@ -16,6 +16,7 @@ CHANNEL = 32
 CAPSULE = 1168
 NONCE = 12
 TAG = 16
+SMALLEST = 1024
 TO_PROVIDER = b"request"
 TO_REQUESTER = b"response"
 
@@ -86,9 +87,12 @@ def open_body(key: bytes, ciphertext: bytes) -> bytes:
 
 
 def padded_size(size: int) -> int:
-    """The Padmé size for `size` bytes ("Reducing Metadata Leakage", PoPETs 2019, section 4): at most 12% more."""
-    if size < 2:
-        return size
+    """The Padmé size for `size` bytes ("Reducing Metadata Leakage", PoPETs 2019, section 4), but at least 1,024.
+
+    Padmé adds at most 12%; the floor keeps "nobody of this name" as long as one person's row.
+    """
+    if size <= SMALLEST:
+        return SMALLEST
     exponent = size.bit_length() - 1
     low_bits = exponent - exponent.bit_length()
     mask = (1 << low_bits) - 1

@@ -14,7 +14,7 @@ from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
 from exchange.core.names import Party, is_code, is_field
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
-from exchange.core.wire import decode
+from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, FieldType
 from exchange.v1.request_pb2 import Filter, Operation
 
@@ -224,6 +224,8 @@ def _application(state: State, terms: Terms, version: Version, body: bytes) -> T
     fields = tuple(application.fields)
     _check_grant(application, dataset)
     _check_purposes(state, application.purposes)
+    if application.not_after > MAX_TIME:
+        raise TermsError("the term asked for ends beyond the year 9999")
     opened = ApplicationTerms(
         version,
         application.dataset,
@@ -255,8 +257,8 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
     fields = tuple(agreement.fields)
     _check_grant(agreement, dataset)
     _check_purposes(state, agreement.purposes)
-    if agreement.not_after <= agreement.not_before:
-        raise TermsError("the agreement's term is empty")
+    if not agreement.not_before < agreement.not_after <= MAX_TIME:
+        raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
         version,
         agreement.dataset,

@@ -12,6 +12,10 @@ from exchange.core.errors import DecodeError
 
 FORMAT = 1
 MAX_FRAME = 4 * 1024 * 1024
+# Messages within one message: a page of a log has 2,000. Bounds what a peer's tiny parts may cost.
+MAX_PARTS = 10_000
+# Milliseconds at the end of the year 9999: what every calendar and database still has.
+MAX_TIME = 253_402_300_799_999
 
 M = TypeVar("M", bound=Message)
 
@@ -55,19 +59,32 @@ def decode(kind: type[M], data: bytes, max_bytes: int = MAX_FRAME) -> M:
     return message
 
 
-def _check(message: Message) -> None:
-    """Refuse unknown enum numbers and formats anywhere in the message."""
+def _check(whole: Message) -> None:
+    """Refuse unknown enum numbers and formats anywhere in the message, and more parts than anybody needs."""
+    pending = [whole]
+    parts = 0
+    while pending:
+        message = pending.pop()
+        pending.extend(_checked_parts(message))
+        parts += 1
+        if parts + len(pending) > MAX_PARTS:
+            raise DecodeError(f"{whole.DESCRIPTOR.name} has more than {MAX_PARTS:,} parts")
+
+
+def _checked_parts(message: Message) -> list[Message]:
+    """The messages within this one, once its own format and enum numbers hold."""
     name = message.DESCRIPTOR.name
     announced = getattr(message, "format", FORMAT)
     if announced != FORMAT:
         raise DecodeError(f"{name} has format {announced}; this version reads {FORMAT}")
+    found: list[Message] = []
     for field, value in message.ListFields():
         values: Iterable[Any] = (value,) if isinstance(value, Message | int) else value
         if field.type == FieldDescriptor.TYPE_ENUM:
             _check_enum(name, field, values)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            for part in values:
-                _check(part)
+            found.extend(values)
+    return found
 
 
 def _check_enum(name: str, field: FieldDescriptor, values: Iterable[int]) -> None:

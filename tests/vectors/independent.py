@@ -182,7 +182,7 @@ def padded(body: bytes) -> bytes:
     size = len(body) + 1
     exponent = size.bit_length() - 1
     low_bits = exponent - exponent.bit_length()
-    target = -(-size >> low_bits) << low_bits
+    target = max(1024, -(-size >> low_bits) << low_bits)
     return (body + b"\x80").ljust(target, b"\x00")
 
 

@@ -36,6 +36,7 @@ from exchange.core.names import Party
 from exchange.core.response import check_response
 from exchange.core.terms import DatasetTerms
 from exchange.core.wire import decode, encode
+from exchange.home import Home, write_file
 from exchange.transport import DIRECTORY_SYNC
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role
@@ -137,15 +138,12 @@ class Provider:
 async def provider_at(path: Path, world: World | None = None) -> AsyncIterator[Provider]:
     """The registry's adapter in a folder of its own, with its mirror up to date."""
     simulator = Simulator(world or granting_world())
-    home = make_home(path / "home", simulator.world, REGISTRY)
-    secret = simulator.world.sealing[REGISTRY]
-    key = home.keys / f"sealing-{simulator.world.sealing_key().hex()}.key"
-    key.write_bytes(secret)
-    key.chmod(0o600)
+    home = await _standard_home(path, simulator) if world is None else _make_home(path, simulator.world)
     ledger, orders = Ledger.open(path / "ledger.db"), Orders.open(path / "orders.db")
     try:
         async with Session(home, simulator, simulator.clock) as session:
-            await session.sync()
+            if world is not None:
+                await session.sync()
             provider = Provider(simulator, session, ledger, orders)
             yield provider
             provider.sources.gate.set()
@@ -153,6 +151,36 @@ async def provider_at(path: Path, world: World | None = None) -> AsyncIterator[P
     finally:
         orders.close()
         ledger.close()
+
+
+def _make_home(path: Path, world: World) -> Home:
+    home = make_home(path / "home", world, REGISTRY)
+    write_file(home.keys / f"sealing-{world.sealing_key().hex()}.key", world.sealing[REGISTRY], 0o600)
+    return home
+
+
+async def _standard_home(path: Path, simulator: Simulator) -> Home:
+    """The home over `granting_world`, which is made once: all its files, with a mirror that is up to date."""
+    if not _STANDARD:
+        home = _make_home(path, simulator.world)
+        async with Session(home, simulator, simulator.clock) as session:
+            await session.sync()
+        _STANDARD.update(_files(path))
+        simulator.calls.clear()
+        return home
+    for name, data in _STANDARD.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        file.chmod(0o600)
+    return Home(path / "home")
+
+
+def _files(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+_STANDARD: dict[str, bytes] = {}
 
 
 def granting_world() -> World:

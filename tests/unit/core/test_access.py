@@ -21,7 +21,7 @@ from exchange.core.decision import Deny
 from exchange.core.envelope import REFUSAL, Draft, decode_envelope
 from exchange.core.errors import CoreError, DecodeError, NoteError, ProofError
 from exchange.core.merkle import leaf_hash
-from exchange.core.wire import decode, encode
+from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code, Refusal
 from exchange.v1.envelope_pb2 import Receipt
 from tests.corruption import anything
@@ -238,3 +238,12 @@ def test_any_bytes_are_the_receipt_or_prove_nothing(data: bytes) -> None:
     except CoreError:
         return
     assert proven.leaf == read_access_leaf(WORLD.access_log.leaves[proven.index])
+
+
+def test_a_leafs_time_ends_with_the_calendar() -> None:
+    """A time that no calendar has would stop every program that shows it: the auditor's above all."""
+    leaf = AccessLeaf(format=1, time=MAX_TIME, kind=AccessKind.ACCESS_KIND_RELEASED)
+    assert read_access_leaf(encode(leaf)).time == MAX_TIME
+    leaf.time += 1
+    with pytest.raises(DecodeError, match="beyond the year 9999"):
+        read_access_leaf(encode(leaf))

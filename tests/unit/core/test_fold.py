@@ -15,7 +15,7 @@ from exchange.core.fold import Applied, apply
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.state import State, genesis
-from exchange.core.wire import encode
+from exchange.core.wire import MAX_TIME, encode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, Purpose, Role
 from tests.corruption import anything
 from tests.drafts import entry_draft
@@ -143,6 +143,11 @@ def test_time_never_runs_backwards() -> None:
     refused(leaf_of(draft, time=START - 1), "time runs backwards")
     state, applied = apply(STATE, leaf_of(draft, time=START + 1))
     assert (state.time, applied.reason) == (START + 1, "")
+
+
+def test_time_ends_with_the_calendar() -> None:
+    draft = revocation_entry(POPULATION, bytes(16), WORLD.agreement.digest, "")
+    refused(leaf_of(draft, time=MAX_TIME + 1), "beyond the year 9999")
 
 
 def test_a_refused_entry_does_not_move_the_time() -> None:

@@ -12,6 +12,7 @@ from exchange.core.envelope import Draft
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.rules import possession_statement, succession_statement
+from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import Entry, Role, Suite
 from tests.drafts import DAYS_30, NEW, accepted, key_draft, record_of, refused, role, sealing_draft
 from tests.memory import sealing_public, signer
@@ -148,6 +149,7 @@ def _compressed() -> bytes:
 KEY_FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("validity that ends as it begins", {"not_before": START, "not_after": START}, "validity is empty"),
     ("validity that ends before", {"not_before": START, "not_after": START - 1}, "validity is empty"),
+    ("validity beyond the calendar", {"not_before": START, "not_after": MAX_TIME + 1}, "beyond the year 9999"),
     ("no suite", {"suite": Suite.SUITE_UNSPECIFIED}, "suite is not known"),
     ("a later suite", {"suite": 3}, "number that this version does not know"),
     ("a later role", {"role": 8}, "number that this version does not know"),

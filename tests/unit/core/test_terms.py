@@ -12,6 +12,7 @@ from exchange.core.entries import Body, ObjectVersion
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.terms import Terms, TermsError, open_terms
+from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType
 from exchange.v1.request_pb2 import Comparator, Comparison, Filter, NullTest, Value
 from tests.corruption import anything
@@ -313,6 +314,7 @@ GRANTED_FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("a purpose not asked for", {"purposes": [PURPOSE, "a.b"]}, "more than its application"),
     ("a term that ends as it begins", {"not_before": START, "not_after": START}, "term is empty"),
     ("a term that ends before", {"not_after": START - 1}, "term is empty"),
+    ("a term beyond the calendar", {"not_after": MAX_TIME + 1}, "beyond the year 9999"),
 ]
 
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.errors import CoreError, DecodeError
-from exchange.core.wire import MAX_FRAME, decode, encode
+from exchange.core.wire import MAX_FRAME, MAX_PARTS, decode, encode
 from exchange.v1 import access_pb2, directory_pb2, envelope_pb2, ledger_pb2, request_pb2
 from exchange.v1.access_pb2 import AccessLeaf, Refusal
 from exchange.v1.directory_pb2 import Agreement, Dataset, Entry, KeyStatement
 from exchange.v1.envelope_pb2 import Envelope
+from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Ready
 from exchange.v1.request_pb2 import Comparison, Filter, Filters, Lookup, Query, RequestHeader, Value
 from tests.corruption import UNKNOWN_FIELDS, anything
 from tests.world import World
@@ -269,3 +270,13 @@ def test_at_the_parsers_limit_a_filter_is_read_or_refused(depth: int) -> None:
 
 def test_a_decode_error_is_a_core_error() -> None:
     assert issubclass(DecodeError, CoreError)
+
+
+def test_refuses_more_parts_than_anybody_needs() -> None:
+    """Four mebibytes of empty frames cost a peer nothing; they must not cost the broker its loop."""
+    # Each frame is a part, and so is what it holds.
+    frames = [AdapterFrame(ready=Ready())] * (MAX_PARTS // 2)
+    few = encode(AttachRequest(frames=frames[1:]))
+    assert decode(AttachRequest, few).frames
+    with pytest.raises(DecodeError, match="parts"):
+        decode(AttachRequest, encode(AttachRequest(frames=frames)))
