@@ -26,15 +26,15 @@ demo-stop: $(INSTALLED) ## stop a demo that was left running
 
 .PHONY: test
 test: $(INSTALLED) ## every test: unit, store contract, end to end
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 
 .PHONY: unit
 unit: $(INSTALLED) ## unit tests and the store contract, sockets off
-	$(BIN)/python -m pytest tests/unit tests/store
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/unit tests/store
 
 .PHONY: e2e
 e2e: $(INSTALLED) ## end-to-end tests, on loopback
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/e2e
 
 .PHONY: check
 check: $(INSTALLED) ## what CI checks before the tests: style, types, imports, contract

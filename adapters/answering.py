@@ -14,7 +14,7 @@ from adapters.connectors.rows import encode_rows
 from adapters.ledger import Ledger
 from adapters.orders import Orders
 from adapters.sources import Sources
-from exchange.client.errors import BrokenLogError, ExchangeError
+from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
 from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, authorise, decide
@@ -130,8 +130,7 @@ class Answerer:
 
     async def _decide(self, envelope: Envelope) -> Allow:
         """Checks 3 to 8 by this system's own mirror, ledger and orders."""
-        # A log that has failed is no ground to answer anything on.
-        self._session.check()
+        await self._check_logs()
         asked = authenticate(self._session.directory, envelope, self._clock(), None)
         if isinstance(asked, Deny):
             # A key newer than this mirror looks like no key at all.
@@ -155,6 +154,16 @@ class Answerer:
         if isinstance(allowed, Deny):
             raise DenyError(self._stale(directory, allowed))
         self._check_own(directory, allowed)
+
+    async def _check_logs(self) -> None:
+        """A log that has failed, or owes a proof of its consistency, is no ground to answer anything on."""
+        self._session.check()
+        try:
+            async with asyncio.timeout(SYNC_SECONDS):
+                await self._session.evidence.ready()
+        except (UnavailableError, TimeoutError) as error:
+            reason = "the access log owes this provider a proof that it only grew: nothing new is answered"
+            raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason)) from error
 
     async def _caught_up(self, at_least: int | None) -> Directory:
         directory = self._session.directory

@@ -1,106 +1,192 @@
 """`exchange-adapter check`: whether everything that answering needs is there, before it is needed."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
+from adapters.anchor import Anchor, AnchorError
 from adapters.config import AdapterConfig, ConfigError, load_config
-from adapters.connectors import ConnectorError
-from adapters.host import LEDGER
+from adapters.host import LEDGER, ORDERS
 from adapters.ledger import Ledger, LedgerError
+from adapters.orders import Orders, OrdersError
 from adapters.sources import Sources
-from exchange.client.errors import ExchangeError
+from exchange.client.errors import ExchangeError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.names import Party
-from exchange.core.terms import DatasetTerms
+from exchange.core.trust import TrustError
 from exchange.home import Home, HomeError
+
+FROM_BACKUP = "stop the adapter, keep a copy of the file, and restore the one that belongs to its anchor"
+NO_BROKER = "`exchange status` shows which brokers can be reached"
+NO_HOME = "choose the adapter's home with --home"
+NO_FILE = "write adapter.toml in the adapter's home, or say with --config where it is"
+NO_DATASET = "name each dataset that this adapter answers: [datasets.CODE], with its source and table"
+
+
+class Failure(IntEnum):
+    """What kind of failure a check found: the exit codes that every command of the exchange has."""
+
+    WRONG = 1
+    CONFIGURATION = 2
+    UNCHECKED = 3
+    FORK = 4
+    UNTRUSTED = 5
+    STALE = 6
+
+
+# What is known to be wrong comes before what could not be looked at.
+GRAVEST_FIRST = (
+    Failure.FORK,
+    Failure.UNTRUSTED,
+    Failure.WRONG,
+    Failure.CONFIGURATION,
+    Failure.STALE,
+    Failure.UNCHECKED,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One check: what was looked at, whether it holds, and what was found or what to do."""
+    """One check: what was looked at, and what was found.
+
+    Args:
+        detail: what was found; names the file that it was found in.
+        hint: what to do about a failure, or empty.
+        failure: what kind of failure it is, or None where the check holds.
+    """
 
     name: str
-    ok: bool
     detail: str
+    hint: str = ""
+    failure: Failure | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the check holds."""
+        return self.failure is None
+
+
+def gravest(results: Sequence[Result]) -> Failure | None:
+    """The failure that decides how a command ends, or None where every check holds."""
+    found = {result.failure for result in results}
+    return next((failure for failure in GRAVEST_FIRST if failure in found), None)
 
 
 async def examine(home: Home, config: Path) -> list[Result]:
-    """Check keys, certificate, configuration, ledger, directory, and every dataset against its table.
+    """Check keys, certificate, ledger, orders, configuration, directory, and every dataset against its table.
 
     Args:
         home: of the system that answers.
         config: its adapter.toml.
     """
-    results = [*_home(home), *_ledger(home)]
-    try:
-        settings = load_config(config)
-        results.append(Result("configuration", True, f"{len(settings.datasets)} datasets in {config}"))
-    except ConfigError as error:
-        return [*results, Result("configuration", False, str(error))]
+    if not home.is_made:
+        return [Result("home", f"nobody lives in {home.path}", NO_HOME, Failure.CONFIGURATION)]
+    results = [_home(home), _ledger(home.path / LEDGER), _orders(home.path / ORDERS)]
+    settings, result = _configuration(config)
+    results.append(result)
+    if settings is None:
+        return results
     try:
         async with Session(home) as session:
             results.append(await _broker(session))
             results.extend([result async for result in _each(session, settings)])
     except (ExchangeError, HomeError) as error:
-        results.append(Result("directory", False, str(error)))
+        results.append(_failed("directory", error))
     return results
 
 
-def _home(home: Home) -> Iterator[Result]:
+def _home(home: Home) -> Result:
     try:
         home.signer()
         home.tls_identity()
-        yield Result("home", True, f"{home.party} has its keys, certificate and trust file")
     except HomeError as error:
-        yield Result("home", False, f"{error}: {error.hint}" if error.hint else str(error))
+        return _failed("home", error)
+    return Result("home", f"{home.party} has its keys, certificate and trust file")
 
 
-def _ledger(home: Home) -> Iterator[Result]:
-    path = home.path / LEDGER
-    if not path.exists():
-        yield Result("ledger", True, "none yet: the adapter makes it when it first runs")
-        return
+def _ledger(path: Path) -> Result:
     try:
-        reader = Ledger.read(path)
-        try:
+        if _is_new(path):
+            return Result("ledger", "none yet: the adapter makes it when it first runs")
+        with closing(Ledger.read(path)) as reader:
             reader.verify()
-            yield Result("ledger", True, f"{reader.head.number} answers, chain and digests verified")
-        finally:
-            reader.close()
+            return Result("ledger", f"{reader.head.number} answers, chain and digests verified; {_anchored(path)}")
+    except AnchorError as error:
+        return _failed("ledger", error)
     except LedgerError as error:
-        yield Result("ledger", False, str(error))
+        return Result("ledger", f"{path}: {error}", FROM_BACKUP, Failure.WRONG)
+
+
+def _orders(path: Path) -> Result:
+    try:
+        if _is_new(path):
+            return Result("orders", "none yet")
+        with closing(Orders.read(path)) as orders:
+            stopped = ", ".join(sorted(orders.stopped)) or "nothing"
+            waiting = len(orders.to_send())
+            given = f"{len(orders.history())} orders; {_anchored(path)}; stopped: {stopped}"
+            return Result("orders", f"{given}; revocations that wait for a broker: {waiting}" if waiting else given)
+    except AnchorError as error:
+        return _failed("orders", error)
+    except OrdersError as error:
+        return Result("orders", str(error), FROM_BACKUP, Failure.WRONG)
+
+
+def _anchored(path: Path) -> str:
+    return "anchor verified" if Anchor(path).is_placed else "no anchor yet: the adapter places it when it runs"
+
+
+def _is_new(path: Path) -> bool:
+    """Whether there neither is nor was a file.
+
+    Raises:
+        AnchorError: there was one.
+    """
+    Anchor(path).seen()
+    return not path.exists()
+
+
+def _configuration(config: Path) -> tuple[AdapterConfig | None, Result]:
+    try:
+        settings = load_config(config)
+    except ConfigError as error:
+        hint = "" if config.exists() else NO_FILE
+        return None, Result("configuration", str(error), hint, Failure.CONFIGURATION)
+    if not settings.datasets:
+        return settings, Result("configuration", f"{config}: no dataset", NO_DATASET, Failure.CONFIGURATION)
+    return settings, Result("configuration", f"{len(settings.datasets)} datasets in {config}")
 
 
 async def _broker(session: Session) -> Result:
     try:
         directory = await session.sync()
     except ExchangeError as error:
-        return Result("broker", False, str(error))
-    return Result("broker", True, f"directory of {directory.size} entries, verified")
+        return _failed("broker", error)
+    return Result("broker", f"directory of {directory.size} entries, verified")
 
 
 async def _each(session: Session, settings: AdapterConfig) -> AsyncIterator[Result]:
-    owner = Party(session.party.domain, session.party.department)
-    sources = Sources(settings)
+    sources, party, directory = Sources(settings), session.party, session.directory
     try:
         for code in settings.datasets:
-            terms = session.directory.dataset_named(str(owner), code)
-            yield _dataset(sources, session.party, code, terms)
+            problems = await asyncio.to_thread(sources.problems, party, directory, code)
+            dataset = directory.dataset_named(str(Party(party.domain, party.department)), code)
+            if problems or dataset is None:
+                yield Result(f"dataset {code}", "; ".join(problems), "", Failure.WRONG)
+            else:
+                yield Result(f"dataset {code}", f"{len(dataset.fields)} fields fit the table")
     finally:
         await sources.close()
 
 
-def _dataset(sources: Sources, party: Party, code: str, terms: DatasetTerms | None) -> Result:
-    name = f"dataset {code}"
-    if terms is None:
-        return Result(name, False, "not published yet: `exchange dataset publish` by the department's steward")
-    if terms.system != party:
-        return Result(name, False, f"published as answered by {terms.system}")
-    try:
-        findings = sources.check(terms)
-    except ConnectorError as error:
-        return Result(name, False, error.reason)
-    if findings:
-        return Result(name, False, "; ".join(str(finding) for finding in findings))
-    return Result(name, True, f"{len(terms.fields)} fields fit the table")
+def _failed(name: str, error: ExchangeError | HomeError) -> Result:
+    """What an error of the exchange or of the home comes to."""
+    failure = Failure(error.exit_code)
+    # What a home lacks is known, not unchecked.
+    if isinstance(error, HomeError) and failure is not Failure.UNTRUSTED:
+        failure = Failure.UNTRUSTED if isinstance(error.__cause__, TrustError) else Failure.WRONG
+    hint = error.hint or (NO_BROKER if isinstance(error, UnavailableError) else "")
+    return Result(name, str(error), hint, failure)

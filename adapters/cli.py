@@ -8,7 +8,7 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, example
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.output import print_json, print_line, print_table
+from exchange.cli.output import clean, print_json, print_line, print_table
 from exchange.cli.service_log import log_to_stderr
 from exchange.cli.times import iso, now
 from exchange.core.names import Party
@@ -19,30 +19,54 @@ app = typer.Typer(
     cls=CommandGroup,
     rich_markup_mode=None,
     add_completion=False,
-    help="Answer requests from a department's own database.",
     epilog=example("exchange-adapter check --home ./registry", "exchange-adapter run --home ./registry"),
 )
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="adapter.toml; by default the one in the home.")
 ]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the record: 1 to 2,000 characters.")]
+DatasetArgument = Annotated[str, typer.Argument(help="The dataset, as CODE or DEPARTMENT/CODE.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"exchange-adapter {version('department-exchange')}")
+        raise typer.Exit
+
+
+@app.callback()
+def adapter(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Answer requests from a department's own database."""
 
 
 @app.command(epilog=example("exchange-adapter check --home ./registry"))
 def check(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check keys, broker, ledger, and that every dataset fits its table. Changes nothing."""
-    from adapters.checking import examine
+    """Check keys, ledger, orders, broker, and that every dataset fits its table. Changes nothing.
+
+    Exit codes, the gravest first: 4 rollback or fork, also of ledger and orders, 5 untrusted key, 1 something is
+    wrong, 2 wrong configuration, 6 stale, 3 no broker could be asked.
+    """
+    from adapters.checking import examine, gravest
 
     results = asyncio.run(examine(Home(home), _config_path(home, config)))
     if as_json:
-        print_json([{"check": item.name, "ok": item.ok, "detail": item.detail} for item in results])
+        print_json([{"check": item.name, "ok": item.ok, "detail": item.detail, "hint": item.hint} for item in results])
     else:
         print_table(
             ("", "check", "detail"), [("ok" if item.ok else "FAIL", item.name, item.detail) for item in results]
         )
-    if not all(item.ok for item in results):
-        raise typer.Exit(ExitCode.REFUSED)
+        for item in results:
+            if item.hint:
+                say(clean(f"hint: {item.name}: {item.hint}"))
+    if failure := gravest(results):
+        raise typer.Exit(failure)
 
 
 @app.command(epilog=example("exchange-adapter run --home ./registry"))
@@ -51,15 +75,18 @@ def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
 
     It prints one line whenever it is attached to a broker, and logs to stderr.
     """
+    from adapters.checking import NO_DATASET
     from adapters.config import ConfigError, load_config
     from adapters.host import run as run_host
     from adapters.ledger import LedgerError
     from adapters.orders import OrdersError
 
     log_to_stderr()
-    place = Home(home)
+    place, path = Home(home), _config_path(home, config)
     try:
-        settings = load_config(_config_path(home, config))
+        settings = load_config(path)
+        if not settings.datasets:
+            raise WrongUsageError(f"{path}: no dataset, so nothing could be answered", NO_DATASET)
         asyncio.run(run_host(place, settings, lambda broker: print_line(f"{place.party} is attached to {broker}")))
     except ConfigError as error:
         raise WrongUsageError(str(error)) from error
@@ -90,30 +117,29 @@ def revoke(
 
 @app.command(epilog=example("exchange-adapter stop residents --reason 'maintenance' --home ./registry"))
 def stop(
-    dataset: Annotated[str, typer.Argument(help="The dataset's code.")],
-    reason: ReasonOption,
-    home: HomeOption = DEFAULT_HOME,
+    dataset: DatasetArgument, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, config: ConfigOption = None
 ) -> None:
-    """Stop answering from a dataset, at once and with everything else down; `resume` takes it back."""
-    from adapters.local import orders_of
+    """Stop answering from a dataset, at once and with everything else down; `resume` takes it back.
 
-    with orders_of(Home(home)) as orders:
-        orders.stop(dataset, reason, now())
-    print_line(f"{dataset} is stopped: every request for it is refused until `exchange-adapter resume {dataset}`")
+    Exit code 2 where this home's adapter does not answer for the dataset: nothing was stopped then. 3 where the order
+    is in force here, but whether that is enough could not be told.
+    """
+    from adapters.local import stop_dataset
+
+    stopped = asyncio.run(stop_dataset(Home(home), _config_path(home, config), dataset, reason, now()))
+    if stopped.doubt:
+        print_line(f"the order to stop {stopped.code} is in force at this home")
+        raise CommandError(stopped.doubt, "", ExitCode.UNCHECKED)
+    code = stopped.code
+    print_line(f"{code} is stopped: every request for it is refused until `exchange-adapter resume {code}`")
 
 
 @app.command(epilog=example("exchange-adapter resume residents --home ./registry"))
-def resume(
-    dataset: Annotated[str, typer.Argument(help="The dataset's code.")], home: HomeOption = DEFAULT_HOME
-) -> None:
+def resume(dataset: DatasetArgument, home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
     """Answer from a stopped dataset again."""
-    from adapters.local import orders_of
+    from adapters.local import resume_dataset
 
-    with orders_of(Home(home)) as orders:
-        if dataset not in orders.stopped:
-            raise WrongUsageError(f"{dataset} is not stopped", f"stopped now: {', '.join(orders.stopped) or 'none'}")
-        orders.resume(dataset, now())
-    print_line(f"{dataset} is answered again")
+    print_line(f"{resume_dataset(Home(home), _config_path(home, config), dataset, now())} is answered again")
 
 
 @app.command(epilog=example("exchange-adapter subject 339701199002031234 --home ./registry"))
@@ -125,20 +151,24 @@ def subject(
     """Who was told what about this person: every answer in the ledger, each with its entry in the access log."""
     from adapters.local import told
 
-    rows = told(Home(home), identity)
+    rows = [row | {"time": iso(int(str(row["time"])))} for row in asyncio.run(told(Home(home), identity))]
+    if not rows:
+        say("nobody was told anything about this person")
     if as_json:
         print_json(rows)
+    if as_json or not rows:
         return
-    columns = ("answered", "requester", "officer", "purpose", "case", "fields", "found", "log entry")
+    columns = ("answered", "requester", "officer", "purpose", "case", "dataset", "fields", "found", "log entry")
     print_table(
         columns,
         [
             (
-                iso(int(str(row["time"]))),
+                row["time"],
                 _short(str(row["requester"])),
                 row["officer"],
                 row["purpose"],
                 row["case_id"],
+                row["dataset"],
                 " ".join(row["fields"]) if isinstance(row["fields"], list) else "",
                 "yes" if row["told"] else "no",
                 row["log_entry"],

@@ -164,15 +164,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Adap
     Raises:
         ConfigError: the file cannot be read, is not TOML, or says something wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_toml_error(path, str(error))) from None
+    text, content = _read(path)
     try:
         config = AdapterConfig.model_validate(
             {"adapter": {}, "sources": {}, "datasets": {}} | content,
@@ -187,6 +179,29 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Adap
         if dataset.source not in config.sources:
             raise _error(path, text, ("datasets", code, "source"), "there is no source of this name")
     return config
+
+
+def configured_codes(path: Path) -> frozenset[str]:
+    """The codes of the datasets in an `adapter.toml`, whatever else is wrong with it: no variable need be set.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not TOML.
+    """
+    _, content = _read(path)
+    datasets = content.get("datasets")
+    return frozenset(datasets) if isinstance(datasets, dict) else frozenset()
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_toml_error(path, str(error))) from None
 
 
 def _context(info: ValidationInfo) -> _Surroundings:

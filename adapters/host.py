@@ -29,6 +29,7 @@ LEDGER = "ledger.db"
 ORDERS = "orders.db"
 UPKEEP_SECONDS = 600
 ERASE_SECONDS = 10
+ANCHOR_SECONDS = 0.5
 ORDERS_SECONDS = 1
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
 DRAIN_SECONDS = 10
@@ -47,6 +48,7 @@ class Host:
 
     def __init__(self, session: Session, config: AdapterConfig, ledger: Ledger, orders: Orders) -> None:
         self._session = session
+        self._config = config
         self._ledger = ledger
         self._orders = orders
         self._sources = Sources(config)
@@ -65,15 +67,18 @@ class Host:
         Raises:
             BrokenLogError: a log contradicts itself: nothing more is answered.
             LedgerFatalError: the disk failed: nothing more is answered.
+            HomeError: the ledger's anchor cannot be written: nothing more is answered.
         """
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         work = [asyncio.create_task(self._attach(broker, ready)) for broker in self._session.trust.brokers]
-        work += [asyncio.create_task(task) for task in (self._keep_keys(), self._send_orders(), self._erase())]
+        upkeep = (self._keep_keys(), self._send_orders(), self._erase(), self._keep_anchor())
+        work += [asyncio.create_task(task) for task in upkeep]
+        look = asyncio.create_task(self._look())
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait((*work, stopped), return_when=asyncio.FIRST_COMPLETED)
-        await self._close(work)
+        await self._close([*work, look])
         for task in done:
             task.result()
 
@@ -87,6 +92,18 @@ class Host:
         await self._committer.close()
         await self._settler.close()
         await self._sources.close()
+
+    async def _look(self) -> None:
+        """Say what this adapter cannot answer, before somebody asks for it."""
+        try:
+            await self._session.sync()
+        except ExchangeError as error:
+            logger.warning("what is published is judged by the mirror alone", reason=str(error))
+        party, directory = self._session.party, self._session.directory
+        for code in self._config.datasets:
+            problems = await asyncio.to_thread(self._sources.problems, party, directory, code)
+            for problem in problems:
+                logger.warning("a dataset cannot be answered", dataset=code, problem=problem)
 
     async def _attach(self, broker: str, ready: Callable[[str], None]) -> None:
         """Keep a tunnel to one broker; wait longer after each failure, never the same for two adapters."""
@@ -164,11 +181,18 @@ class Host:
             await asyncio.to_thread(self._ledger.erase_sealed, self._session.clock())
             await asyncio.sleep(ERASE_SECONDS)
 
+    async def _keep_anchor(self) -> None:
+        """Keep the ledger's anchor less than a second behind."""
+        while True:
+            await asyncio.to_thread(self._ledger.place_anchor)
+            await asyncio.sleep(ANCHOR_SECONDS)
+
 
 async def run(home: Home, config: AdapterConfig, ready: Callable[[str], None]) -> None:
     """Run the adapter of a home until it is stopped.
 
     Raises:
+        AnchorError: the ledger or the orders are not those that were here before.
         HomeError, LedgerError, OrdersError: something in the home cannot be used.
         ExchangeError: nothing can be answered any more.
     """

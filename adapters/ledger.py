@@ -2,7 +2,7 @@
 
 Row n's chain hash is SHA-256(chain hash of row n - 1 || row n), from 32 zero bytes. Envelopes stand beside the
 chain, which binds their digests; sealed answers stand outside it, so that they can be erased. What a chain cannot
-show is a removed tail: the access log does, since every response names its ledger number.
+show is a removed tail: the anchor beside the file does, and the access log, since every response names its number.
 """
 
 import sqlite3
@@ -12,7 +12,9 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Any
 
+from adapters.anchor import Anchor
 from adapters.ledger_file import (
+    ALONE,
     ANSWERS,
     BUSY,
     ERASE,
@@ -61,8 +63,13 @@ class LedgerReader:
 
     def __init__(self, path: Path) -> None:
         self._reading = Lock()
+        self._anchor = Anchor(path)
+        # Before the file's rows: these may only be further on.
+        seen = self._anchor.seen()
         with ExitStack() as closing, failures():
             self._reads = connect(path, "ro", closing)
+            last, at = (_first(rows) for rows in self._read({"number": seen.number}, HEAD, ALONE))
+            self._anchor.check(seen, last.number, at.chain)
             self._closing = closing.pop_all()
 
     def close(self) -> None:
@@ -74,12 +81,17 @@ class LedgerReader:
     def head(self) -> LedgerHead:
         """The last committed row."""
         [rows] = self._read({}, HEAD)
-        return LedgerHead(*rows[0]) if rows else LedgerHead()
+        return _first(rows)
 
     def find(self, requester: str, request_id: bytes) -> Stored | None:
         """The committed answer to a request, or None while its id (16 bytes) is free."""
         values = {"requester": requester, "id": request_id}
         [rows] = self._read(values, ANSWERS + "requester = :requester AND request_id = :id")
+        return Stored(*rows[0]) if rows else None
+
+    def answer(self, response_digest: bytes) -> Stored | None:
+        """The committed answer whose response has this message digest, 32 bytes, or None."""
+        [rows] = self._read({"digest": response_digest}, ANSWERS + "response_digest = :digest")
         return Stored(*rows[0]) if rows else None
 
     def owed(self) -> tuple[Stored, ...]:
@@ -113,8 +125,8 @@ class LedgerReader:
             raise LedgerError(f"row {unerased[0][0]}: its sealed answer is neither kept nor erased")
 
     def _verify(self, after: int) -> None:
-        [start] = self._read({"after": after}, "SELECT number, chain FROM answers WHERE number = :after")
-        head, last = LedgerHead(*start[0]) if start else LedgerHead(), self.head.number
+        [start] = self._read({"number": after}, ALONE)
+        head, last = _first(start), self.head.number
         while head.number < last:
             page = {"after": head.number, "page": PAGE}
             rows, named, settled = self._read(page, ANSWERS + ON_PAGE, SUBJECTS + ON_PAGE, SETTLEMENTS + ON_PAGE)
@@ -135,6 +147,10 @@ class LedgerReader:
                     self._reads.execute("ROLLBACK")
 
 
+def _first(rows: Sequence[Sequence[Any]]) -> LedgerHead:
+    return LedgerHead(*rows[0]) if rows else LedgerHead()
+
+
 class Ledger(LedgerReader):
     """The ledger of the running adapter: the one writer of its file.
 
@@ -148,6 +164,8 @@ class Ledger(LedgerReader):
         """Takes the ledger for writing; a missing file is made, for its owner's eyes alone.
 
         Raises:
+            AnchorError: the file is missing or older than its anchor, or another one.
+            HomeError: the anchor cannot be written.
             LedgerBusyError: another process holds it.
             LedgerError: one of the last 1,000 rows does not verify, or the file is no ledger of this format.
             LedgerFatalError: the file cannot be opened or written.
@@ -159,6 +177,7 @@ class Ledger(LedgerReader):
         """Opens an existing ledger for reading, whether its adapter runs or not.
 
         Raises:
+            AnchorError: the file is missing or older than its anchor, or another one.
             LedgerError: the file is no ledger of this format.
             LedgerFatalError: the file cannot be opened.
         """
@@ -166,11 +185,14 @@ class Ledger(LedgerReader):
 
     def __init__(self, path: Path) -> None:
         self._writing = RLock()
+        self._placing = Lock()
         self._fatal: LedgerFatalError | None = None
         self._head = LedgerHead()
         self._owed: dict[int, int] = {}  # number to time, in order; replaced, never changed: any thread may look
         with ExitStack() as closing, failures():
             hold(path, closing)
+            # A lost ledger must not be replaced by an empty one.
+            Anchor(path).seen()
             path.touch(mode=0o600)
             self._writes = connect(path, "rw", closing)
             super().__init__(path)
@@ -179,12 +201,32 @@ class Ledger(LedgerReader):
             self._checkpoint()
             self._reload()
             self._verify(max(0, self._head.number - TAIL))
+            self.place_anchor()
             self._closing = closing.pop_all()
 
     def close(self) -> None:
-        """Lets go of the file once a write or read under way is done; a second call does nothing."""
+        """Places the anchor and lets go of the file, once a write or read under way is done; again does nothing.
+
+        Raises:
+            HomeError: the anchor cannot be written; the file is let go all the same.
+        """
         with self._writing:
-            super().close()
+            try:
+                self.place_anchor()
+            finally:
+                super().close()
+
+    def place_anchor(self) -> None:
+        """Writes the head to the anchor beside the file; no commit waits for it.
+
+        Raises:
+            HomeError: it cannot be written.
+        """
+        with self._placing:
+            head = self._head
+            # In this order: what is read back after a failed write may not be durable.
+            if self._fatal is None:
+                self._anchor.place(head)
 
     @property
     def head(self) -> LedgerHead:

@@ -32,6 +32,7 @@ SCHEMA = (
     f"PRAGMA user_version = {FORMAT}",
 )
 HEAD = "SELECT number, chain FROM answers ORDER BY number DESC LIMIT 1"
+ALONE = "SELECT number, chain FROM answers WHERE number = :number"
 ANSWERS = """SELECT answers.*, (SELECT envelope FROM sealed WHERE sealed.number = kept.number),
     owed.number IS NOT NULL FROM answers LEFT JOIN kept USING (number) LEFT JOIN owed USING (number) WHERE """
 SETTLEMENTS = """SELECT number, response_digest, kind, code, log_index, receipt

@@ -2,9 +2,11 @@
 
 A command in another process gives the order; the running adapter sees it at its very next decision. Two processes
 write this file, so it is kept apart from the ledger and without a write-ahead log: SQLite up to 3.51.2 can corrupt one
-that two connections write. Every order stays, with its time: what is in force is folded from all of them.
+that two connections write. Every order stays, with its time: what is in force is folded from all of them. Beside it
+stands an anchor, so that a file that was lost is never taken for one without orders.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +16,9 @@ from pathlib import Path
 from threading import RLock
 from types import MappingProxyType
 from typing import Any
+
+from adapters.anchor import Anchor, Head
+from exchange.home import HomeError
 
 FORMAT = 1
 BUSY = 5_000  # milliseconds to wait for another process's commit
@@ -81,22 +86,39 @@ class Orders:
 
     @classmethod
     def open(cls, path: Path) -> "Orders":
-        """Opens the orders; a missing file is made, for its owner's eyes alone.
+        """Opens the orders; on the first run the file and its anchor are made, for their owner's eyes alone.
 
         Raises:
+            AnchorError: the file is missing or older than its anchor, or another one.
             OrdersError: the file cannot be opened, or holds something else.
         """
-        return cls(path)
+        return cls(path, make=True)
 
-    def __init__(self, path: Path) -> None:
+    @classmethod
+    def read(cls, path: Path) -> "Orders":
+        """Opens orders that are there, to look at them, and makes nothing.
+
+        Raises:
+            AnchorError, OrdersError: as `open`.
+        """
+        return cls(path, make=False)
+
+    def __init__(self, path: Path, *, make: bool) -> None:
         self._path = path
         self._lock = RLock()
         self._version: int | None = None  # of the file that `_in_force` was folded from
+        self._anchor = Anchor(path)
+        # Before the orders: there may only be more of them by then.
+        seen = self._anchor.seen()
         with ExitStack() as closing, self._guarded():
-            path.touch(mode=0o600)
-            self._db = _connect(path, closing)
+            if make:
+                path.touch(mode=0o600)
+            self._db = _connect(path, closing, make)
             self._file = _identity(path)
-            self._now()
+            orders = self._now().orders
+            self._anchor.check(seen, len(orders), _head(orders[: seen.number]).chain)
+            if make:
+                self._place_anchor()
             self._closing = closing.pop_all()
 
     def close(self) -> None:
@@ -166,6 +188,19 @@ class Orders:
             self._db.execute(INSERT, values)
             # The commit point. EXTRA syncs the folder too: else a power cut could bring the old journal back.
             self._db.execute("COMMIT")
+        try:
+            self._place_anchor()
+        except OrdersError as error:
+            raise OrdersError(f"the order is in force, but its anchor could not be written: {error}") from error
+
+    def _place_anchor(self) -> None:
+        """Takes turns with other processes: none of them may move the anchor back behind another one's order."""
+        with self._guarded():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._anchor.place(_head(_orders(self._db.execute(SELECT).fetchall())))
+            finally:
+                self._db.execute("ROLLBACK")
 
     def _now(self) -> _InForce:
         with self._guarded():
@@ -173,7 +208,7 @@ class Orders:
             # Before the rows: an order that lands between the two is read again, never missed.
             (version,) = self._db.execute("PRAGMA data_version").fetchone()
             if version != self._version:
-                self._in_force = _fold(self._db.execute(SELECT).fetchall())
+                self._in_force = _fold(_orders(self._db.execute(SELECT).fetchall()))
                 self._version = version
             return self._in_force
 
@@ -188,15 +223,27 @@ class Orders:
         with self._lock:
             try:
                 yield
-            except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
+            except (sqlite3.Error, OSError, HomeError, OverflowError, ValueError) as error:
                 with suppress(sqlite3.Error, AttributeError):
                     self._db.execute("ROLLBACK")
                 raise OrdersError(f"{self._path}: {error}") from error
 
 
-def _fold(rows: Sequence[Sequence[Any]]) -> _InForce:
+def _orders(rows: Sequence[Sequence[Any]]) -> tuple[Order, ...]:
+    return tuple(Order(time, OrderKind(kind), *rest) for time, kind, *rest in rows)
+
+
+def _head(orders: Sequence[Order]) -> Head:
+    """How many orders there are, and a hash chain over them."""
+    head = Head()
+    for order in orders:
+        bound = (order.time, order.kind, order.dataset, order.agreement.hex(), order.reason, order.envelope.hex())
+        head = head.after(json.dumps(bound).encode())
+    return head
+
+
+def _fold(orders: tuple[Order, ...]) -> _InForce:
     """The one meaning of the orders: the last word on a dataset counts, a revocation has no way back."""
-    orders = tuple(Order(time, OrderKind(kind), *rest) for time, kind, *rest in rows)
     stopped, unsent = dict[str, Order](), dict[bytes, bytes]()
     revoked, sent = set[bytes](), set[bytes]()
     for order in orders:
@@ -213,14 +260,14 @@ def _fold(rows: Sequence[Sequence[Any]]) -> _InForce:
     return _InForce(orders, MappingProxyType(stopped), frozenset(revoked), MappingProxyType(waiting))
 
 
-def _connect(path: Path, closing: ExitStack) -> sqlite3.Connection:
+def _connect(path: Path, closing: ExitStack, make: bool) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY / 1000, isolation_level=None, check_same_thread=False)
     closing.callback(db.close)
     if db.execute("PRAGMA journal_mode = DELETE").fetchone() != ("delete",):
         raise OrdersError(f"{path} cannot keep a rollback journal")
     db.execute("PRAGMA synchronous = EXTRA")
-    if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+    if make and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
         _create(db)
     if db.execute("PRAGMA user_version").fetchone() != (FORMAT,):
         raise OrdersError(f"{path} holds no orders of format {FORMAT}: name another file")

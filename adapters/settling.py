@@ -7,11 +7,13 @@ import structlog
 
 from adapters.ledger import Ledger, LedgerError, LedgerFatalError, Settlement
 from exchange.batching import Batcher
+from exchange.client.errors import EvidenceError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import kind_name, verify_settlement
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, ProofError
 from exchange.core.wire import encode
 from exchange.v1 import gateway_pb2
+from exchange.v1.access_pb2 import AccessKind, AccessLeaf
 
 logger = structlog.get_logger("exchange.adapter")
 
@@ -39,10 +41,12 @@ class Settler:
         digest = frame.response_digest
         try:
             proven = verify_settlement(frame.receipt, self._session.trust.access_log, digest)
-        except CoreError as error:
+            self._check_names(proven.leaf)
+            # The checkpoint is on disk before the answer counts as settled: the log is held to it whatever happens.
+            await self._session.evidence.keep(frame.receipt.checkpoint)
+        except (CoreError, EvidenceError, UnavailableError) as error:
             logger.error("a settlement does not hold", reason=str(error), answer=digest.hex()[:16])
             return False
-        self._session.evidence.observe(proven, frame.receipt.checkpoint)
         leaf = proven.leaf
         try:
             await self._batcher.submit(Settlement(digest, leaf.kind, leaf.code, proven.index, encode(frame.receipt)))
@@ -53,6 +57,22 @@ class Settler:
             return False
         logger.info("settled", kind=kind_name(leaf.kind), entry=proven.index)
         return True
+
+    def _check_names(self, leaf: AccessLeaf) -> None:
+        """A receipt that names others would hide this access from the parties, or pin it on somebody else.
+
+        Raises:
+            ProofError: the entry is not about the request that was answered.
+        """
+        stored = self._ledger.answer(leaf.response_digest)
+        if stored is None:
+            raise ProofError("the entry settles no answer of this ledger")
+        named = (leaf.provider, leaf.request_digest, leaf.requester, leaf.request_id)
+        asked = (str(self._session.party), stored.request_digest, stored.requester, stored.request_id)
+        # Whose request it was is left out where the broker cannot tell: its key was never in the directory.
+        unknown = leaf.kind == AccessKind.ACCESS_KIND_UNRELEASED and named == (*asked[:2], "", b"")
+        if named != asked and not unknown:
+            raise ProofError("the entry names another provider, requester or request")
 
     async def close(self) -> None:
         """Write what is queued."""

@@ -7,6 +7,8 @@ import structlog
 from adapters.config import AdapterConfig, ConfigError
 from adapters.connectors import ConnectorError, Finding, Question, Rows
 from adapters.connectors.sql import SqlConnector
+from exchange.core.directory import Directory
+from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 
 logger = structlog.get_logger("exchange.adapter")
@@ -44,13 +46,32 @@ class Sources:
         """Compare a dataset's table with its description.
 
         Raises:
-            ConnectorError: the source cannot be reached, or the dataset is not configured.
+            ConfigError: the dataset is not configured, or not as it is described.
+            ConnectorError: the source cannot be reached.
         """
         connector = self._connect(dataset)
         try:
             return connector.check()
         finally:
             connector.engine.dispose()
+
+    def problems(self, party: Party, directory: Directory, code: str) -> tuple[str, ...]:
+        """Why requests for a dataset of this department's cannot be answered here, for its own people; blocks.
+
+        Args:
+            party: the system that answers.
+            directory: what is published, as far as its mirror knows.
+            code: the dataset's.
+        """
+        dataset = directory.dataset_named(str(Party(party.domain, party.department)), code)
+        if dataset is None:
+            return ("not published yet: `exchange dataset publish` by the department's steward",)
+        if dataset.system != party:
+            return (f"published as answered by {dataset.system}",)
+        try:
+            return tuple(str(finding) for finding in self.check(dataset))
+        except (ConfigError, ConnectorError) as error:
+            return (str(error),)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -76,11 +97,17 @@ class Sources:
         return connector
 
     async def _fitting(self, dataset: DatasetTerms) -> SqlConnector:
-        connector = self._connect(dataset)
+        try:
+            connector = self._connect(dataset)
+        except ConfigError as error:
+            # It names the department's own tables and columns: for its log alone.
+            logger.error("a dataset is not configured as it is described", dataset=dataset.code, problem=str(error))
+            raise ConnectorError("the dataset is not configured at its provider") from error
         try:
             findings = await asyncio.to_thread(connector.check)
             if findings:
-                logger.error("a table does not fit its dataset", dataset=dataset.code, findings=len(findings))
+                problem = "; ".join(str(finding) for finding in findings)
+                logger.error("a table does not fit its dataset", dataset=dataset.code, problem=problem)
                 raise ConnectorError("the dataset's table does not fit its description")
         except ConnectorError:
             await connector.close()
@@ -88,10 +115,7 @@ class Sources:
         return connector
 
     def _connect(self, dataset: DatasetTerms) -> SqlConnector:
-        try:
-            table = self._config.table(dataset)
-        except ConfigError as error:
-            raise ConnectorError("the dataset is not configured at its provider") from error
+        table = self._config.table(dataset)
         source = self._config.sources[self._config.datasets[dataset.code].source]
         return SqlConnector(
             source.url.get_secret_value(),

@@ -1,5 +1,6 @@
 """A party's home: the folder that keeps its keys, certificate and trust. Private keys are made here and never leave."""
 
+import datetime
 import os
 import secrets
 import tomllib
@@ -29,17 +30,29 @@ from exchange.core.keys import (
 )
 from exchange.core.names import Party
 from exchange.core.trust import Trust, parse_trust
-from exchange.transport import TlsIdentity
+from exchange.transport import PeerError, TlsIdentity, certificate_party
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
+UNFINISHED = "unfinished"
+"""The file that says that a home is still being made."""
+
+_USAGE, _UNCHECKED, _UNTRUSTED = 2, 3, 5
+
 
 class HomeError(Exception):
-    """A home lacks something, or something in it cannot be used; `hint` says what to do."""
+    """A home lacks something, or something in it cannot be used.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    Args:
+        message: what is wrong.
+        hint: what to do about it; may be empty.
+        exit_code: of a command that ends with it: 2 wrong usage, 3 could not check, 5 not to be trusted.
+    """
+
+    def __init__(self, message: str, hint: str = "", exit_code: int = _UNCHECKED) -> None:
         super().__init__(message)
         self.hint = hint
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +73,37 @@ class Home:
         return self.path / "keys"
 
     @classmethod
-    def create(cls, path: Path, party: Party, role: str) -> "Home":
+    def create(cls, path: Path, party: Party, role: str, *, finished: bool = True) -> "Home":
         """Make a new home; what stands there already is not touched.
+
+        Args:
+            path: its folder.
+            party, role: whose it is.
+            finished: False where more belongs to it: whoever makes it ends with `finish`.
 
         Raises:
             HomeError: the folder is somebody's home already, or cannot be made.
         """
         home = cls(path)
+        if (path / UNFINISHED).exists():
+            raise HomeError(f"the home in {path} was not finished", f"delete {path}, and run this again", _USAGE)
         if home.is_made:
-            raise HomeError(f"{path} is the home of {home.party} already", "choose another folder with --home")
+            hint = "choose another folder with --home"
+            raise HomeError(f"{path} is the home of {home.party} already", hint, _USAGE)
         try:
             home.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             home.keys.chmod(0o700)
         except OSError as error:
-            raise HomeError(f"cannot make {path}: {error.strerror}") from error
+            raise HomeError(f"cannot make {path}: {error.strerror}", _permission(error, path)) from error
+        if not finished:
+            home.write(UNFINISHED, b"")
         home.write("party.toml", f'name = "{party}"\nrole = "{role}"\n'.encode())
         return home
+
+    def finish(self) -> None:
+        """Say that all that belongs to a new home is in it."""
+        (self.path / UNFINISHED).unlink(missing_ok=True)
+        _sync_folder(self.path)
 
     @property
     def is_made(self) -> bool:
@@ -104,13 +132,19 @@ class Home:
         """What this party trusts of the exchange.
 
         Raises:
-            HomeError: no trust file, or it cannot be read.
+            HomeError: no trust file, it cannot be read, or it is of another exchange than the home.
         """
-        text = self.read("trust.toml", "put the exchange's trust file there").decode(errors="replace")
+        path, again = self.path / "trust.toml", "get the exchange's trust file again, from somebody you know"
+        data = self.read("trust.toml", "put the exchange's trust file there")
         try:
-            return parse_trust(text)
+            trust = parse_trust(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise HomeError(f"{path} is not UTF-8", f"save it as UTF-8, or {again}") from error
         except CoreError as error:
-            raise HomeError(f"{self.path / 'trust.toml'}: {error}") from error
+            raise HomeError(f"{path}: {error}", again) from error
+        if self.is_made and trust.name != self.party.domain:
+            raise HomeError(f"{path} is of {trust.name}; this home belongs to {self.party.domain}", again, _UNTRUSTED)
+        return trust
 
     def signer(self) -> EcdsaSigner:
         """The party's signing key.
@@ -127,11 +161,40 @@ class Home:
         """The party's TLS key and certificate, with the exchange's authority.
 
         Raises:
-            HomeError: one of them is missing.
+            HomeError: one of them is missing, or they do not belong together, or the certificate has expired.
         """
-        hint = "the party is not admitted yet: its parent signs its key request, and gives back the certificate"
-        certificate = self.read("tls.pem", hint)
+        certificate = self.read("tls.pem", self._certificate_hint())
+        self._check_certificate(certificate)
         return TlsIdentity(self._key_bytes("tls.pem"), certificate, self.trust.tls_ca.encode())
+
+    def _certificate_hint(self) -> str:
+        if self.is_made and self.role in {"root", "broker"}:
+            return "restore this home from its backup"
+        return "the party is not admitted yet: its parent signs its key request, and gives back the certificate"
+
+    def _check_certificate(self, pem: bytes) -> None:
+        """What TLS would say of the certificate only as a handshake that failed."""
+        path, again = self.path / "tls.pem", "install the party's admission again with `exchange key install`"
+        try:
+            certificate = x509.load_pem_x509_certificate(pem)
+            public_key = certificate.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise HomeError(f"{path} is not a certificate", again) from error
+        try:
+            named = certificate_party(pem)
+        except PeerError as error:
+            raise HomeError(f"{path}: {error}", again) from error
+        if named != self.party:
+            raise HomeError(f"{path} is the certificate of {named}; this is the home of {self.party}", again)
+        if public_key != self.private_key("tls").public_key():
+            raise HomeError(f"{path} is for another key than {self.keys / 'tls.pem'}", again)
+        until = certificate.not_valid_after_utc
+        if until < datetime.datetime.now(datetime.UTC):
+            raise HomeError(
+                f"the certificate {path} has expired: it was valid until {until:%Y-%m-%d}",
+                "its parent renews it with the same key request (`exchange department admit` or `exchange system add`),"
+                " and `exchange key install` puts the new one here",
+            )
 
     def new_private_key(self, name: str, key: PrivateKey | None = None) -> PrivateKey:
         """Make a private key (P-256 unless one is given) and keep it as keys/NAME.pem.
@@ -224,7 +287,7 @@ class Home:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise HomeError(f"cannot read {path}: {error.strerror}", hint) from error
+            raise HomeError(f"cannot read {path}: {error.strerror}", _permission(error, path) or hint) from error
 
     def write(self, name: str, data: bytes) -> Path:
         """Write a public file of the home, whole or not at all.
@@ -244,15 +307,21 @@ class Home:
 
     def _key_bytes(self, name: str) -> bytes:
         path = self.keys / name
-        data = self.read(f"keys/{name}", "private keys are made with `exchange key new`")
+        data = self.read(f"keys/{name}", self._key_hint(name))
         if path.stat().st_mode & 0o077:
             raise HomeError(f"{path} can be read by others", f"chmod 600 {path}")
         return data
 
+    def _key_hint(self, name: str) -> str:
+        """A key of the exchange itself was made once, by `exchange init`, and nothing else makes it again."""
+        if self.is_made and (self.role in {"root", "broker"} or name.startswith("sealing-")):
+            return "restore it from this home's backup"
+        return "private keys are made with `exchange key new`"
+
     def _described(self, key: str) -> str:
         data = self.read("party.toml", "make a home with `exchange key new`, or choose one with --home")
         try:
-            value = tomllib.loads(data.decode()).get(key)
+            value = tomllib.loads(data.decode("utf-8-sig")).get(key)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HomeError(f"{self.path / 'party.toml'} cannot be read: {error}") from error
         if not isinstance(value, str):
@@ -264,9 +333,10 @@ def write_file(path: Path, data: bytes, mode: int) -> None:
     """Write a file whole or not at all, with this mode from its first byte on, and sync it.
 
     Raises:
-        HomeError: it cannot be written.
+        HomeError: it cannot be written, or something else than a file stands there.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _check_regular(path)
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -279,7 +349,43 @@ def write_file(path: Path, data: bytes, mode: int) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise HomeError(f"cannot write {path}: {error.strerror}") from error
+        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether `write_file` can write a file, without touching it: before anything that cannot be undone.
+
+    Raises:
+        HomeError: it cannot be written, or something else than a file stands there.
+    """
+    _check_regular(path)
+    temporary = _beside(path)
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        temporary.unlink()
+    except OSError as error:
+        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
+
+
+def _check_regular(path: Path) -> None:
+    """A rename would put a file in the place of a device, a pipe or a socket."""
+    try:
+        found = path.exists() and not path.is_file()
+    except OSError as error:
+        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
+    if found:
+        raise HomeError(f"cannot write {path}: {'a folder' if path.is_dir() else 'no plain file'} is there")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _permission(error: OSError, path: Path) -> str:
+    """What to do where the system denies access; empty where it does not."""
+    if not isinstance(error, PermissionError):
+        return ""
+    return f"this user may not: see the permissions of {path} and its folder with `ls -ld`, or run as its owner"
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import grpc
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
+from exchange.core.envelope import DIGEST
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.wire import MAX_FRAME
@@ -105,6 +108,39 @@ def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:
         return Party.parse(names[0].decode())
     except (CoreError, UnicodeDecodeError) as error:
         raise PeerError("the certificate's URI is not a party's name") from error
+
+
+def peer_key(auth: Mapping[str, Iterable[bytes]]) -> bytes:
+    """The id of the signing key that a peer's certificate came with.
+
+    Args:
+        auth: `auth_context()` of a server call.
+
+    Raises:
+        PeerError: no certificate, or one that does not say.
+    """
+    certificates = tuple(auth.get("x509_pem_cert", ()))
+    if len(certificates) != 1:
+        raise PeerError("the peer shows no certificate")
+    return certificate_key(certificates[0])
+
+
+@lru_cache(maxsize=1024)
+def certificate_key(pem: bytes) -> bytes:
+    """The id of the signing key that a certificate came with: in hex, its subject's serialNumber (2.5.4.5).
+
+    Raises:
+        PeerError: not a certificate, or it does not say.
+    """
+    try:
+        subject = x509.load_pem_x509_certificate(pem).subject
+        [attribute] = subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+        key = bytes.fromhex(str(attribute.value))
+    except ValueError as error:
+        raise PeerError("the certificate does not say which key it came with: have a new one issued") from error
+    if len(key) != DIGEST:
+        raise PeerError("the certificate does not say which key it came with: have a new one issued")
+    return key
 
 
 def certificate_party(pem: bytes) -> Party:

@@ -7,6 +7,7 @@
 It answers with the code of `exchange.core` alone, so that nothing of the client's is its own witness.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,9 @@ class Simulator:
         # Calls that never arrive, and answers that are lost after the commit.
         self.down = 0
         self.lost = 0
+        # Calls that are never answered, and how many of those their callers gave up.
+        self.stalls = False
+        self.cancelled = 0
         # The answer: who signs it, what its header says, what becomes of its ciphertext and its receipt.
         self.provider: Party = REGISTRY
         self.header: dict[str, Any] = {}
@@ -104,6 +108,8 @@ class Simulator:
         if self.down:
             self.down -= 1
             raise lost_connection()
+        if self.stalls:
+            await self._stall()
         handlers = {
             SUBMIT: self._submit,
             APPEND: self._append,
@@ -117,6 +123,12 @@ class Simulator:
             self.lost -= 1
             raise lost_connection()
         return encode(response)
+
+    async def _stall(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled += 1
 
     async def close(self) -> None:
         """Remember that the session gave the connection up."""

@@ -89,6 +89,9 @@ def plain_errors() -> Iterator[None]:
         raise _plain(error.orig) from None
     except exc.SQLAlchemyError:
         raise ConnectorError("the database could not be asked") from None
+    except UnicodeError:
+        # The database's encoding lacks a character of the question; the error's text would show it.
+        raise QuestionError(Code.CODE_MALFORMED, "a value has characters that the provider cannot hold") from None
 
 
 def _sqlite(path: str, statement_timeout_ms: int, connections: int) -> sa.Engine:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import structlog
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from exchange.broker.anchor import Anchor
+from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.gateway import Gateway
@@ -21,6 +23,7 @@ from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import Logs
+from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
 from exchange.broker.relay import Relay
@@ -38,7 +41,7 @@ from exchange.broker.taken import MEMORY, TakenIds
 from exchange.broker.tunnel import Tunnels
 from exchange.core.directory import Directory
 from exchange.home import Home, HomeError
-from exchange.store.ports import StoreError
+from exchange.store.ports import Log, StoreError
 from exchange.store.sql import SqlLogStore
 from exchange.transport import SERVER_OPTIONS, server_credentials
 
@@ -87,6 +90,7 @@ async def serve(home: Home, ready: Callable[[str], None]) -> None:
     try:
         store = SqlLogStore.open(home.path / config.database)
     except StoreError as error:
+        _check_missing(home, config)
         raise HomeError(f"{home.path / config.database}: {error}") from error
     try:
         broker = await _compose(home, config, store)
@@ -113,15 +117,16 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
     relay = Relay(logs, tunnels, refusals, taken, buckets, now_ms)
     gateway = Gateway(logs, tunnels, relay, now_ms)
     reading = Reading(logs, now_ms)
+    peers = Peers(logs, buckets, now_ms)
     append = AppendCommand(logs, load_authority(home), now_ms)
     servicer = _aio.HealthServicer()
     server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
-            unary_handler(RELAY, RelayService(relay).handlers()),
-            unary_handler(DIRECTORY, DirectoryService(append, reading, store).handlers()),
-            unary_handler(ACCESS, LogService(reading, store).handlers()),
-            GatewayService(gateway).handler(),
+            unary_handler(RELAY, RelayService(relay, peers).handlers()),
+            unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
+            unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
@@ -129,11 +134,53 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
     return Broker(config, logs, anchor, relay, gateway, server, servicer, port)
 
 
+def _check_missing(home: Home, config: BrokerConfig) -> None:
+    """A log that the anchor has seen, and that is gone, was rolled back to nothing."""
+    path = home.path / config.database
+    if not path.exists() and any((home.path / config.anchor / log.value).exists() for log in Log):
+        raise AnchorError(f"the database {path} is missing, but the anchor has seen its logs")
+
+
 def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
+    identity = home.tls_identity()
+    _check_address(config.listen)
     try:
-        return server.add_secure_port(config.listen, server_credentials(home.tls_identity()))
+        return server.add_secure_port(config.listen, server_credentials(identity))
     except RuntimeError as error:
         raise BrokerError(f"cannot listen on {config.listen}: is another broker running there?") from error
+
+
+_WHY = {
+    errno.EADDRINUSE: "another program listens there: is it another broker?",
+    errno.EADDRNOTAVAIL: "no network interface of this machine has that address: see listen in broker.toml",
+    errno.EACCES: "ports below 1024 need a permission of their own: see listen in broker.toml",
+}
+
+
+def _check_address(listen: str) -> None:
+    """Bind a plain socket for a moment: gRPC does not say why it cannot.
+
+    Raises:
+        BrokerError: no socket can be bound to any address that the host has.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise BrokerError(f"cannot listen on {listen}: {host} has no address: see listen in broker.toml") from error
+    failures = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as trial:
+                # As gRPC does: a port whose last connections are still being closed is free.
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(address)
+                return
+        except OSError as error:
+            failures.append(error)
+    first = failures[0]
+    why = _WHY.get(first.errno or 0, first.strerror)
+    raise BrokerError(f"cannot listen on {listen}: {why}") from first
 
 
 def _health_handler(

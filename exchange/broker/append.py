@@ -11,10 +11,10 @@ from exchange.broker.authority import Authority, read_csr
 from exchange.broker.logs import DirectoryProposal, EntryRefusedError, Logs
 from exchange.broker.status import NotPermittedError
 from exchange.core.envelope import ENTRY, Envelope, decode_envelope
-from exchange.core.errors import DecodeError
+from exchange.core.errors import CoreError, DecodeError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.state import MAX_ENTRY
+from exchange.core.state import MAX_ENTRY, signing_record
 from exchange.core.wire import decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key
 from exchange.v1.envelope_pb2 import Receipt
@@ -66,25 +66,36 @@ class AppendCommand:
             raise EntryRefusedError("the signing key is not in the directory")
         if signer.party != peer:
             raise NotPermittedError(f"connected as {peer}, but the entry is signed by {signer.party}")
-        # The payload is only looked at here: the fold verifies the signature before it believes any of it.
-        entry = decode(Entry, envelope.payload, MAX_ENTRY)
+        entry = self._verified(peer, envelope)
         subject = _certificate_subject(entry, envelope)
         body = b"" if subject is not None else _body(entry, envelope)
         entered = await self._logs.append(DirectoryProposal(envelope, body))
         logger.info("entry appended", index=entered.receipt.index, kind=EntryKind.Name(entry.kind), owner=entry.owner)
         certificate = b""
         if subject is not None:
-            self._check_standing(entry)
+            key = self._standing_key(entry)
             now = datetime.datetime.fromtimestamp(self._clock() / 1000, datetime.UTC)
-            certificate = self._authority.issue(envelope.attachments[0], subject, now)
+            certificate = self._authority.issue(envelope.attachments[0], subject, key, now)
         return AppendedEntry(entered.receipt, certificate)
 
-    def _check_standing(self, entry: Entry) -> None:
-        """The entry may have stood for long: a key that was revoked since gets no new certificate."""
+    def _verified(self, peer: Party, envelope: Envelope) -> Entry:
+        """The entry, once signature and owner hold: what the log has already is not folded again, but answered."""
+        try:
+            signing_record(self._logs.directory.state, envelope, self._clock())
+        except CoreError as error:
+            raise EntryRefusedError(str(error)) from error
+        entry = decode(Entry, envelope.payload, MAX_ENTRY)
+        if entry.owner != str(peer):
+            raise EntryRefusedError(f"signed by {peer}, but owned by {entry.owner}")
+        return entry
+
+    def _standing_key(self, entry: Entry) -> bytes:
+        """The id of the key that a certificate is for; the entry may be old, and the key revoked since gets none."""
         key = decode(Key, entry.key.statement, MAX_ENTRY)
         record = self._logs.directory.state.keys.get(key_id(key.public_key))
         if record is None or record.revoked_index is not None or self._clock() > record.not_after:
             raise EntryRefusedError("the key is revoked or expired: no certificate is issued for it")
+        return record.key_id
 
 
 def _certificate_subject(entry: Entry, envelope: Envelope) -> Party | None:

@@ -31,12 +31,13 @@ class Authority:
         """Its certificate, PEM."""
         return self.certificate.public_bytes(Encoding.PEM)
 
-    def issue(self, csr: bytes, party: Party, now: datetime.datetime, hosts: Sequence[str] = ()) -> bytes:
+    def issue(self, csr: bytes, party: Party, key: bytes, now: datetime.datetime, hosts: Sequence[str] = ()) -> bytes:
         """A certificate for a party, with the authority's behind it, PEM.
 
         Args:
             csr: PKCS #10, DER; only its key is taken from it.
             party: becomes the one URI name.
+            key: id of the signing key that it comes with; once that is revoked, the certificate is good for nothing.
             now: aware.
             hosts: DNS names and addresses, for brokers alone.
 
@@ -50,7 +51,7 @@ class Authority:
         if hosts:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         builder = (
-            _builder(request.public_key(), str(party), now, CERTIFICATE_DAYS)
+            _builder(request.public_key(), _subject(str(party), key.hex()), now, CERTIFICATE_DAYS)
             .issuer_name(self.certificate.subject)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -64,7 +65,7 @@ def found_authority(private_key: ec.EllipticCurvePrivateKey, name: str, now: dat
     """A new authority of the exchange `name`, valid ten years."""
     subject = _subject(f"{name} TLS authority")
     builder = (
-        _builder(private_key.public_key(), f"{name} TLS authority", now, AUTHORITY_DAYS)
+        _builder(private_key.public_key(), subject, now, AUTHORITY_DAYS)
         .issuer_name(subject)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private_key.public_key()), critical=False)
@@ -83,9 +84,10 @@ def read_csr(csr: bytes, party: Party) -> x509.CertificateSigningRequest:
         request = x509.load_der_x509_csr(csr)
         signed = request.is_signature_valid
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound) as error:
+        key = request.public_key()
+    except Exception as error:
+        # Of many kinds, and not all documented: an unknown key, curve, version, name, extension.
         raise DecodeError("the certificate request cannot be read, or names nobody") from error
-    key = request.public_key()
     if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise DecodeError("the certificate request is not signed by a P-256 key of its own")
     if list(names) != [x509.UniformResourceIdentifier(str(party))]:
@@ -106,10 +108,10 @@ _AUTHORITY_USAGE = x509.KeyUsage(
 )
 
 
-def _builder(key: object, common_name: str, now: datetime.datetime, days: int) -> x509.CertificateBuilder:
+def _builder(key: object, subject: x509.Name, now: datetime.datetime, days: int) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
-        .subject_name(_subject(common_name))
+        .subject_name(subject)
         .public_key(key)  # type: ignore[arg-type]
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
@@ -117,9 +119,12 @@ def _builder(key: object, common_name: str, now: datetime.datetime, days: int) -
     )
 
 
-def _subject(common_name: str) -> x509.Name:
-    # RFC 5280 bounds a common name at 64 characters; it is for people, nothing reads it.
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[-64:])])
+def _subject(common_name: str, serial: str = "") -> x509.Name:
+    # RFC 5280 bounds both at 64 characters; the common name is for people, nothing reads it.
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name[-64:])]
+    if serial:
+        attributes.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, serial))
+    return x509.Name(attributes)
 
 
 def _host(host: str) -> x509.GeneralName:

@@ -1,13 +1,29 @@
 """The broker's configuration file, broker.toml."""
 
+import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.home import HomeError
+
+_USAGE = 2
+
+
+class ConfigError(HomeError):
+    """broker.toml says something that it cannot say: whoever wrote it has to mend it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, _USAGE)
+
+
+def _checked_port(listen: str) -> str:
+    if not 0 < int(listen.rpartition(":")[2]) < 1 << 16:
+        raise ValueError("a port is a number from 1 to 65535")
+    return listen
 
 
 class BrokerConfig(BaseModel):
@@ -15,7 +31,9 @@ class BrokerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: str = Field(pattern=r"^[^\s:]+:\d{1,5}$|^\[[0-9a-f:]+\]:\d{1,5}$")
+    listen: Annotated[
+        str, Field(pattern=r"^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_port)
+    ]
     hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:*-]+$")], ...] = ("localhost", "127.0.0.1")
     database: Path = Path("exchange.db")
     anchor: Path = Path("anchor")
@@ -28,31 +46,34 @@ def load_config(home: Path) -> BrokerConfig:
     """Read broker.toml.
 
     Raises:
-        HomeError: it is missing or malformed; the text names file and key.
+        HomeError: it cannot be read.
+        ConfigError: it is malformed; the text names file and key.
     """
     path = home / "broker.toml"
     try:
-        return BrokerConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        _check_names(path, values)
+        return BrokerConfig.model_validate(values)
     except OSError as error:
         raise HomeError(
             f"cannot read {path}: {error.strerror}", "a broker's home is made with `exchange init`"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HomeError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise HomeError(f"{path}: {_first(error)}") from error
+        raise ConfigError(f"{path}: {_first(error)}") from error
 
 
 def new_config(listen: str, hosts: Sequence[str]) -> BrokerConfig:
     """The configuration of a new broker, every other setting as it is by default.
 
     Raises:
-        HomeError: the address or a host is not in its form.
+        ConfigError: the address or a host is not in its form.
     """
     try:
         return BrokerConfig(listen=listen, hosts=tuple(hosts))
     except ValidationError as error:
-        raise HomeError(_first(error)) from error
+        raise ConfigError(_first(error)) from error
 
 
 def encode_config(config: BrokerConfig) -> str:
@@ -71,6 +92,15 @@ def encode_config(config: BrokerConfig) -> str:
         "# How long a stopping broker waits for what is in flight.\n"
         f"drain_seconds = {config.drain_seconds:g}\n"
     )
+
+
+def _check_names(path: Path, values: dict[str, object]) -> None:
+    known = list(BrokerConfig.model_fields)
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"{path}: {name}: unknown setting", hint)
 
 
 def _first(error: ValidationError) -> str:

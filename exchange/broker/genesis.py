@@ -15,6 +15,7 @@ from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.entries import directory_leaf, key_entry, signing_key_statement
 from exchange.core.envelope import sign
+from exchange.core.keys import key_id
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
@@ -55,9 +56,10 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) ->
     """
     root = Party(name)
     config = new_config(listen, hosts)
-    operator = Home.create(path, root, "root")
+    operator = Home.create(path, root, "root", finished=False)
     broker = Home.create(path / "broker", Party(name, "broker"), "broker")
-    operator.new_private_key("signing")
+    for home in (operator, broker):
+        home.new_private_key("signing")
     authority = _authority(broker, name, now)
     signers = {log: _log_key(broker, log, name) for log in Log}
     trust = Trust(
@@ -70,9 +72,11 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) ->
     )
     for home, names in ((operator, ()), (broker, tuple(hosts))):
         home.write("trust.toml", encode_trust(trust).encode())
-        home.write("tls.pem", authority.issue(home.new_tls_request(), home.party, _moment(now), names))
+        key = key_id(home.signer().public_key)
+        home.write("tls.pem", authority.issue(home.new_tls_request(), home.party, key, _moment(now), names))
     broker.write("broker.toml", encode_config(config).encode())
     _write_logs(operator, broker, config, signers, now)
+    operator.finish()
     return trust
 
 
@@ -95,7 +99,8 @@ def load_authority(broker: Home) -> Authority:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise HomeError(f"the TLS authority's key in {broker.keys} is of another kind")
     try:
-        return Authority(key, x509.load_pem_x509_certificate(broker.read(AUTHORITY_FILE)))
+        certificate = broker.read(AUTHORITY_FILE, "restore it from this home's backup")
+        return Authority(key, x509.load_pem_x509_certificate(certificate))
     except ValueError as error:
         raise HomeError(f"{broker.path / AUTHORITY_FILE} cannot be read as a certificate") from error
 
@@ -141,7 +146,6 @@ def _write_logs(operator: Home, broker: Home, config: BrokerConfig, signers: dic
 def _broker_entry(operator: Home, broker: Home, now: int) -> NewEntry:
     """The broker's key, signed by the root."""
     name, root = broker.trust.name, operator.signer()
-    broker.new_private_key("signing")
     validity = (now, now + BROKER_YEARS * YEAR)
     statement = signing_key_statement(name, broker.party, Role.ROLE_BROKER, broker.signer(), validity)
     draft = key_entry(operator.party, secrets.token_bytes(OBJECT_ID), statement)

@@ -47,7 +47,10 @@ def _unary(behavior: Any, method: str) -> Any:
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - an unmapped exception would reach the peer as text
-            await _abort(context, method, error)
+            status = _status(method, error)
+        # gRPC keeps the exception that aborts a call in its context: it must hold neither the error nor the request.
+        del request
+        await _abort(context, status)
 
     return guarded
 
@@ -60,13 +63,19 @@ def _stream(behavior: Any, method: str) -> Any:
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            await _abort(context, method, error)
+            status = _status(method, error)
+        else:
+            return
+        await _abort(context, status)
 
     return guarded
 
 
-async def _abort(context: Context, method: str, error: Exception) -> None:
+def _status(method: str, error: Exception) -> Any:
     if not is_expected(error):
         logger.error("a call failed", method=method, exc_info=error)
-    status = rpc_status.to_status(status_of(error))
+    return rpc_status.to_status(status_of(error))
+
+
+async def _abort(context: Context, status: Any) -> None:
     await context.abort(status.code, status.details, status.trailing_metadata)

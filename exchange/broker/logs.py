@@ -16,6 +16,7 @@ from exchange.core.decision import Deny
 from exchange.core.directory import Directory
 from exchange.core.entries import directory_leaf
 from exchange.core.envelope import Envelope
+from exchange.core.errors import CoreError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
 from exchange.core.wire import FORMAT, encode
@@ -169,6 +170,7 @@ class Logs:
 
         Raises:
             EntryRefusedError: the directory's rules refuse it.
+            CoreError: what the entry is to be drawn from is no evidence.
             AuditUnavailableError: it could not be made durable, or it is not known whether it is.
         """
         try:
@@ -243,7 +245,7 @@ class Logs:
                     directory, place = self._propose(proposal, directory, tails[Log.DIRECTORY], known)
                 else:
                     place = self._draw(proposal, directory, tails[Log.ACCESS], transaction)
-            except EntryRefusedError as error:
+            except (EntryRefusedError, CoreError) as error:
                 places.append(error)
             else:
                 places.append(place)

@@ -10,11 +10,11 @@ import structlog
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import AccessProposal, AccessRecord, AuditUnavailableError, Logs, Standing
 from exchange.broker.refusals import Refusals, RefusedError
-from exchange.broker.settlement import draw_offer, draw_release
+from exchange.broker.settlement import check_bare, draw_offer, draw_release
 from exchange.broker.taken import TakenIds
-from exchange.broker.tunnel import Tunnel, TunnelLostError, Tunnels
+from exchange.broker.tunnel import Tunnel, TunnelFullError, TunnelLostError, Tunnels
 from exchange.core.access import MAX_REFUSAL, read_refusal
-from exchange.core.decision import LIFETIME, Allow, Asked, Deny, authenticate, examine
+from exchange.core.decision import LIFETIME, SKEW, Allow, Asked, Deny, authenticate, examine
 from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
@@ -28,6 +28,8 @@ MAX_REQUEST = 1024 * 1024
 MARGIN = 0.2
 # Seconds: no request lives longer, whatever its sender's deadline.
 LONGEST = LIFETIME / 1000
+# Seconds between two looks for a token.
+PATIENCE = 0.05
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -97,7 +99,8 @@ class Relay:
         # A flight that has reached the adapter completes and is logged even if the client leaves.
         answered = await asyncio.shield(task)
         if isinstance(answered.outcome, RefusedError):
-            raise answered.outcome
+            # A new one: the shared one, raised here, would keep this frame alive, which keeps it, and the request.
+            raise RefusedError(answered.outcome.code, str(answered.outcome), answered.outcome.refusal)
         return answered.outcome
 
     def _examine(self, asked: Asked) -> Allow | Deny:
@@ -166,7 +169,7 @@ class Relay:
         try:
             return Answered(await self._answer(allow, timeout))
         except RefusedError as error:
-            return Answered(error)
+            return Answered(error.with_traceback(None))
 
     async def _answer(self, allow: Allow, timeout: float) -> Released:
         """Checks 9 to 13."""
@@ -177,6 +180,7 @@ class Relay:
         reply = await self._reply(tunnel, allow, timeout)
         try:
             answer = decode_envelope(reply)
+            check_bare(answer)
         except DecodeError as error:
             raise await self._refuse(allow.asked, Deny(11, Code.CODE_RESPONSE_INVALID, str(error))) from error
         if answer.kind == REFUSAL:
@@ -191,9 +195,12 @@ class Relay:
             await asyncio.wait((flight.reply,), timeout=timeout)
             if not flight.reply.cancel():
                 return flight.reply.result()
+            tunnel.keep_for_settlement(flight, (allow.asked.header.expires_at + SKEW - self._clock()) / 1000)
             reason = "the provider did not answer in time: send the same request again"
         except TunnelLostError:
             reason = "the provider's connection was lost: send the same request again"
+        except TunnelFullError:
+            reason = "too many requests wait for the provider: send the same request again later"
         raise await self._refuse(allow.asked, Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
 
     async def _provider_refused(self, allow: Allow, answer: Envelope, size: int) -> RefusedError:
@@ -238,10 +245,20 @@ class Relay:
             raise await self._refuse(allow.asked, entered.deny)
         return Released(reply, entered.receipt)
 
+    async def settle_offer(self, tunnel: Tunnel, request: Envelope, answer: Envelope) -> None:
+        """Settle an answer that an adapter offers, as fast as its system may speak: it waits, for it must be settled.
+
+        Raises: as `settle` does.
+        """
+        while not self._buckets.take(tunnel.system, self._clock()):  # noqa: ASYNC110 - it fills by the clock alone
+            await asyncio.sleep(PATIENCE)
+        await self.settle(tunnel, request, answer)
+
     async def settle(self, tunnel: Tunnel, request: Envelope, answer: Envelope) -> None:
         """Settle an answer that nobody waits for: offered by an adapter that attached, or come too late.
 
         Raises:
+            CoreError: no evidence that this system answered this request: nothing is logged.
             AuditUnavailableError: it could not be logged; the adapter offers it again.
         """
 

@@ -8,13 +8,12 @@ import grpc
 
 from exchange.broker.append import AppendCommand
 from exchange.broker.gateway import Gateway
+from exchange.broker.peers import Peers
 from exchange.broker.proofs import prove
 from exchange.broker.reading import Reading
 from exchange.broker.relay import Relay
-from exchange.core.names import Party
 from exchange.core.wire import decode, encode
 from exchange.store.ports import Log, LogStore
-from exchange.transport import peer_party
 from exchange.v1.log_pb2 import (
     AppendRequest,
     AppendResponse,
@@ -44,13 +43,16 @@ ACCESS: Final = "exchange.v1.LogService"
 class RelayService:
     """`exchange.v1.RelayService`."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, peers: Peers) -> None:
         self._relay = relay
+        self._peers = peers
 
     async def submit(self, request: bytes, context: Context) -> bytes:
         """One request, one answer with its receipt."""
         frame = _submitted(request)
-        released = await self._relay.submit(_peer(context), frame, context.time_remaining() or 0.0)
+        # The relay takes the token: its refusals are signed and logged.
+        peer = self._peers.identify(context)
+        released = await self._relay.submit(peer, frame, context.time_remaining() or 0.0)
         return encode(SubmitResponse(envelope=released.response, receipt=released.receipt))
 
     def handlers(self) -> Mapping[str, Unary]:
@@ -61,25 +63,26 @@ class RelayService:
 class DirectoryService:
     """`exchange.v1.DirectoryService`."""
 
-    def __init__(self, append: AppendCommand, reading: Reading, store: LogStore) -> None:
+    def __init__(self, append: AppendCommand, reading: Reading, store: LogStore, peers: Peers) -> None:
         self._append = append
         self._reading = reading
         self._store = store
+        self._peers = peers
 
     async def append(self, request: bytes, context: Context) -> bytes:
         """One signed entry."""
-        entry = await self._append(_peer(context), decode(AppendRequest, request).envelope)
+        entry = await self._append(self._peers.spend(context), decode(AppendRequest, request).envelope)
         return encode(AppendResponse(receipt=entry.receipt, certificate=entry.certificate))
 
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, with the bodies that the peer may see."""
         start = decode(DirectoryServiceSyncRequest, request).start
-        records, head = await asyncio.to_thread(self._reading.directory, _peer(context), start)
+        records, head = await asyncio.to_thread(self._reading.directory, self._peers.spend(context), start)
         return encode(DirectoryServiceSyncResponse(records=records, checkpoint=head.checkpoint))
 
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the directory log."""
-        self._reading.check(_peer(context))
+        self._reading.check(self._peers.spend(context))
         path = await _path(self._store, Log.DIRECTORY, decode(DirectoryServiceProveRequest, request).proof)
         return encode(DirectoryServiceProveResponse(path=path))
 
@@ -91,25 +94,26 @@ class DirectoryService:
 class LogService:
     """`exchange.v1.LogService`."""
 
-    def __init__(self, reading: Reading, store: LogStore) -> None:
+    def __init__(self, reading: Reading, store: LogStore, peers: Peers) -> None:
         self._reading = reading
         self._store = store
+        self._peers = peers
 
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, for auditors."""
         start = decode(LogServiceSyncRequest, request).start
-        records, head = await asyncio.to_thread(self._reading.access, _peer(context), start)
+        records, head = await asyncio.to_thread(self._reading.access, self._peers.spend(context), start)
         return encode(LogServiceSyncResponse(records=records, checkpoint=head.checkpoint))
 
     async def read(self, request: bytes, context: Context) -> bytes:
         """The peer's own entries from an index on."""
         start = decode(ReadRequest, request).start
-        records, following, head = await asyncio.to_thread(self._reading.own, _peer(context), start)
+        records, following, head = await asyncio.to_thread(self._reading.own, self._peers.spend(context), start)
         return encode(ReadResponse(records=records, next=following, checkpoint=head.checkpoint))
 
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the access log."""
-        self._reading.check(_peer(context))
+        self._reading.check(self._peers.spend(context))
         path = await _path(self._store, Log.ACCESS, decode(LogServiceProveRequest, request).proof)
         return encode(LogServiceProveResponse(path=path))
 
@@ -121,12 +125,14 @@ class LogService:
 class GatewayService:
     """`exchange.v1.GatewayService`."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, peers: Peers) -> None:
         self._gateway = gateway
+        self._peers = peers
 
     async def attach(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """One tunnel, until either side ends it."""
-        await self._gateway.attach(_peer(context), requests, context.write)
+        peer = self._peers.identify(context)
+        await self._gateway.attach(peer, requests, context.write, lambda: self._peers.identify(context))
 
     def handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The generic handler of the one streaming method."""
@@ -139,10 +145,6 @@ def unary_handler(service: str, methods: Mapping[str, Unary]) -> "grpc.GenericRp
     return grpc.method_handlers_generic_handler(
         service, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
     )
-
-
-def _peer(context: Context) -> Party:
-    return peer_party(context.auth_context())
 
 
 def _submitted(request: bytes) -> bytes:

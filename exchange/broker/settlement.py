@@ -3,13 +3,18 @@
 from exchange.broker.logs import AccessRecord, Standing
 from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise
 from exchange.core.directory import Directory
-from exchange.core.envelope import Envelope
-from exchange.core.errors import CoreError, DecodeError
+from exchange.core.envelope import DIGEST, Envelope, verify_signature
+from exchange.core.errors import DecodeError
 from exchange.core.names import Party
 from exchange.core.response import check_response, read_response
-from exchange.core.state import signing_record
+from exchange.core.state import KeyRecord, is_signing
 from exchange.store.ports import Transaction
 from exchange.v1.access_pb2 import AccessKind, Code
+
+# An envelope without attachments: of what a request or response may be, none comes near it.
+MAX_BARE = 64 * 1024
+# What is larger may not fit into an answer to the requester, with its receipt: nobody would ever get it.
+MAX_ANSWER = 3 * 1024 * 1024
 
 INTERRUPTED = Deny(13, Code.CODE_INTERRUPTED, "the answer came when nobody waited for it any more")
 
@@ -56,13 +61,17 @@ def draw_offer(
         system: the provider that offers it.
         request, answer: with or without attachments.
         now: milliseconds.
+
+    Raises:
+        CoreError: no evidence that this system answered this request: nothing is logged.
     """
+    _check_offer(directory, system, request, answer)
     settled = transaction.settled(answer.digest)
     if settled:
         return Standing(settled[0])
     asked = authenticate(directory, request, now, None)
     if isinstance(asked, Deny):
-        # Whoever signed it, the provider may have told somebody something: it stays on record.
+        # Its key is revoked or expired by now: the provider may have told somebody something all the same.
         return AccessRecord(
             AccessKind.ACCESS_KIND_UNRELEASED,
             asked.code,
@@ -73,25 +82,52 @@ def draw_offer(
             request,
             answer,
         )
-    return _record(asked, str(system), answer, _offered(directory, asked, system, answer, now))
+    return _record(asked, str(system), answer, _offered(directory, asked, answer, now))
 
 
-def _offered(directory: Directory, asked: Asked, system: Party, answer: Envelope, now: int) -> Deny:
-    try:
-        record = signing_record(directory.state, answer, now)
-        header = read_response(answer)
-        if record.party != system or header.request_digest != asked.envelope.digest:
-            raise DecodeError("the answer is of another system, or to another request")
-    except CoreError as error:
-        return Deny(11, Code.CODE_RESPONSE_INVALID, str(error))
+def check_bare(envelope: Envelope) -> None:
+    """Refuse an envelope that is too large for the log, whose pages its readers must be able to receive.
+
+    Raises:
+        DecodeError: its part without attachments is too large.
+    """
+    size = len(envelope.payload) + sum(map(len, envelope.path))
+    if size > MAX_BARE or len(envelope.path) > MAX_BARE // DIGEST:
+        raise DecodeError(f"an envelope has at most {MAX_BARE:,} bytes beside its attachments")
+
+
+def _check_offer(directory: Directory, system: Party, request: Envelope, answer: Envelope) -> None:
+    """Evidence is judged by signatures alone: a key that was revoked or has expired since proves an answer as well."""
+    _signer(directory, request)
+    signer = _signer(directory, answer)
+    if signer.party != system:
+        raise DecodeError(f"the answer is signed by {signer.party}, not by {system}")
+    if read_response(answer).request_digest != request.digest:
+        raise DecodeError("the answer is to another request")
+
+
+def _signer(directory: Directory, envelope: Envelope) -> KeyRecord:
+    record = directory.state.keys.get(envelope.key_id)
+    if record is None or not is_signing(record):
+        raise DecodeError("what is offered is signed by a key that is not in the directory")
+    verify_signature(envelope, directory.origin, record.public_key)
+    return record
+
+
+def _offered(directory: Directory, asked: Asked, answer: Envelope, now: int) -> Deny:
     authorised = authorise(directory, asked, now)
-    return authorised if isinstance(authorised, Deny) else INTERRUPTED
+    if isinstance(authorised, Deny):
+        return authorised
+    checked = check_response(directory, authorised, answer, now)
+    return checked if isinstance(checked, Deny) else INTERRUPTED
 
 
 def _forbids(directory: Directory, allow: Allow, answer: Envelope, now: int) -> Deny | None:
     """Checks 3 to 8 once more, and 11 by what they find now: the directory may have moved meanwhile (check 12)."""
     if not answer.attachments:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response came without its ciphertext")
+    if sum(map(len, answer.attachments)) > MAX_ANSWER - MAX_BARE:
+        return Deny(11, Code.CODE_RESPONSE_INVALID, "the response is too large to be delivered")
     asked = authenticate(directory, allow.asked.envelope, now, None)
     again = asked if isinstance(asked, Deny) else authorise(directory, asked, now)
     if isinstance(again, Deny):

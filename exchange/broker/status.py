@@ -23,6 +23,14 @@ class NotPermittedError(Exception):
     """The peer may not do this."""
 
 
+class TooManyTunnelsError(Exception):
+    """The system has as many tunnels as it may."""
+
+
+class TooManyReadsError(Exception):
+    """The party reads faster than it may."""
+
+
 class NoDeadlineError(Exception):
     """The call came without a deadline."""
 
@@ -60,6 +68,8 @@ class _Row:
 _ERRORS: tuple[tuple[type[Exception], _Row], ...] = (
     (PeerError, _Row(grpc.StatusCode.UNAUTHENTICATED, "PEER_UNKNOWN")),
     (NotPermittedError, _Row(grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED")),
+    (TooManyTunnelsError, _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_TUNNELS")),
+    (TooManyReadsError, _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED_READS")),
     (NoDeadlineError, _Row(grpc.StatusCode.INVALID_ARGUMENT, "NO_DEADLINE")),
     (EntryRefusedError, _Row(grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED")),
     (AuditUnavailableError, _Row(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE")),

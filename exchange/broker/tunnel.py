@@ -4,15 +4,20 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from exchange.batching import Batcher, ClosedError, split
 from exchange.core.decision import Allow
+from exchange.core.envelope import Envelope
 from exchange.core.names import Party
 from exchange.core.wire import encode
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.gateway_pb2 import AttachResponse, BrokerFrame, Delivery, DirectoryHead, Reply, Settlement
 
 MESSAGE_BYTES = 1024 * 1024
+# Requests that one tunnel may owe a reply to, and the bytes of those that are not sent or still waited for.
+MAX_FLIGHTS = 1024
+MAX_HELD = 64 * 1024 * 1024
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -21,11 +26,16 @@ class TunnelLostError(Exception):
     """The tunnel ended before the reply came."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A request on its way to a provider and back."""
+class TunnelFullError(Exception):
+    """Too many requests wait for this tunnel's replies."""
 
-    allow: Allow
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """A request on its way to a provider and back; without its attachments once nobody waits for the reply."""
+
+    number: int
+    request: Envelope
     reply: "asyncio.Future[bytes]"
 
 
@@ -44,6 +54,7 @@ class Tunnel:
         self._write = write
         self._numbers = itertools.count(1)
         self._flights: dict[int, Flight] = {}
+        self._held = 0
         self._frames: Batcher[BrokerFrame, None] = Batcher(self._send)
 
     def deliver(self, allow: Allow, timeout: int) -> Flight:
@@ -55,13 +66,23 @@ class Tunnel:
 
         Raises:
             TunnelLostError: the tunnel has ended.
+            TunnelFullError: too many requests wait already.
         """
-        number = next(self._numbers)
-        frame = Delivery(flight=number, envelope=allow.asked.envelope.encode(), timeout=timeout)
-        self._post(BrokerFrame(delivery=frame))
-        flight = Flight(allow, asyncio.get_running_loop().create_future())
-        self._flights[number] = flight
+        request = allow.asked.envelope
+        frame = Delivery(flight=next(self._numbers), envelope=request.encode(), timeout=timeout)
+        size = len(frame.envelope)
+        if len(self._flights) >= MAX_FLIGHTS or self._held + size > MAX_HELD:
+            raise TunnelFullError("too many requests wait for this tunnel's replies")
+        sent = self._post(BrokerFrame(delivery=frame))
+        flight = Flight(frame.flight, request, asyncio.get_running_loop().create_future())
+        self._flights[flight.number] = flight
+        self._hold(size, sent, flight.reply)
         return flight
+
+    def keep_for_settlement(self, flight: Flight, seconds: float) -> None:
+        """Nobody waits for a flight any more: keep what settles a late reply, and for a time only."""
+        flight.request = flight.request.bare()
+        asyncio.get_running_loop().call_later(max(0.0, seconds), self._flights.pop, flight.number, None)
 
     def settle(self, response_digest: bytes, receipt: Receipt) -> None:
         """Send the access entry that settles an answer; a lost tunnel is told again when it attaches again."""
@@ -99,7 +120,20 @@ class Tunnel:
                 flight.reply.exception()
         self._flights.clear()
 
-    def _post(self, frame: BrokerFrame) -> None:
+    def _hold(self, size: int, *ends: "asyncio.Future[Any]") -> None:
+        """Count bytes until everything that holds them has ended."""
+        remaining = set(ends)
+        self._held += size
+
+        def ended(future: "asyncio.Future[Any]") -> None:
+            remaining.discard(future)
+            if not remaining:
+                self._held -= size
+
+        for end in ends:
+            end.add_done_callback(ended)
+
+    def _post(self, frame: BrokerFrame) -> "asyncio.Future[None]":
         if self.closed.is_set():
             raise TunnelLostError("the provider's tunnel was lost")
         try:
@@ -107,6 +141,7 @@ class Tunnel:
         except ClosedError as error:
             raise TunnelLostError("the provider's tunnel was lost") from error
         future.add_done_callback(self._sent)
+        return future
 
     def _sent(self, future: "asyncio.Future[None]") -> None:
         if future.cancelled() or future.exception() is not None:
@@ -126,6 +161,10 @@ class Tunnels:
 
     def __iter__(self) -> Iterator[Tunnel]:
         return iter([tunnel for tunnels in self._attached.values() for tunnel in tunnels])
+
+    def count(self, system: Party) -> int:
+        """How many tunnels of this system are attached."""
+        return len(self._attached.get(system, ()))
 
     def attach(self, tunnel: Tunnel) -> None:
         """Add a tunnel; it takes deliveries once it is ready."""

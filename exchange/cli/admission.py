@@ -282,17 +282,18 @@ def _encode(format: str, **values: str) -> bytes:
 
 def _decode(data: bytes, format: str, keys: tuple[str, ...]) -> dict[str, str]:
     """Read a JSON object with exactly these keys, each once, and each a text."""
-    what = format.removeprefix("exchange.v1/")
+    what = "an admission" if format == ADMISSION_FORMAT else "a key request"
     if len(data) > MAX_FILE:
-        raise AdmissionError(f"the file is too long for a {what}")
+        raise AdmissionError(f"the file is too long for {what}", exit_code=ExitCode.USAGE)
     try:
         values = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise AdmissionError(f"the file is not a {what}: {error}", exit_code=ExitCode.USAGE) from error
+        raise AdmissionError(f"the file is not {what}: {error}", exit_code=ExitCode.USAGE) from error
     if not isinstance(values, dict) or values.get("format") != format:
-        raise AdmissionError(f"the file is not a {what}", exit_code=ExitCode.USAGE)
+        raise AdmissionError(f"the file is not {what}", exit_code=ExitCode.USAGE)
     if set(values) != {"format", *keys} or not all(isinstance(value, str) for value in values.values()):
-        raise AdmissionError(f"a {what} has exactly these texts: format, {', '.join(keys)}")
+        text = f"{what} has exactly these texts: format, {', '.join(keys)}"
+        raise AdmissionError(text, exit_code=ExitCode.USAGE)
     return values
 
 

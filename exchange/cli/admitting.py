@@ -4,7 +4,6 @@ The root admits departments, coordinators and auditors; a department admits its 
 """
 
 import asyncio
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import typer
 
 from exchange.cli.acting import act, new_object
-from exchange.cli.admission import Admission, AdmissionError, KeyRequest, read_key_request
-from exchange.cli.errors import CommandError, ExitCode, say
+from exchange.cli.admission import MAX_FILE, Admission, AdmissionError, KeyRequest, read_admission, read_key_request
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.fingerprints import is_fingerprint
 from exchange.cli.homes import require_role
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
@@ -25,7 +24,7 @@ from exchange.core.envelope import ENTRY, Envelope, decode_envelope
 from exchange.core.names import Party
 from exchange.core.state import KeyRecord, is_signing
 from exchange.core.wire import decode
-from exchange.home import Home, write_file
+from exchange.home import Home, check_writable, write_file
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
 
 
@@ -39,12 +38,20 @@ class Admitted:
     waits: bool
 
 
-def admit(home: Path, path: Path, fingerprint: str, out: Path | None, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the fingerprint of a key request was compared: as a person typed it, or not at all, and knowingly."""
+
+    typed: str = ""
+    unchecked: bool = False
+
+
+def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_json: bool) -> None:
     """Admit what a key request asks for, and write the admission.
 
     Args:
         home: the parent's; path: the key request.
-        fingerprint: as a person typed it, or empty.
+        comparison: of the fingerprint; on a terminal a person is asked where there is none.
         out: where the admission goes; None is beside the request.
 
     Raises:
@@ -53,10 +60,12 @@ def admit(home: Path, path: Path, fingerprint: str, out: Path | None, as_json: b
     party = Home(home).party
     request = read_key_request(path.read_bytes(), now())
     _check_parent(party, request)
-    target = _writable(out or path.with_name(path.name.replace("request", "admission")), path)
-    _check_fingerprint(request, fingerprint)
+    target = out or _beside(path)
+    # Asked before the key is signed, not after.
+    _check_target(target, request.party)
+    _check_fingerprint(request, comparison)
     admitted = act(home, lambda session: _append(session, request))
-    trust = Home(home).read("trust.toml").decode()
+    trust = Home(home).read("trust.toml").decode("utf-8-sig")
     write_file(target, Admission(request.party, admitted.certificate, trust).encode(), 0o644)
     if as_json:
         print_json(_described(request, admitted, target))
@@ -112,8 +121,9 @@ def _check_parent(party: Party, request: KeyRequest) -> None:
         raise CommandError(f"{party} cannot admit {request.party}", f"that is for {who} to do", ExitCode.USAGE)
 
 
-def _check_fingerprint(request: KeyRequest, typed: str) -> None:
+def _check_fingerprint(request: KeyRequest, comparison: Comparison) -> None:
     """A request that was exchanged on its way would prove the possession of somebody else's key."""
+    typed = comparison.typed
     if typed and not is_fingerprint(typed, request.fingerprint):
         raise AdmissionError(
             "the key request has another fingerprint than the one typed",
@@ -123,19 +133,43 @@ def _check_fingerprint(request: KeyRequest, typed: str) -> None:
     if typed:
         return
     say(f"The signing key of {request.party} has the fingerprint\n  {grouped(request.fingerprint)}")
-    if not sys.stdin.isatty():
-        say("Nobody compared it: --fingerprint takes what they read out by telephone.")
+    if comparison.unchecked:
+        say("Nobody compared it: whoever could change the request on its way may hold this key.")
+    elif not sys.stdin.isatty():
+        raise AdmissionError(
+            "nobody has compared the fingerprint; nothing was signed",
+            "type what they read out by telephone after --fingerprint; --unchecked signs whatever came",
+            ExitCode.UNTRUSTED,
+        )
     elif not typer.confirm("Did they read out the same by telephone?", err=True):
         raise AdmissionError("the key is not trusted; nothing was signed", "", ExitCode.UNTRUSTED)
 
 
-def _writable(target: Path, request: Path) -> Path:
-    """Where the admission can be written: asked before the key is signed, not after."""
-    if target == request:
-        target = request.with_name(f"{request.stem}.admission.json")
-    if not os.access(target.parent, os.W_OK):
-        raise CommandError(f"cannot write {target}", "choose another place with --out", ExitCode.UNCHECKED)
-    return target
+def _beside(request: Path) -> Path:
+    target = request.with_name(request.name.replace("request", "admission"))
+    return target if target != request else request.with_name(f"{request.stem}.admission.json")
+
+
+def _check_target(target: Path, party: Party) -> None:
+    """An admission replaces an earlier one of the same party, and nothing else that is there."""
+    hint = "choose another place with --out"
+    if target.exists() and not target.is_file():
+        what = "a folder" if target.is_dir() else "not a plain file"
+        raise WrongUsageError(f"the admission cannot be written to {target}: it is {what}", hint)
+    if target.exists() and not _is_admission(target, party):
+        raise WrongUsageError(f"{target} exists, and is not an admission of {party}: it is not replaced", hint)
+    if not target.parent.is_dir():
+        raise WrongUsageError(f"the admission cannot be written to {target}: there is no such folder", hint)
+    check_writable(target)
+
+
+def _is_admission(path: Path, party: Party) -> bool:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE + 1)
+    try:
+        return read_admission(data).party == party
+    except AdmissionError:
+        return False
 
 
 def _described(request: KeyRequest, admitted: Admitted, target: Path) -> dict[str, object]:

@@ -21,6 +21,7 @@ from exchange.cli.grants import (
 )
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_table
+from exchange.cli.texts import check_text
 from exchange.cli.times import day_of, end_of_day, now
 from exchange.cli.where import parse_where
 from exchange.client.datasets import find_dataset
@@ -72,8 +73,8 @@ def apply(  # noqa: PLR0913 - the parts of an application
         fields,
         filterable,
         purposes,
-        legal_basis,
-        scenario,
+        check_text("--legal-basis", legal_basis),
+        check_text("--scenario", scenario),
         end_of_day(until, "--until"),
     )
     applied = act(home, lambda session: _apply(session, dataset, wish))
@@ -161,6 +162,7 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Revoke an agreement as its owner, at once; or withdraw an application as the applicant."""
+    check_text("--reason", reason)
     shown, index, others = act(home, lambda session: _revoke(session, id, reason))
     if as_json:
         print_json({"id": shown.id, "state": shown.state, "index": index, "reason": reason, "still_in_force": others})

@@ -8,13 +8,15 @@ import typer
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.descriptor import TEMPLATE, read_descriptor
-from exchange.cli.homes import require_role
+from exchange.cli.errors import WrongUsageError
+from exchange.cli.homes import has_key, require_role
 from exchange.cli.output import listed, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import day_of, iso
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.session import Session
 from exchange.core.entries import ObjectVersion, body_entry
 from exchange.core.filters import TYPE_NAMES
+from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 from exchange.v1.directory_pb2 import Dataset
 from exchange.v1.request_pb2 import Operation
@@ -126,6 +128,12 @@ def describe_dataset(dataset: DatasetTerms) -> dict[str, object]:
 
 async def _publish(session: Session, dataset: Dataset) -> tuple[int, bool]:
     directory = session.directory
+    system = Party.parse(dataset.system)
+    if not has_key(directory, system):
+        raise WrongUsageError(
+            f"system: {system} has no key in the directory, so nobody could answer",
+            "check its name, or add it first: `exchange key new` there, `exchange system add` here",
+        )
     object_id = directory.terms.codes.get((str(session.party), dataset.code))
     version = new_object() if object_id is None else ObjectVersion(object_id, directory.state.objects[object_id])
     appended = await session.append(session.sign(body_entry(session.party, version, dataset, new_salt())))

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from exchange.cli.admitting import Comparison, require_parent
 from exchange.cli.admitting import admit as admit_request
-from exchange.cli.admitting import require_parent
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 
 app = new_group(
@@ -32,6 +32,9 @@ def admit(
     fingerprint: Annotated[
         str, typer.Option(metavar="HEX", help="What they read out by telephone.", show_default=False)
     ] = "",
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Sign although nobody compared the fingerprint.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the admission goes.")] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -41,4 +44,4 @@ def admit(
     The admission has its TLS certificate and the trust file. The same request again renews the certificate.
     """
     require_parent(home, "root")
-    admit_request(home, request, fingerprint, out, as_json)
+    admit_request(home, request, Comparison(fingerprint, unchecked), out, as_json)

@@ -119,7 +119,7 @@ def read_descriptor(path: Path, owner: Party) -> Dataset:
     Raises:
         DescriptorError: the first thing that is wrong, with its place.
     """
-    text = path.read_bytes().decode(errors="replace")
+    text = _decoded(path.read_bytes(), path)
     source = _Source(path, tuple(text.splitlines()))
     values = _parse(text, path)
     _check_keys(source, values, _KEYS, _OPTIONAL)
@@ -139,6 +139,15 @@ def read_descriptor(path: Path, owner: Party) -> Dataset:
         operations=_operations(source, values),
         filterable=_known(source, "filterable", _texts(source, values, "filterable"), names),
     )
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path}:{data.count(10, 0, error.start) + 1}"
+        hint = f"save it as UTF-8; from a Chinese Windows: iconv -f GB18030 -t UTF-8 {path.name} > new-{path.name}"
+        raise DescriptorError(where, "is not UTF-8", hint) from error
 
 
 def _parse(text: str, path: Path) -> dict[str, object]:

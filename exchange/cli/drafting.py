@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from exchange.cli.descriptor import OPERATIONS
 from exchange.cli.errors import WrongUsageError
+from exchange.cli.homes import has_key
 from exchange.cli.times import day_of
 from exchange.core.decision import SKEW
 from exchange.core.directory import Directory
@@ -55,6 +56,11 @@ def draft_application(directory: Directory, applicant: Party, dataset: DatasetTe
         raise WrongUsageError(
             f"--grantee: {wish.grantee} is not {applicant} or one of its systems",
             "a department applies for itself or for its systems",
+        )
+    if not has_key(directory, wish.grantee):
+        raise WrongUsageError(
+            f"--grantee: {wish.grantee} has no key in the directory, so it could not ask",
+            "check its name, or add it first: `exchange key new` there, `exchange system add` here",
         )
     offered = {name: number for name, number in OPERATIONS.items() if number in dataset.operations}
     purposes = [code for code in directory.state.purposes if directory.state.purpose(code) is not None]

@@ -1,6 +1,7 @@
 """What a person is told when something fails, and the exit code: one table for every command.
 
-0 done or verified, 1 refused or tampered, 2 usage, 3 could not check, 4 rollback or fork, 5 untrusted key, 6 stale.
+0 done or verified, 1 refused or tampered, 2 usage, 3 could not check, 4 rollback or fork, 5 untrusted key, 6 stale;
+130 interrupted, 141 whoever read the output has left.
 """
 
 import os
@@ -11,10 +12,12 @@ from enum import IntEnum
 
 import typer
 
-from exchange.cli.output import clean
+from exchange.cli.output import clean, print_json
 
 TRACEBACK = "EXCHANGE_TRACEBACK"
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""As a program that SIGPIPE ends: nobody reads the output any more."""
 
 
 class ExitCode(IntEnum):
@@ -73,8 +76,12 @@ def diagnose(error: Exception) -> Diagnosis:
     )
 
 
-def report(error: Exception, program: str) -> int:
+def report(error: Exception, program: str, *, as_json: bool = False) -> int:
     """Print an error and its hint on stderr.
+
+    Args:
+        error: any; program: the command's name.
+        as_json: a refusal is a result: a program finds it on stdout, too.
 
     Returns:
         The exit code.
@@ -87,7 +94,23 @@ def report(error: Exception, program: str) -> int:
         say(f"{program}: {clean(found.note)}")
     if found.hint:
         say(f"hint: {clean(found.hint)}")
+    if as_json:
+        _print_refusal(error)
     return found.exit_code
+
+
+def _print_refusal(error: Exception) -> None:
+    from exchange.client.errors import RefusedError
+
+    if isinstance(error, RefusedError):
+        described = {
+            "code": error.label,
+            "check": error.check or None,
+            "reason": error.reason,
+            "refuser": error.refuser or None,
+            "verified": error.verified,
+        }
+        print_json({"error": described})
 
 
 def say(text: str) -> None:
@@ -119,7 +142,7 @@ def _rules() -> Iterable[tuple[type[Exception], Explain]]:
         (RefusedError, _refused),
         (UnavailableError, _unavailable),
         (ExchangeError, _own),
-        (HomeError, _fixed(ExitCode.UNCHECKED)),
+        (HomeError, _own),
         (WhereError, _where),
         (NameFormatError, _fixed(ExitCode.USAGE, "a party's name is exchange://DOMAIN/DEPARTMENT[/SYSTEM]")),
         (TrustError, _fixed(ExitCode.UNTRUSTED, "get the exchange's trust file again, from somebody you know")),
@@ -175,4 +198,8 @@ def _call(error: Exception) -> Diagnosis:
 def _system(error: Exception) -> Diagnosis:
     assert isinstance(error, OSError)  # noqa: S101 - `_rules` gives nothing else
     where = f"{error.filename}: " if error.filename else ""
-    return Diagnosis(f"{where}{error.strerror or error}", "", ExitCode.UNCHECKED)
+    hint = ""
+    if isinstance(error, PermissionError):
+        place = error.filename or "the file and its folder"
+        hint = f"this user may not: see the permissions with `ls -ld {place}`, or run as the owner"
+    return Diagnosis(f"{where}{error.strerror or error}", hint, ExitCode.UNCHECKED)

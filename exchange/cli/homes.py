@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from exchange.cli.errors import CommandError, ExitCode
+from exchange.core.directory import Directory
 from exchange.core.names import Party
+from exchange.core.state import is_signing
 from exchange.home import Home
 
 
@@ -20,3 +22,8 @@ def require_role(home: Path, role: str, what: str) -> Party:
     if place.role != role:
         raise CommandError(f"{place.party} is a {place.role}: {what}", "choose the home with --home", ExitCode.USAGE)
     return place.party
+
+
+def has_key(directory: Directory, party: Party) -> bool:
+    """Whether a party has a signing key in the directory that is not revoked: what has none cannot act."""
+    return any(is_signing(key) and key.revoked_index is None for key in directory.state.keys_of(party))

@@ -1,5 +1,7 @@
 """`exchange init`: found an exchange."""
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust
 
+_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
 _EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - refused
 
 app = new_command()
@@ -33,6 +36,8 @@ def init(
     from exchange.broker.genesis import found
 
     _check(name, listen)
+    for item in host or []:
+        _check_host(item)
     trust = found(home, name, listen, _hosts(listen, host or []), now())
     if as_json:
         print_json(_described(trust, home))
@@ -54,6 +59,22 @@ def _check(name: str, listen: str) -> None:
             f"--listen: nobody can dial {host}",
             "give the address that parties dial; broker.toml can make the broker listen on more",
         )
+
+
+def _check_host(host: str) -> None:
+    if not _HOST.fullmatch(host) and not _is_address(host):
+        raise WrongUsageError(
+            f"--host: {host!r} is not a name or address of a machine",
+            "a certificate names each machine, without wildcards: --host broker.city.example",
+        )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _hosts(listen: str, more: list[str]) -> tuple[str, ...]:

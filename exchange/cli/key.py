@@ -63,7 +63,7 @@ def new(
     name = _parsed_party(party)
     chosen = role_of(name, role)
     trust_text = _read_trust(trust, name) if trust is not None else b""
-    request = _make(Home.create(home, name, chosen), name, chosen, trust_text)
+    request = _make(Home.create(home, name, chosen, finished=False), name, chosen, trust_text)
     if as_json:
         print_json(_described(request, home))
     else:
@@ -122,12 +122,18 @@ def _make(home: Home, party: Party, role: str, trust: bytes) -> KeyRequest:
     if trust:
         home.write(TRUST_FILE, trust)
     home.write(REQUEST_FILE, request.encode())
+    home.finish()
     return request
 
 
 def _read_trust(path: Path, party: Party) -> bytes:
     data = path.read_bytes()
-    trust = _parsed_trust(data.decode(errors="replace"), str(path))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        hint = "get the exchange's trust file again, from somebody you know; it is plain UTF-8"
+        raise CommandError(f"{path} is not UTF-8, so it is no trust file", hint, ExitCode.UNTRUSTED) from error
+    trust = _parsed_trust(text, str(path))
     if trust.name != party.domain:
         raise WrongUsageError(f"{path} is the trust file of {trust.name}, and {party} belongs to {party.domain}")
     return data

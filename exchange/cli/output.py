@@ -67,7 +67,8 @@ def _print_ruled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+    plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(no_color=plain, highlight=False)
     widths = [max(_width(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
     # The first column is what people copy. Nothing is ever cut off: other long columns wrap.
     kept = [number == 0 or width <= _NARROW for number, width in enumerate(widths)]
@@ -75,7 +76,8 @@ def _print_ruled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if least + 2 * (len(columns) - 1) > console.width:
         _print_records(columns, rows)
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.header_style = "" if plain else "bold"
     for name, keeps in zip(columns, kept, strict=True):
         table.add_column(name, no_wrap=keeps, overflow="fold")
     for row in rows:

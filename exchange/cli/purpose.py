@@ -9,6 +9,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.errors import CommandError, WrongUsageError
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_table
+from exchange.cli.texts import check_text
 from exchange.cli.times import iso
 from exchange.client.session import Session
 from exchange.core.directory import Directory
@@ -39,6 +40,10 @@ def register(
     require_role(home, "coordinator", "only a coordinator registers purposes")
     if not is_code(code):
         raise WrongUsageError(f"{code!r} is not a code", "small letters, digits and hyphens, joined by dots")
+    check_text("--label", label)
+    check_text("--legal-basis", legal_basis)
+    if label_en:
+        check_text("--label-en", label_en)
     purpose = Purpose(code=code, label=label, label_en=label_en, legal_basis=legal_basis)
     index, replaced = act(home, lambda session: _register(session, purpose))
     if as_json:

@@ -22,7 +22,7 @@ HINTS: Mapping[Code.ValueType, str] = MappingProxyType(
         Code.CODE_OPERATION_NOT_GRANTED: _ASK_WITHIN,
         Code.CODE_FIELD_NOT_GRANTED: _ASK_WITHIN,
         Code.CODE_PURPOSE_NOT_GRANTED: _ASK_WITHIN,
-        Code.CODE_PROVIDER_UNAVAILABLE: "the provider's adapter is not connected or busy: ask again later",
+        Code.CODE_PROVIDER_UNAVAILABLE: "the reason is above: ask again later, or ask the provider",
         Code.CODE_STATE_STALE: "the provider is catching up with the directory: ask again in a few seconds",
         Code.CODE_RESPONSE_INVALID: "nothing was released; tell the provider that its answer did not verify",
         Code.CODE_AUDIT_UNAVAILABLE: "the broker cannot write its log, so it releases nothing: tell the operator",

@@ -1,5 +1,7 @@
 """`exchange request`: ask for records, verify the answer, and say what proves it."""
 
+import difflib
+import math
 import uuid
 from typing import Annotated, TypedDict
 
@@ -12,6 +14,7 @@ from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.grants import find_agreement
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_table
+from exchange.cli.texts import check_text
 from exchange.cli.times import now
 from exchange.cli.where import parse_where
 from exchange.client.answers import Answer
@@ -20,6 +23,8 @@ from exchange.client.datasets import find_dataset
 from exchange.client.session import Session
 from exchange.core.terms import DatasetTerms
 from exchange.v1.directory_pb2 import FieldType
+
+_QUESTIONS = "--key asks for subjects, --where for a selection"
 
 SPLIT_VIEW = "split view not excluded: no witnesses"
 
@@ -66,10 +71,7 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
 
     Rows are printed only when the answer, its signer and its entry in the access log are verified.
     """
-    if bool(key) == bool(where):
-        raise WrongUsageError("one of --key and --where is needed", "--key asks for subjects, --where for a selection")
-    if limit and key:
-        raise WrongUsageError("--limit goes with --where")
+    _check_asked(key or [], where, limit, timeout)
     require_role(home, "system", "only a system asks; a department's steward signs its key with `exchange system add`")
     asked: Asked = {
         "fields": split(fields),
@@ -82,6 +84,7 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
     async def ask(session: Session) -> Answer:
         terms = find_dataset(session.directory, dataset)
         named("--fields", fields, terms.fields)
+        _check_purpose(session, purpose)
         digest = find_agreement(session.directory, agreement, now()).grant.version.digest if agreement else None
         async with ExchangeClient(session) as client:
             if key:
@@ -89,14 +92,37 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
             condition = parse_where(where, _filterable(terms))
             return await client.query(dataset, condition, limit=limit, agreement=digest, **asked)
 
-    _print(act(home, ask), split(fields), as_json)
+    _print(act(home, ask), split(fields), limit, as_json)
+
+
+def _check_asked(keys: list[str], where: str, limit: int, timeout: float) -> None:
+    if keys and where:
+        raise WrongUsageError("--key and --where: give one of the two, not both", _QUESTIONS)
+    if not keys and not where:
+        raise WrongUsageError("one of --key and --where is needed", _QUESTIONS)
+    for key in keys:
+        check_text("--key", key)
+    if limit and keys:
+        raise WrongUsageError("--limit goes with --where")
+    if not math.isfinite(timeout):
+        raise WrongUsageError("--timeout: a number of seconds is needed", "for example --timeout 60")
+
+
+def _check_purpose(session: Session, code: str) -> None:
+    """A purpose that nobody registered is a slip; one that was not granted goes out, to be refused and logged."""
+    state = session.directory.state
+    known = sorted(item for item in state.purposes if state.purpose(item) is not None)
+    if code not in known:
+        near = difflib.get_close_matches(code, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`exchange purpose list` shows what is"
+        raise WrongUsageError(f"--purpose: {code} is not registered", hint)
 
 
 def _filterable(dataset: DatasetTerms) -> dict[str, FieldType.ValueType]:
     return {name: kind for name, kind in dataset.types.items() if name in dataset.filterable}
 
 
-def _print(answer: Answer, fields: list[str], as_json: bool) -> None:
+def _print(answer: Answer, fields: list[str], limit: int, as_json: bool) -> None:
     checkpoint = answer.proven.checkpoint
     if as_json:
         print_json(
@@ -116,5 +142,6 @@ def _print(answer: Answer, fields: list[str], as_json: bool) -> None:
     else:
         say("no row matches")
     if answer.truncated:
-        say("more rows match than the limit let through: narrow --where, or raise --limit")
+        what = "--limit let" if limit else "the provider lets"
+        say(f"more rows match than {what} through: narrow --where{', or raise --limit' if limit else ''}")
     say(f"entry {answer.index} of {checkpoint.origin}, verified; {SPLIT_VIEW}")

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.cli.admission import certificate_end
-from exchange.cli.times import days_left, now
-from exchange.client.calls import GrpcTransport
-from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError
+from exchange.cli.times import days_left, iso, now
+from exchange.client.calls import GrpcTransport, call
+from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError, UntrustedError
 from exchange.client.session import MIRROR, Session
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
+from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party
 from exchange.core.trust import Trust
-from exchange.home import Home
-from exchange.transport import HEALTH_CHECK
+from exchange.home import Home, HomeError
+from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
+from exchange.v1.log_pb2 import ReadRequest, ReadResponse
 
 WAIT = 3.0
 """Seconds for which a broker is asked whether it serves."""
@@ -67,14 +69,15 @@ async def standing_of(home: Home) -> Standing:
     trust = home.trust if (home.path / "trust.toml").exists() else None
     if trust is None or not (home.path / "tls.pem").exists():
         return Standing(home.party, home.role, trust, None, _keys(home, None), (), None, None, None)
-    brokers = await asyncio.gather(*(_ask(home, address) for address in trust.brokers))
+    brokers, unusable = await _brokers(home, trust)
     directory, problem = await _directory(home, any(state == "reachable" for _, state in brokers))
+    problem = unusable or problem
     access, broken = await asyncio.to_thread(_access, home, trust)
     return Standing(
         home.party,
         home.role,
         trust,
-        certificate_end(home.read("tls.pem")),
+        _certificate_until(home),
         _keys(home, directory),
         tuple(brokers),
         directory,
@@ -83,8 +86,26 @@ async def standing_of(home: Home) -> Standing:
     )
 
 
-async def _ask(home: Home, address: str) -> tuple[str, str]:
-    transport = GrpcTransport((address,), home.tls_identity())
+def _certificate_until(home: Home) -> int | None:
+    try:
+        return certificate_end(home.read("tls.pem"))
+    except ValueError:
+        # What is wrong with it, `tls_identity` says.
+        return None
+
+
+async def _brokers(home: Home, trust: Trust) -> tuple[list[tuple[str, str]], ExchangeError | None]:
+    """Each broker and how it is; or why none of them can be asked."""
+    try:
+        identity = home.tls_identity()
+    except HomeError as error:
+        problem = UntrustedError if error.exit_code == UntrustedError.exit_code else UnavailableError
+        return [(address, "not asked") for address in trust.brokers], problem(str(error), error.hint)
+    return await asyncio.gather(*(_ask(identity, address) for address in trust.brokers)), None
+
+
+async def _ask(identity: TlsIdentity, address: str) -> tuple[str, str]:
+    transport = GrpcTransport((address,), identity)
     try:
         answer = await transport.unary(HEALTH_CHECK, HealthCheckRequest().SerializeToString(), WAIT)
         serving = HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING
@@ -103,11 +124,30 @@ async def _directory(home: Home, reachable: bool) -> tuple[Directory | None, Exc
                 if not reachable:
                     raise UnavailableError("no broker could be reached")
                 await session.sync()
+                await _check_access(session)
             except ExchangeError as error:
                 return session.directory, error
             return session.directory, None
     except ExchangeError as error:
         return None, error
+    except HomeError as error:
+        return None, UnavailableError(str(error), error.hint)
+
+
+async def _check_access(session: Session) -> None:
+    """Hold the access log's newest checkpoint against all that this home has seen of it.
+
+    Raises:
+        BrokenLogError: the log contradicts itself; sticky.
+        EvidenceError, UnavailableError: the broker does not show it.
+    """
+    if session.party.is_exchange:
+        # The root asks nothing and answers nothing, and no broker shows it the access log.
+        return
+    # The checkpoint alone, without the entries that this party has there.
+    response = await call(session.transport, ACCESS_READ, ReadRequest(start=MAX_SIZE), ReadResponse, WAIT)
+    await session.evidence.keep(response.checkpoint)
+    await session.evidence.settle()
 
 
 def _access(home: Home, trust: Trust) -> tuple[Checkpoint | None, ExchangeError | None]:
@@ -136,5 +176,8 @@ def _key(use: str, digest: bytes, directory: Directory | None) -> KeyStanding:
     if record.not_after > _FOREVER:
         return KeyStanding(use, digest, None, "valid, without end")
     if record.not_before > now():
-        return KeyStanding(use, digest, record.not_after, "not valid yet: in public view for 72 hours")
+        wait = "72 hours in public view" if use == "signing" else "a wait"
+        return KeyStanding(
+            use, digest, record.not_after, f"not valid yet: takes effect {iso(record.not_before)} after {wait}"
+        )
     return KeyStanding(use, digest, record.not_after, days_left(record.not_after, now()))

@@ -78,7 +78,8 @@ def _directory(standing: Standing) -> str:
 def _access(standing: Standing) -> str:
     if standing.access is None:
         return "no entry seen yet"
-    return f"{standing.access.size} entries at the last checkpoint, root {grouped(standing.access.root[:8])} …"
+    entries = "1 entry" if standing.access.size == 1 else f"{standing.access.size} entries"
+    return f"{entries} at the last checkpoint, root {grouped(standing.access.root[:8])} …"
 
 
 def _described(standing: Standing) -> dict[str, object]:

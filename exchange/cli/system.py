@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.admitting import admit, require_parent
+from exchange.cli.admitting import Comparison, admit, require_parent
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 
 app = new_group("Add systems to a department (its steward).", "exchange system add clinic-request.json --home ./health")
@@ -28,6 +28,9 @@ def add(
     fingerprint: Annotated[
         str, typer.Option(metavar="HEX", help="What they read out by telephone.", show_default=False)
     ] = "",
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Sign although nobody compared the fingerprint.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the admission goes.")] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -37,4 +40,4 @@ def add(
     The admission has its TLS certificate and the trust file. The same request again renews the certificate.
     """
     require_parent(home, "department")
-    admit(home, request, fingerprint, out, as_json)
+    admit(home, request, Comparison(fingerprint, unchecked), out, as_json)

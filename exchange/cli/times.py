@@ -10,6 +10,9 @@ SECOND = 1000
 DAY = 24 * 3600 * SECOND
 YEAR = 365 * DAY
 
+_FURTHEST = 50  # years from now for which anything can be granted
+_LAST, _FIRST = "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"
+
 
 def now() -> int:
     """Milliseconds since 1970-01-01T00:00:00Z."""
@@ -24,26 +27,34 @@ def end_of_day(text: str, option: str) -> int:
         option: where it was typed, for the error.
 
     Raises:
-        WrongUsageError: not a day, or one that is over.
+        WrongUsageError: not a day, one that is over, or one too far away.
     """
     try:
         day = date.fromisoformat(text)
     except ValueError:
         raise WrongUsageError(f"{option}: not a day: {text}", "write it as YYYY-MM-DD, such as 2027-12-31") from None
-    end = int(datetime.combine(day, clock.max).timestamp() * SECOND)
-    if end <= now():
+    today = datetime.fromtimestamp(now() / SECOND, UTC).astimezone().date()
+    if day < today:
         raise WrongUsageError(f"{option}: {text} is over", "choose a day to come")
-    return end
+    if day.year > today.year + _FURTHEST:
+        raise WrongUsageError(f"{option}: {text} is more than {_FURTHEST} years away", "choose an earlier day")
+    return int(datetime.combine(day, clock.max).timestamp() * SECOND)
 
 
 def day_of(moment: int) -> str:
-    """The day of a time in milliseconds, by this machine's time zone: YYYY-MM-DD."""
-    return datetime.fromtimestamp(moment / SECOND, UTC).astimezone().date().isoformat()
+    """The day of a time in milliseconds, by this machine's time zone: YYYY-MM-DD, whatever another party wrote."""
+    try:
+        return datetime.fromtimestamp(moment // SECOND, UTC).astimezone().date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return "after 9999" if moment > 0 else "before 0001"
 
 
 def iso(moment: int) -> str:
-    """A time in milliseconds as ISO 8601 in UTC, to the second, for programs."""
-    return datetime.fromtimestamp(moment // SECOND, UTC).isoformat().replace("+00:00", "Z")
+    """A time in milliseconds as ISO 8601 in UTC, to the second, for programs; the first or last that it can write."""
+    try:
+        return datetime.fromtimestamp(moment // SECOND, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return _LAST if moment > 0 else _FIRST
 
 
 def days_left(until: int, moment: int) -> str:

@@ -18,6 +18,7 @@ from exchange.v1.request_pb2 import Comparator, Comparison, Filter, Filters, Mem
 EXAMPLE = "area_m2 >= 60 AND (district = 'Lakeside' OR closed_on IS NULL)"
 
 _INT64 = range(-(2**63), 2**63)
+_CURLY = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\uff02\uff07\u300c\u300d`\u00b4]")
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _COMPARATORS: Mapping[type[exp.Expr], Comparator.ValueType] = {
     exp.EQ: Comparator.COMPARATOR_EQUAL,
@@ -71,6 +72,9 @@ def parse_where(text: str, types: Mapping[str, FieldType.ValueType]) -> Filter:
     """
     if not _is_unicode(text):
         raise WhereError("the condition is not Unicode text")
+    curly = _CURLY.search(re.sub(r"'[^']*'", "''", text))
+    if curly:
+        raise WhereError(f"put values in '…', not in {curly[0]}", "district = 'Lakeside'")
     try:
         condition = sqlglot.parse_one(text, into=exp.Condition)
         filter = _Reader(types).filter(condition)

@@ -13,6 +13,7 @@ from exchange.client.errors import (
     RollbackError,
     StaleError,
     UnavailableError,
+    UntrustedError,
     UsageError,
 )
 from exchange.client.questions import lookup_query, selection_query
@@ -38,6 +39,7 @@ __all__ = [
     "SyncExchangeClient",
     "Transport",
     "UnavailableError",
+    "UntrustedError",
     "UsageError",
     "lookup_query",
     "selection_query",

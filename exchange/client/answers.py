@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from exchange.client.calls import check_length
 from exchange.client.errors import EvidenceError, ResponseInvalidError
 from exchange.client.refusals import knows_signer
 from exchange.client.sealer import Prepared, open_response
@@ -52,7 +53,8 @@ async def check_answer(session: Session, prepared: Prepared, response: SubmitRes
         ResponseInvalidError: the provider's key, signature, binding, seal or salted hash does not hold.
         EvidenceError: the receipt does not prove that the log names exactly this answer to this request.
         BrokenLogError: a log contradicts what it signed before; sticky.
-        StaleError, UnavailableError: the directory that it was decided under cannot be had.
+        StaleError, UnavailableError: the directory that it was decided under cannot be had, or the log's promise not
+            be kept on disk.
     """
     envelope = _envelope(response.envelope)
     # The mirror may be older than the provider's key.
@@ -65,7 +67,8 @@ async def check_answer(session: Session, prepared: Prepared, response: SubmitRes
         # What broker and provider knew when they decided may have ended the provider's key.
         await session.sync(needed)
         header = _check(session, prepared, envelope)
-    session.evidence.observe(proven, response.receipt.checkpoint)
+    # Kept before a row is handed over: a process that dies now still holds the log to what it has signed.
+    await session.evidence.keep(response.receipt.checkpoint)
     opened = open_response(prepared, envelope, header.rows_sha256)
     return Answer(
         opened.rows,
@@ -97,6 +100,7 @@ def _prove(session: Session, prepared: Prepared, envelope: Envelope, response: S
     if not response.HasField("receipt"):
         raise EvidenceError("the broker gave an answer without a receipt")
     try:
+        check_length(response.receipt.checkpoint)
         proven = verify_release(response.receipt, session.trust.access_log, prepared.envelope.digest, envelope.digest)
     except CoreError as error:
         raise EvidenceError(f"the receipt does not hold: {error}") from error

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -15,17 +16,24 @@ from grpc_status import rpc_status
 
 from exchange.client.errors import ExchangeError, RefusedError, ResponseInvalidError, UnavailableError
 from exchange.core.access import MAX_REFUSAL, code_name
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.envelope import REFUSAL, Envelope, decode_envelope
-from exchange.core.errors import CoreError, DecodeError
+from exchange.core.errors import CoreError, DecodeError, NoteError
+from exchange.core.note import Verifier
 from exchange.core.wire import decode, encode
 from exchange.transport import ERROR_DOMAIN, TlsIdentity, open_channel
 from exchange.v1.access_pb2 import Code
 from exchange.v1.relay_pb2 import RefusalDetail
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+P = ParamSpec("P")
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
+
+MAX_CHECKPOINT = 16 * 1024
+"""Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
 
 _FAILURES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
@@ -146,6 +154,81 @@ async def call_until(transport: Transport, method: str, message: Message, respon
                 raise
         await asyncio.sleep(delay)
         pause = min(2 * pause, LAST_PAUSE)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """Work under way, and how many callers wait for it."""
+
+    task: asyncio.Task[None]
+    waiters: int = 0
+
+
+class Shared:
+    """Work that callers at the same moment share; it is cancelled when the last of them has gone."""
+
+    def __init__(self) -> None:
+        self._flight: _Flight | None = None
+
+    async def join(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Wait for the work under way, or begin it."""
+        while self._flight is not None and self._flight.task.cancelling():
+            # Nobody waits for it, and it ends as soon as its thread is done.
+            await asyncio.wait([self._flight.task])
+        if self._flight is None:
+            self._flight = _Flight(asyncio.create_task(work()))
+            self._flight.task.add_done_callback(self._land)
+        flight = self._flight
+        flight.waiters += 1
+        try:
+            await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters:
+                flight.task.cancel()
+
+    async def close(self) -> None:
+        """Cancel what is under way, and wait until it has ended."""
+        if self._flight is not None:
+            self._flight.task.cancel()
+            await asyncio.wait([self._flight.task])
+
+    def _land(self, task: "asyncio.Task[None]") -> None:
+        self._flight = None
+        # Read, so that nothing is logged where every caller has gone.
+        if not task.cancelled():
+            task.exception()
+
+
+async def whole(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run work in a thread; a caller that is cancelled leaves when the thread is done, so that no two work at once."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.exception()
+        raise
+
+
+def check_length(note: bytes) -> None:
+    """Refuse a checkpoint that is too long, before anything else is done with it.
+
+    Raises:
+        NoteError: it is.
+    """
+    if len(note) > MAX_CHECKPOINT:
+        raise NoteError(f"a checkpoint of {len(note)} bytes: the most is {MAX_CHECKPOINT}")
+
+
+def brokers_checkpoint(note: bytes, verifier: Verifier) -> Checkpoint:
+    """A checkpoint as a broker gave it.
+
+    Raises:
+        NoteError: too long, or as `open_checkpoint`.
+    """
+    check_length(note)
+    return open_checkpoint(note, verifier)
 
 
 def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> ExchangeError:

@@ -73,7 +73,7 @@ def choose_agreement(
         return max(ended, key=lambda agreement: agreement.version.index)
     raise UsageError(
         f"no agreement of {party} for {dataset_name(dataset)} is known here",
-        f"sync if it is new; otherwise the department applies to {dataset.version.owner}",
+        f"the department applies to {dataset.version.owner}: `exchange agreement apply`",
     )
 
 
@@ -92,4 +92,5 @@ def _suggestion(directory: Directory, name: str) -> str:
     close = difflib.get_close_matches(name, names, CLOSE, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"{len(names)} datasets are known here; sync if it is new"
+    count = "1 dataset is" if len(names) == 1 else f"{len(names)} datasets are"
+    return f"{count} known here: `exchange dataset list` shows them"

@@ -6,6 +6,7 @@ ExchangeError                what to do about it is in `hint`
 ├── EvidenceError            a receipt, checkpoint or file does not prove what it should          exit 1
 ├── UsageError               the caller's: an unknown dataset, no agreement, a bad argument       exit 2
 ├── UnavailableError         nobody could be asked in time; nothing is known                      exit 3
+├── UntrustedError           a key is not the one that was trusted before                         exit 5
 ├── BrokenLogError           a log contradicts what it signed before; sticky                      exit 4
 │   ├── RollbackError        it is smaller than it was
 │   └── ForkError            it has two histories
@@ -125,6 +126,12 @@ class ForkError(BrokenLogError):
     """A log has two histories."""
 
 
+class UntrustedError(ExchangeError):
+    """A key is not the one that was trusted before."""
+
+    exit_code = 5
+
+
 class StaleError(ExchangeError):
     """What the broker serves is older than what is needed."""
 
@@ -141,7 +148,7 @@ _HINTS: Mapping[Code.ValueType, str] = MappingProxyType(
         Code.CODE_OPERATION_NOT_GRANTED: "ask for what the agreement grants, or apply for more",
         Code.CODE_FIELD_NOT_GRANTED: "ask for what the agreement grants, or apply for more",
         Code.CODE_PURPOSE_NOT_GRANTED: "ask for what the agreement grants, or apply for more",
-        Code.CODE_PROVIDER_UNAVAILABLE: "the provider's adapter is not connected or too busy: ask again later",
+        Code.CODE_PROVIDER_UNAVAILABLE: "the reason is with the refusal: ask again later, or ask the provider",
         Code.CODE_STATE_STALE: "the provider has not caught up with the directory: ask again in a moment",
         Code.CODE_RESPONSE_INVALID: "the provider's answer was not released: tell the provider",
         Code.CODE_AUDIT_UNAVAILABLE: "the broker cannot write its log, so it releases nothing: tell the operator",

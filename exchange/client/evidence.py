@@ -1,14 +1,16 @@
 """What the access log has shown this home: every receipt's checkpoint must belong to one history (DESIGN section 6)."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from exchange.client.calls import Transport, call
+from exchange.batching import Batcher
+from exchange.client.calls import MAX_CHECKPOINT, Transport, brokers_checkpoint, call
 from exchange.client.errors import (
     BrokenLogError,
+    EvidenceError,
     ExchangeError,
     ForkError,
     RefusedError,
@@ -71,6 +73,9 @@ class AccessEvidence:
         self._verifier = verifier
         self._transport = transport
         self._pending: dict[int, _Seen] = {}
+        # What the file keeps of sizes that another note stands for in `_pending`.
+        self._doubles: dict[bytes, int] = {}
+        self._keeper: Batcher[bytes, None] = Batcher(self._keep)
         self._checked: _Seen | None = None
         self._failure: BrokenLogError | None = None
         self._due = 0.0
@@ -86,7 +91,7 @@ class AccessEvidence:
         self._failure = await asyncio.to_thread(self._file.failure)
         self.check()
         for note in await asyncio.to_thread(self._file.unchecked):
-            self._see(self._read(note))
+            self._see(self._read(note), kept=True)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -108,13 +113,38 @@ class AccessEvidence:
         Args:
             proven: what the receipt proves.
             note: the receipt's checkpoint as the log signed it: without it the checkpoint is checked, but neither
-                kept for later processes nor of use as evidence.
+                kept for later processes nor of use as evidence; one that is too long counts as none.
 
         Raises:
             ForkError: the log has signed another root for this size.
         """
         self.check()
-        self._see(_Seen(proven.checkpoint, note))
+        self._see(_Seen(proven.checkpoint, note if len(note) <= MAX_CHECKPOINT else b""))
+
+    async def keep(self, note: bytes) -> None:
+        """Keep a receipt's checkpoint on disk, durable when this returns, and queue it as `observe` does.
+
+        Whatever becomes of this process, the next one of this home holds the log to it. Many at a time share one
+        write; what the file holds as the log's head already costs none.
+
+        Args:
+            note: the checkpoint as the log signed it.
+
+        Raises:
+            EvidenceError: it is not the access log's.
+            ForkError: the log has signed another root for this size; sticky.
+            UnavailableError: the disk does not take it; nothing may be done on its strength.
+        """
+        self.check()
+        if self._checked is not None and note == self._checked.note:
+            return
+        try:
+            seen = _Seen(brokers_checkpoint(note, self._verifier), note)
+        except CoreError as error:
+            raise EvidenceError(f"the access log's checkpoint does not hold: {error}") from error
+        await self._keeper.submit(note)
+        # Even if this size was checked meanwhile: what is kept is dropped by a check, and in no other way.
+        self._see(seen, kept=True)
 
     async def ready(self) -> None:
         """Check at once what has waited too long: nothing new is asked through a log that owes a proof.
@@ -150,18 +180,27 @@ class AccessEvidence:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        await self._keeper.close()
         if self._failure is None:
             try:
                 await self.settle()
             except UnavailableError:
                 await asyncio.to_thread(self._file.keep_unchecked, _notes(self._pending.values()))
 
-    def _see(self, seen: _Seen) -> None:
-        for other in (self._checked, self._pending.get(seen.size)):
-            if other is None or other.size != seen.size:
-                continue
-            if other.checkpoint.root != seen.checkpoint.root:
+    async def _keep(self, notes: Sequence[bytes]) -> Sequence[None]:
+        await asyncio.to_thread(self._file.keep_unchecked, notes)
+        return [None] * len(notes)
+
+    def _see(self, seen: _Seen, *, kept: bool = False) -> None:
+        checked, queued = self._checked, self._pending.get(seen.size)
+        for other in (checked, queued):
+            if other is not None and other.size == seen.size and other.checkpoint.root != seen.checkpoint.root:
                 raise self._fail(_fork(other, seen))
+        if queued is not None:
+            if kept:
+                self._doubles[seen.note] = seen.size
+            return
+        if checked is not None and checked.size == seen.size and not kept:
             return
         loop = asyncio.get_running_loop()
         if not self._pending:
@@ -181,6 +220,7 @@ class AccessEvidence:
     async def _check_pending(self) -> None:
         """Prove what is queued and what the file keeps to be one history, each to the next larger one."""
         queued = dict(self._pending)
+        doubles = [note for note, size in self._doubles.items() if size in queued]
         if not queued:
             return
         head = await asyncio.to_thread(self._file.head, ACCESS)
@@ -192,9 +232,13 @@ class AccessEvidence:
         # Where another process moved it meanwhile, `settle` comes again.
         if newest != head and not await asyncio.to_thread(self._file.move_head, ACCESS, head, newest):
             return
-        await asyncio.to_thread(self._file.forget_unchecked, _notes(queued.values()))
+        await asyncio.to_thread(self._file.forget_unchecked, [*_notes(queued.values()), *doubles])
         self._checked = history[-1]
-        self._forget(queued.values())
+        for note in doubles:
+            del self._doubles[note]
+        # A double that came meanwhile is kept still: its size stays queued, and the next check drops it.
+        late = set(self._doubles.values())
+        self._forget(seen for seen in queued.values() if seen.size not in late)
 
     def _forget(self, checked: Iterable[_Seen]) -> None:
         for seen in checked:
@@ -234,7 +278,7 @@ class AccessEvidence:
 
     def _read_head(self, note: bytes) -> _Seen:
         try:
-            return _Seen(open_checkpoint(note, self._verifier), note)
+            return _Seen(brokers_checkpoint(note, self._verifier), note)
         except CoreError as error:
             raise UnavailableError(f"the access log's checkpoint does not hold: {error}") from error
 
@@ -246,7 +290,8 @@ class AccessEvidence:
         try:
             return _Seen(open_checkpoint(note, self._verifier), note)
         except CoreError as error:
-            raise self._file.tampered(f"its checkpoint of the access log does not hold: {error}") from error
+            text = f"its checkpoint of the access log does not hold: {error}"
+            raise self._file.unproven(note, self._verifier, text) from error
 
 
 def _notes(seen: Iterable[_Seen]) -> list[bytes]:

@@ -6,12 +6,13 @@ signed, the log may only grow, and what a broker says about any entry is what `D
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from exchange.client.calls import Transport, call
+from exchange.client.calls import Shared, Transport, brokers_checkpoint, call, whole
 from exchange.client.errors import (
     BrokenLogError,
     EvidenceError,
@@ -20,6 +21,7 @@ from exchange.client.errors import (
     ResponseInvalidError,
     RollbackError,
     StaleError,
+    UnavailableError,
 )
 from exchange.client.storage import DIRECTORY, Entry, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
@@ -39,6 +41,18 @@ from exchange.v1.log_pb2 import (
 )
 
 TIMEOUT = 30.0
+
+FLIGHT = 300.0
+"""Seconds for one sync, whatever a broker sends; it also ends when nobody waits for it any more."""
+
+MAX_SYNC, MAX_AGAIN = 256 * 1024 * 1024, 50
+"""Bytes of entries that one sync takes, and pages that it reads again at once for bodies that were left out."""
+
+_OVERHEAD = 256
+"""Bytes that count for an entry beside its own, or a broker could fill the memory with empty ones."""
+
+Wanted = Callable[[Directory], Mapping[int, bytes]]
+"""The entries whose bodies a party should have and has not, with each body's SHA-256."""
 
 _ANOTHER = "tell the operator, and use another broker"
 
@@ -73,14 +87,16 @@ class _MismatchError(Exception):
 class DirectoryMirror:
     """The mirror of one home; create it with `open`, and use it on one event loop."""
 
-    def __init__(self, file: MirrorFile, trust: Trust) -> None:
+    def __init__(self, file: MirrorFile, trust: Trust, wanted: Wanted) -> None:
         self._file = file
         self._trust = trust
+        self._wanted = wanted
         empty = Checkpoint(trust.directory_log.name, 0, EMPTY_ROOT)
         genesis = Directory.genesis(trust.name, trust.root_key)
-        self._folded = _Folded(genesis, Frontier(), (), empty, b"")
+        self._genesis = self._folded = _Folded(genesis, Frontier(), (), empty, b"")
         self._failure: BrokenLogError | None = None
-        self._flight: asyncio.Task[None] | None = None
+        self._flight = Shared()
+        self._completed: set[int] = set()
 
     @classmethod
     async def open(cls, path: Path, trust: Trust) -> "DirectoryMirror":
@@ -92,15 +108,20 @@ class DirectoryMirror:
 
         Raises:
             BrokenLogError: a log has failed before.
-            EvidenceError: the file was altered, or belongs to another exchange.
+            EvidenceError: the file was altered.
+            UntrustedError: it was made with another key of the log than the trust file has.
             UnavailableError: the file cannot be used.
         """
         return await cls.of(await asyncio.to_thread(MirrorFile, path), trust)
 
     @classmethod
-    async def of(cls, file: MirrorFile, trust: Trust) -> "DirectoryMirror":
-        """The same as `open`, over a file that is open already."""
-        mirror = cls(file, trust)
+    async def of(cls, file: MirrorFile, trust: Trust, wanted: Wanted = lambda _: {}) -> "DirectoryMirror":
+        """The same as `open`, over a file that is open already.
+
+        Args:
+            wanted: which bodies each sync asks for again, where a broker once left them out.
+        """
+        mirror = cls(file, trust, wanted)
         await asyncio.to_thread(mirror._reload)
         return mirror
 
@@ -138,12 +159,12 @@ class DirectoryMirror:
         """
         self.check()
         if at_least is None:
-            await self._join(transport, timeout)
+            await self._flight.join(lambda: self._fly(transport, timeout))
             return self.directory
         # A flight that took off before this call may miss what is asked for; the second one cannot.
         for _ in range(2):
             if self.directory.size < at_least:
-                await self._join(transport, timeout)
+                await self._flight.join(lambda: self._fly(transport, timeout))
         if self.directory.size < at_least:
             raise StaleError(
                 f"the broker's directory has {self.directory.size} entries, but {at_least} are needed",
@@ -176,38 +197,33 @@ class DirectoryMirror:
             raise self._failure
 
     async def close(self) -> None:
-        """Give up a sync that nobody waits for."""
-        if self._flight is not None:
-            self._flight.cancel()
-            await asyncio.wait([self._flight])
-
-    async def _join(self, transport: Transport, timeout: float) -> None:
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._fly(transport, timeout))
-            self._flight.add_done_callback(self._land)
-        await asyncio.shield(self._flight)
-
-    def _land(self, flight: "asyncio.Task[None]") -> None:
-        self._flight = None
-        # Read, so that nothing is logged where every caller has gone.
-        if not flight.cancelled():
-            flight.exception()
+        """Give up a sync that is under way."""
+        await self._flight.close()
 
     async def _fly(self, transport: Transport, timeout: float) -> None:
-        # Another process of this home may have gone further.
-        await asyncio.to_thread(self._reload)
-        growth = await self._fetch(transport, timeout)
         try:
-            await asyncio.to_thread(self._grow, growth)
-        except _MismatchError as error:
-            await self._explain(transport, timeout, error)
+            async with asyncio.timeout(FLIGHT):
+                # Another process of this home may have gone further.
+                await whole(self._reload)
+                growth = await self._fetch(transport, timeout)
+                try:
+                    await whole(self._grow, growth)
+                except _MismatchError as error:
+                    await self._explain(transport, timeout, error)
+                # The second time for what the first has told: an application, whose agreements may be ours.
+                if await self._complete(transport, timeout):
+                    await self._complete(transport, timeout)
+        except TimeoutError as error:
+            raise UnavailableError(f"the broker did not bring the directory in {FLIGHT:.0f} s", _ANOTHER) from error
 
     async def _explain(self, transport: Transport, timeout: float, mismatch: _MismatchError) -> None:
         """Entries that do not make the signed root: either the broker altered them, or the log has forked.
 
         Raises:
-            EvidenceError: the log proves that it only grew, so what the broker sent is not what the log holds.
-            ForkError: it does not; sticky.
+            EvidenceError: the log proves that it only grew, so what the broker sent is not what the log holds; or the
+                broker proves nothing, and neither do the two checkpoints.
+            ForkError: two roots of one size, or a proof that does not hold; sticky.
+            UnavailableError: nobody gave a proof.
         """
         before, after = mismatch.before, mismatch.after
         text = f"the directory log of {after.size} entries does not go on from that of {before.size}"
@@ -219,7 +235,9 @@ class DirectoryMirror:
         try:
             response = await call(transport, DIRECTORY_PROVE, request, DirectoryServiceProveResponse, timeout)
             verify_consistency(before.size, before.root, after.size, after.root, tuple(response.path))
-        except (RefusedError, ResponseInvalidError, ProofError) as error:
+        except (RefusedError, ResponseInvalidError) as error:
+            raise EvidenceError(f"{text}, and the broker does not prove that it does: {error}", _ANOTHER) from error
+        except ProofError as error:
             raise await asyncio.to_thread(self._fail, fork) from error
         raise EvidenceError("the broker sent entries that are not those of the directory log", _ANOTHER)
 
@@ -228,6 +246,7 @@ class DirectoryMirror:
         start = self.directory.size
         entries: list[Entry] = []
         signed: list[tuple[Checkpoint, bytes]] = []
+        taken = 0
         while True:
             try:
                 records, checkpoint, note = await self._page(transport, start + len(entries), timeout)
@@ -235,6 +254,9 @@ class DirectoryMirror:
                 await self._expose_rollback(transport, timeout)
                 raise
             signed.append((checkpoint, note))
+            taken += len(note) + sum(_OVERHEAD + len(record.leaf) + len(record.body) for record in records)
+            if taken > MAX_SYNC:
+                raise EvidenceError(f"the broker sent more than {MAX_SYNC >> 20} MiB of entries at once", _ANOTHER)
             for record in records:
                 if record.index != start + len(entries) or record.index >= checkpoint.size:
                     raise EvidenceError("the broker sent entries of the directory out of order")
@@ -244,13 +266,35 @@ class DirectoryMirror:
             if not records:
                 raise EvidenceError("the broker withholds entries of the directory that its log has signed")
 
+    async def _complete(self, transport: Transport, timeout: float) -> bool:
+        """Ask again for bodies that a broker left out, or its silence would cost this party its rights for good."""
+        missing = await asyncio.to_thread(self._wanted, self.directory)
+        wanted = {index: digest for index, digest in missing.items() if index not in self._completed}
+        found: dict[int, bytes] = {}
+        # The sync stands without them.
+        with suppress(EvidenceError, RefusedError, ResponseInvalidError, UnavailableError):
+            for _ in range(MAX_AGAIN):
+                if not wanted:
+                    break
+                records, _, _ = await self._page(transport, start := min(wanted), timeout)
+                for record in records:
+                    if hashlib.sha256(record.body).digest() == wanted.get(record.index):
+                        found[record.index] = record.body
+                last = max([start, *(record.index for record in records)])
+                wanted = {index: digest for index, digest in wanted.items() if index > last}
+        if found:
+            await whole(self._file.complete, found)
+            await whole(self._reload, self._genesis)
+            self._completed |= found.keys()
+        return bool(found)
+
     async def _page(
         self, transport: Transport, start: int, timeout: float
     ) -> tuple[Sequence[Record], Checkpoint, bytes]:
         request = DirectoryServiceSyncRequest(start=start)
         response = await call(transport, DIRECTORY_SYNC, request, DirectoryServiceSyncResponse, timeout)
         try:
-            checkpoint = open_checkpoint(response.checkpoint, self._trust.directory_log)
+            checkpoint = brokers_checkpoint(response.checkpoint, self._trust.directory_log)
         except CoreError as error:
             raise EvidenceError(f"the broker's checkpoint of the directory does not hold: {error}") from error
         return response.records, checkpoint, response.checkpoint
@@ -264,11 +308,11 @@ class DirectoryMirror:
     def _grow(self, growth: _Growth) -> None:
         """Check, fold and persist what a broker gave; in a thread."""
         checkpoint, note = growth.signed[-1]
-        hashes, frontier = self._extend(growth.entries)
+        hashes, frontier = _extend(self._folded, growth.entries)
         self._check_growth(growth, hashes)
         if not growth.entries and self.note:
             return
-        directory, entries = self._fold(growth.entries)
+        directory, entries = _fold(self.directory, growth.entries)
         other = self._file.extend(entries, note, checkpoint.size)
         if other is not None:
             text = f"the directory log gave this home two entries {other}"
@@ -296,46 +340,47 @@ class DirectoryMirror:
             text = f"the directory log had {before.size} entries, and now has {checkpoint.size}"
             raise self._fail(RollbackError(text, earlier=earlier, later=note))
 
-    def _reload(self) -> None:
-        """Take in what the file holds beyond this mirror; in a thread."""
+    def _reload(self, base: _Folded | None = None) -> None:
+        """Take in what the file holds beyond this mirror, or beyond another state; in a thread."""
+        seen = base or self._folded
         self._failure = self._failure or self._file.failure()
         self.check()
-        loaded = self._file.load(self.directory.size)
-        if not loaded.note or loaded.note == self.note:
+        loaded = self._file.load(seen.directory.size)
+        if not loaded.note or loaded.note == seen.note:
             return
         try:
             checkpoint = open_checkpoint(loaded.note, self._trust.directory_log)
         except CoreError as error:
-            raise self._file.tampered(str(error)) from error
-        hashes, frontier = self._extend(loaded.entries)
+            raise self._file.unproven(loaded.note, self._trust.directory_log, str(error)) from error
+        hashes, frontier = _extend(seen, loaded.entries)
         if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
             raise self._file.tampered("its entries do not make the root that the directory log signed")
         try:
-            directory, entries = self._fold(loaded.entries)
+            directory, entries = _fold(seen.directory, loaded.entries)
         except EvidenceError as error:
             raise self._file.tampered(str(error)) from error
         if entries != loaded.entries:
             raise self._file.tampered("it has a body that no entry names")
         self._folded = _Folded(directory, frontier, hashes, checkpoint, loaded.note)
 
-    def _extend(self, entries: Sequence[Entry]) -> tuple[tuple[bytes, ...], Frontier]:
-        seen = self._folded
-        hashes = tuple(leaf_hash(entry.leaf) for entry in entries)
-        frontier, _ = seen.frontier.extend(hashes)
-        return (*seen.hashes, *hashes), frontier
-
-    def _fold(self, entries: Sequence[Entry]) -> tuple[Directory, tuple[Entry, ...]]:
-        """The grown directory, and the entries without bodies that nothing names."""
-        directory = self.directory
-        kept = []
-        for entry in entries:
-            directory, applied = directory.apply(entry.leaf, entry.body)
-            kept.append(entry if _is_named(applied, entry.body) else Entry(entry.position, entry.leaf, b""))
-        return directory, tuple(kept)
-
     def _fail(self, error: BrokenLogError) -> BrokenLogError:
         self._failure = self._file.fail(DIRECTORY, error)
         return self._failure
+
+
+def _extend(seen: _Folded, entries: Sequence[Entry]) -> tuple[tuple[bytes, ...], Frontier]:
+    hashes = tuple(leaf_hash(entry.leaf) for entry in entries)
+    frontier, _ = seen.frontier.extend(hashes)
+    return (*seen.hashes, *hashes), frontier
+
+
+def _fold(directory: Directory, entries: Sequence[Entry]) -> tuple[Directory, tuple[Entry, ...]]:
+    """The grown directory, and the entries without bodies that nothing names."""
+    kept = []
+    for entry in entries:
+        directory, applied = directory.apply(entry.leaf, entry.body)
+        kept.append(entry if _is_named(applied, entry.body) else Entry(entry.position, entry.leaf, b""))
+    return directory, tuple(kept)
 
 
 def _is_named(applied: Applied, body: bytes) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-from exchange.client.calls import GrpcTransport, Transport, call_until
+from exchange.client.calls import GrpcTransport, Transport, brokers_checkpoint, call_until
 from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError
 from exchange.client.evidence import AccessEvidence
 from exchange.client.mirror import DirectoryMirror
 from exchange.client.refusals import knows_signer, refused_size, verify_refusal
 from exchange.client.storage import MirrorFile
-from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope, sign
 from exchange.core.errors import CoreError
@@ -26,7 +26,7 @@ from exchange.core.trust import Trust
 from exchange.core.wire import decode
 from exchange.home import Home
 from exchange.transport import APPEND
-from exchange.v1.directory_pb2 import DirectoryLeaf
+from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import AppendRequest, AppendResponse
 
@@ -55,6 +55,48 @@ class Appended:
 def wall_clock() -> int:
     """Milliseconds since 1970-01-01T00:00:00Z."""
     return time.time_ns() // 1_000_000
+
+
+_AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
+
+AGAIN = 60.0
+"""Seconds until a body that may not be this party's to read is asked for again."""
+
+
+class _Owed:
+    """Which bodies are not known here, and should be (DESIGN section 7).
+
+    Those of the party's own department, which answers nothing without them, and datasets', which go to all. A leaf
+    does not say whom it binds besides its owner, so two kinds are asked for now and then: agreements of those whom the
+    department has applied to, and applications while an agreement of the department cannot be read without its own.
+    """
+
+    def __init__(self, party: Party) -> None:
+        self._department = Party(party.domain, party.department)
+        self._asked: dict[int, float] = {}
+
+    def __call__(self, directory: Directory) -> dict[int, bytes]:
+        terms, now = directory.terms, time.monotonic()
+        datasets = {item.version.digest for item in terms.datasets.values()}
+        applied = (item for item in terms.applications.values() if item.version.owner == self._department)
+        owners = {terms.datasets[item.dataset].version.owner for item in applied if item.dataset in terms.datasets}
+        missing = [
+            version
+            for digest, version in directory.state.versions.items()
+            if version.body_sha256
+            and version.ended_index is None
+            and not (digest in datasets or digest in terms.applications or digest in terms.agreements)
+        ]
+        unread = any(version.kind == _AGREEMENT and version.owner == self._department for version in missing)
+        wanted = {}
+        for version in missing:
+            if version.owner != self._department and version.kind != EntryKind.ENTRY_KIND_DATASET:
+                may = version.owner in owners if version.kind == _AGREEMENT else unread
+                if not may or self._asked.get(version.index, -AGAIN) + AGAIN > now:
+                    continue
+                self._asked[version.index] = now
+            wanted[version.index] = version.body_sha256
+        return wanted
 
 
 class Session:
@@ -92,7 +134,7 @@ class Session:
         if self._transport is None:
             self._transport = GrpcTransport(self.trust.brokers, self.home.tls_identity())
         file = await asyncio.to_thread(MirrorFile, self.home.path / MIRROR)
-        mirror = await DirectoryMirror.of(file, self.trust)
+        mirror = await DirectoryMirror.of(file, self.trust, _Owed(self.party))
         evidence = AccessEvidence(file, self.trust.access_log, self._transport)
         await evidence.open()
         self._mirror, self._evidence = mirror, evidence
@@ -226,7 +268,7 @@ class Session:
     def _check_receipt(self, receipt: Receipt, envelope: Envelope) -> Checkpoint:
         """The receipt's checkpoint, where the receipt proves that the log holds exactly this entry."""
         try:
-            checkpoint = open_checkpoint(receipt.checkpoint, self.trust.directory_log)
+            checkpoint = brokers_checkpoint(receipt.checkpoint, self.trust.directory_log)
             digest = leaf_hash(receipt.leaf)
             verify_inclusion(digest, receipt.index, checkpoint.size, tuple(receipt.path), checkpoint.root)
             leaf = decode(DirectoryLeaf, receipt.leaf, MAX_ENTRY)

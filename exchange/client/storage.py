@@ -5,15 +5,26 @@ WAL when two connections write at once (sqlite.org/wal.html, "The WAL-reset bug"
 journal, and every transaction is short.
 """
 
+import binascii
 import os
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
+from exchange.client.errors import (
+    BrokenLogError,
+    EvidenceError,
+    ExchangeError,
+    ForkError,
+    RollbackError,
+    UnavailableError,
+    UntrustedError,
+)
+from exchange.core.note import Verifier
 
 DIRECTORY: Final = "directory"
 ACCESS: Final = "access"
@@ -21,6 +32,7 @@ ACCESS: Final = "access"
 SYNCHRONOUS = "EXTRA"
 """SQLite's setting: a rollback journal's removal is durable too. Tests of anything else turn it off."""
 
+_SIGNATURE = re.compile("— (\\S+) ((?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
 _VERSION = 1
 _BUSY = 30.0
 _SCHEMA = f"""
@@ -104,6 +116,12 @@ class MirrorFile:
                 _move(connection, DIRECTORY, note)
         return None
 
+    def complete(self, bodies: Mapping[int, bytes]) -> None:
+        """Add bodies to entries that were mirrored without, by their positions; one that is there is never replaced."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            rows = [(body, position) for position, body in bodies.items()]
+            connection.executemany("UPDATE entries SET body = ? WHERE position = ? AND length(body) = 0", rows)
+
     def head(self, log: str) -> bytes:
         """The last checkpoint of a log, signed; empty without one."""
         with self._transaction("BEGIN") as connection:
@@ -153,7 +171,29 @@ class MirrorFile:
 
     def tampered(self, what: str) -> EvidenceError:
         """The error for a file whose content cannot be right."""
-        return EvidenceError(f"the mirror {self.path} was altered: {what}", f"delete {self.path}: it is fetched again")
+        return EvidenceError(f"the mirror {self.path} was altered: {what}", f"keep a copy of it; {self._forgetting()}")
+
+    def unproven(self, note: bytes, verifier: Verifier, what: str) -> ExchangeError:
+        """The error for a checkpoint in the file that a log's key does not prove: altered, or by another key.
+
+        Args:
+            note: the checkpoint; verifier: the log's key in the trust file.
+            what: why it does not hold.
+        """
+        signers = named_signers(note)
+        if signers and verifier.key_hash not in signers.values():
+            return UntrustedError(
+                f"the key of {verifier.name} in trust.toml is not the one that the mirror {self.path} was made with",
+                "ask the operator, by telephone, which trust file is right, and put that one here; only if the exchange"
+                f" was founded anew: {self._forgetting()}",
+            )
+        return self.tampered(what)
+
+    def _forgetting(self) -> str:
+        return (
+            f"deleting {self.path} fetches it again, and also deletes the memory of what was seen:"
+            " a log that was rolled back would not be found out"
+        )
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -179,6 +219,13 @@ class MirrorFile:
             raise UnavailableError(f"the mirror {self.path} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise self.tampered(str(error)) from error
+
+
+def named_signers(note: bytes) -> dict[str, bytes]:
+    """The keys that a signed note claims to be signed by, unverified: their ids by their names."""
+    lines = note.decode(errors="replace").splitlines()
+    found = (_SIGNATURE.fullmatch(line) for line in lines)
+    return {line[1]: binascii.a2b_base64(line[2])[:4] for line in found if line}
 
 
 def _head(connection: sqlite3.Connection, log: str) -> bytes:

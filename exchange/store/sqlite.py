@@ -80,7 +80,9 @@ _APPLICATION_ID: Final = int.from_bytes(b"XLOG")
 def _exclusive(path: Path, *, create: bool) -> Iterator[None]:
     if not create and not path.is_file():
         raise StoreOpenError(f"there is no log store at {path}")
-    with path.with_name(f"{path.name}.lock").open("ab") as lock:
+    beside = path.with_name(f"{path.name}.lock")
+    beside.touch(mode=0o600)
+    with beside.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -99,7 +99,8 @@ def _request(text: str) -> bytes:
     found = request_id(text)
     if found is None:
         raise WrongUsageError(
-            f"--request: not a request's id: {text}", "it is a UUID, such as `exchange request` prints"
+            f"--request: not a request's id: {text}",
+            "a UUID, as `exchange request --json` or `exchange-audit search --json` prints it",
         )
     return found
 

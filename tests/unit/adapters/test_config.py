@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.config import AdapterConfig, ConfigError, load_config
+from adapters.config import AdapterConfig, ConfigError, configured_codes, load_config
 from exchange.v1.directory_pb2 import FIELD_TYPE_TEXT
 from tests.connector_contract import described
 
@@ -39,6 +39,22 @@ def file(tmp_path: Path) -> Path:
 def load(file: Path, text: str) -> AdapterConfig:
     file.write_text(text, encoding="utf-8")
     return load_config(file, ENVIRONMENT)
+
+
+def test_the_codes_can_be_read_whatever_else_is_wrong(file: Path) -> None:
+    """A stop must not need the database's password, nor wait for a mistake elsewhere in the file to be put right."""
+    file.write_text(GOOD.replace("row_limit = 200", "row_limit = 'many'"), encoding="utf-8")
+    assert configured_codes(file) == {"housing.ownership", "homes"}
+    file.write_text("datasets = 3")
+    assert configured_codes(file) == frozenset()
+    file.write_text("")
+    assert configured_codes(file) == frozenset()
+    file.write_text("datasets\n")
+    with pytest.raises(ConfigError, match=r"adapter\.toml:1: "):
+        configured_codes(file)
+    file.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        configured_codes(file)
 
 
 def test_reads_everything(file: Path) -> None:

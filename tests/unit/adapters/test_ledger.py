@@ -17,6 +17,7 @@ from threading import Event, Thread
 import pytest
 
 import adapters
+from adapters.anchor import Anchor, AnchorError
 from adapters.ledger import (
     PAGE,
     Ledger,
@@ -350,6 +351,9 @@ def test_a_batch_is_whole_or_absent_whatever_step_fails(
         with pytest.raises(LedgerError) as raised:
             ledger.commit(answers)
         assert isinstance(raised.value, LedgerFatalError) == fatal
+        ledger.place_anchor()
+        # What a failing disk left behind may not be durable.
+        assert not fatal or Anchor(path).seen().number <= 2
         with closing(Ledger.read(path)) as reader:
             after = reader.head
         # The ledger knows what its file holds, also when COMMIT took effect and failed.
@@ -820,3 +824,97 @@ def test_verifies_across_pages(path: Path, ledger: Ledger) -> None:
     alter(path, f"UPDATE answers SET time = 5 WHERE number = {PAGE + 1}")
     with pytest.raises(LedgerError, match=f"row {PAGE + 1}: its index"):
         ledger.verify()
+
+
+# --- the anchor ---------------------------------------------------------------------------------------
+
+
+def test_the_first_run_places_the_anchor(path: Path, ledger: Ledger) -> None:
+    assert Anchor(path).is_placed
+    assert Anchor(path).seen() == LedgerHead()
+
+
+def test_the_anchor_follows_on_request_and_at_the_end(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 2))
+        assert Anchor(path).seen() == LedgerHead()
+        ledger.place_anchor()
+        assert Anchor(path).seen() == ledger.head
+        ledger.commit(batch(ledger.head, 1))
+        head = ledger.head
+    assert Anchor(path).seen() == head
+
+
+def test_a_lost_ledger_is_not_replaced_by_an_empty_one(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 2))
+    path.unlink()
+    for attempt in (Ledger.open, Ledger.open, Ledger.read):
+        with pytest.raises(AnchorError, match="it is missing, but its anchor has seen 2 rows"):
+            attempt(path)
+    assert not path.exists()
+
+
+def test_an_emptied_ledger_is_refused(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 2))
+    path.write_bytes(b"")
+    for attempt in (Ledger.open, Ledger.open, Ledger.read):
+        with pytest.raises(AnchorError, match="it has 0 rows, but its anchor has seen 2"):
+            attempt(path)
+
+
+def test_an_older_copy_of_the_ledger_is_refused(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 2))
+    older = shutil.copy(path, path.with_name("older.db"))
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 1))
+    shutil.copy(older, path)
+    for attempt in (Ledger.open, Ledger.open, Ledger.read):
+        with pytest.raises(AnchorError, match="it has 2 rows, but its anchor has seen 3"):
+            attempt(path)
+
+
+def test_a_ledger_that_began_anew_is_refused_however_long_it_is(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 1))
+    with closing(Ledger.open(path.with_name("other.db"))) as other:
+        first = answer(other.head, asked=("P9",))
+        other.commit([first, *batch(other.head.after(first.row), 4)])
+    path.with_name("other.db").rename(path)
+    with pytest.raises(AnchorError, match="its row 1 is not the one"):
+        Ledger.open(path)
+
+
+def test_a_ledger_whose_anchor_a_crash_left_behind_is_taken_and_anchored(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 1))
+        ledger.place_anchor()
+        behind = path.with_name("ledger.db.anchor").read_bytes()
+        ledger.commit(batch(ledger.head, 2))
+        # A reader while the adapter writes: it only ever finds the anchor behind.
+        Ledger.read(path).close()
+    path.with_name("ledger.db.anchor").write_bytes(behind)
+    with closing(Ledger.open(path)) as ledger:
+        assert ledger.head.number == 3
+        assert Anchor(path).seen() == ledger.head
+
+
+def test_a_ledger_from_before_there_were_anchors_gets_one(path: Path) -> None:
+    with closing(Ledger.open(path)) as ledger:
+        ledger.commit(batch(ledger.head, 2))
+    path.with_name("ledger.db.anchor").unlink()
+    Ledger.read(path).close()
+    assert not Anchor(path).is_placed
+    with closing(Ledger.open(path)) as ledger:
+        assert Anchor(path).seen() == ledger.head
+
+
+def test_finds_an_answer_by_its_response(ledger: Ledger) -> None:
+    answers = batch(ledger.head, 2)
+    ledger.commit(answers)
+    found = ledger.answer(digest_of(answers[1]))
+    assert found is not None
+    assert found.number == 2
+    assert ledger.answer(bytes(32)) is None

@@ -167,17 +167,17 @@ async def test_who_was_told_what_about_a_person(tmp_path: Path) -> None:
         home = provider.session.home
         await filled(provider)
     (tmp_path / "ledger.db").rename(home.path / "ledger.db")
-    first, second = told(home, ID_NUMBER)
+    first, second = await told(home, ID_NUMBER)
     assert (first["requester"], first["officer"], first["case_id"]) == (str(APPLICATIONS), "officer-7", "ZF-2027-0001")
     assert (first["asked"], first["told"], first["rows"]) == (True, True, 1)
     assert (first["log_entry"], first["log_index"]) == ("0 released", [0])
     assert second["fields"] == ["name"]
     assert (second["log_entry"], second["log_index"]) == ("owed", [])
-    assert told(home, "somebody else") == []
+    assert await told(home, "somebody else") == []
 
 
 async def test_a_home_without_a_ledger_tells_nothing(home: Home) -> None:
     with pytest.raises(HomeError, match=r"ledger\.db") as caught:
-        told(home, ID_NUMBER)
+        await told(home, ID_NUMBER)
     assert "adapter that has run" in caught.value.hint
     assert not (home.path / "ledger.db").exists()

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -13,7 +14,9 @@ from threading import Thread
 import pytest
 
 import adapters
+from adapters.anchor import Anchor, AnchorError
 from adapters.orders import Order, OrderKind, Orders, OrdersError
+from exchange.home import HomeError
 
 ONE, TWO, THREE = bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32
 PROJECT = Path(adapters.__file__).parents[1]
@@ -192,8 +195,9 @@ def test_a_replaced_file_is_no_file(path: Path, orders: Orders) -> None:
     path.unlink()
     with pytest.raises(OrdersError):
         _ = orders.stopped
-    with closing(Orders.open(path)) as other:
+    with closing(Orders.open(path.with_name("other.db"))) as other:
         other.stop("births", "leak", 1)
+    path.with_name("other.db").rename(path)
     with pytest.raises(OrdersError, match="was replaced while in use"):
         _ = orders.stopped
     with pytest.raises(OrdersError, match="was replaced while in use"):
@@ -262,3 +266,125 @@ def test_says_what_is_wrong_with_the_file(tmp_path: Path) -> None:
         db.commit()
     with pytest.raises(OrdersError, match="no orders of format 1"):
         Orders.open(tmp_path / "other.db")
+
+
+# --- the anchor ---------------------------------------------------------------------------------------
+
+
+def anchored(path: Path) -> int:
+    return Anchor(path).seen().number
+
+
+def test_the_first_run_places_the_anchor(path: Path, orders: Orders) -> None:
+    assert Anchor(path).is_placed
+    assert anchored(path) == 0
+
+
+def test_every_order_is_anchored_when_it_returns(path: Path, orders: Orders) -> None:
+    orders.stop("births", "leak", 1)
+    assert anchored(path) == 1
+    orders.resume("births", 2)
+    orders.revoke(ONE, b"one", "", 3)
+    orders.sent(ONE, 4)
+    assert anchored(path) == 4
+
+
+def test_an_order_of_another_process_is_never_taken_out_of_the_anchor(path: Path, orders: Orders) -> None:
+    orders.stop("births", "leak", 1)
+    assert elsewhere(path, "orders.stop('homes', 'leak', 2)") == 0
+    assert anchored(path) == 2
+    orders.stop("deaths", "leak", 3)
+    assert anchored(path) == 3
+
+
+def test_lost_orders_are_not_replaced_by_none(path: Path) -> None:
+    with closing(Orders.open(path)) as orders:
+        orders.stop("births", "leak", 1)
+    path.unlink()
+    for attempt in (Orders.open, Orders.read):
+        with pytest.raises(AnchorError, match="it is missing"):
+            attempt(path)
+    assert not path.exists()
+
+
+def test_an_older_copy_of_the_orders_is_refused(path: Path) -> None:
+    with closing(Orders.open(path)) as orders:
+        orders.stop("homes", "leak", 1)
+        older = shutil.copy(path, path.with_name("older.db"))
+        orders.stop("births", "leak", 2)
+    shutil.copy(older, path)
+    for attempt in (Orders.open, Orders.open, Orders.read):
+        with pytest.raises(AnchorError, match="it has 1 rows, but its anchor has seen 2"):
+            attempt(path)
+
+
+def test_emptied_orders_are_refused(path: Path) -> None:
+    with closing(Orders.open(path)) as orders:
+        orders.stop("births", "leak", 1)
+    path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(AnchorError, match="it has 0 rows"):
+            Orders.open(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "dataset = 'homes'",
+        "kind = 'resume'",
+        "time = 2",
+        "reason = 'maintenance'",
+        "envelope = x'00'",
+        "agreement = zeroblob(32)",
+    ],
+)
+def test_altered_orders_are_refused(path: Path, change: str) -> None:
+    with closing(Orders.open(path)) as orders:
+        orders.stop("births", "leak", 1)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE orders SET {change}")
+    with pytest.raises(AnchorError, match="its row 1 is not the one"):
+        Orders.open(path)
+
+
+def test_orders_whose_anchor_a_crash_left_behind_are_taken_and_anchored(path: Path) -> None:
+    with closing(Orders.open(path)) as orders:
+        orders.stop("births", "leak", 1)
+        behind = path.with_name("orders.db.anchor").read_bytes()
+        orders.stop("homes", "leak", 2)
+    path.with_name("orders.db.anchor").write_bytes(behind)
+    with closing(Orders.read(path)) as orders:
+        assert set(orders.stopped) == {"births", "homes"}
+    assert anchored(path) == 1
+    with closing(Orders.open(path)) as orders:
+        assert set(orders.stopped) == {"births", "homes"}
+    assert anchored(path) == 2
+
+
+def test_orders_from_before_there_were_anchors_get_one(path: Path) -> None:
+    with closing(Orders.open(path)) as orders:
+        orders.stop("births", "leak", 1)
+    path.with_name("orders.db.anchor").unlink()
+    Orders.open(path).close()
+    assert anchored(path) == 1
+
+
+def test_an_order_whose_anchor_cannot_be_written_is_in_force_and_says_what_failed(
+    path: Path, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes, mode: int) -> None:
+        raise HomeError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("adapters.anchor.write_file", full)
+    with pytest.raises(OrdersError, match=r"is in force, but its anchor could not be written.*No space"):
+        orders.stop("births", "leak", 1)
+    monkeypatch.undo()
+    assert set(orders.stopped) == {"births"}
+    orders.stop("homes", "leak", 2)
+    assert anchored(path) == 2
+
+
+def test_a_look_makes_nothing(path: Path) -> None:
+    with pytest.raises(OrdersError):
+        Orders.read(path)
+    assert list(path.parent.iterdir()) == []

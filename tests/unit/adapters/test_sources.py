@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from adapters import sources as module
-from adapters.config import AdapterConfig, load_config
+from adapters.config import AdapterConfig, ConfigError, load_config
 from adapters.connectors import ConnectorError, Finding, Question, Rows
 from adapters.sources import Sources
 from exchange.core.terms import DatasetTerms
@@ -118,9 +118,10 @@ async def test_a_new_description_is_checked_anew(
 
 async def test_a_dataset_that_is_not_configured_is_not_served(sources: Sources, world: World) -> None:
     other = world.publish("births")
-    for attempt in (sources.answer(other, question("births")), asyncio.to_thread(sources.check, other)):
-        with pytest.raises(ConnectorError, match="not configured"):
-            await attempt
+    with pytest.raises(ConnectorError, match="not configured"):
+        await sources.answer(other, question("births"))
+    with pytest.raises(ConfigError, match="births is not configured"):
+        sources.check(other)
     assert sources.row_limit("births") == 50
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from exchange.broker.gateway import Gateway
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import DirectoryProposal, Entered, Logs
+from exchange.broker.peers import Peers
 from exchange.broker.refusals import Refusals, RefusedError
 from exchange.broker.relay import Relay, Released
 from exchange.broker.taken import TakenIds
@@ -120,6 +121,7 @@ class Broker:
         self.taken = TakenIds()
         self.refusals = Refusals(self.logs, world.keys[BROKER], BROKER, self.clock)
         self.buckets = TokenBuckets(burst, burst)
+        self.peers = Peers(self.logs, self.buckets, self.clock)
         self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock)
         self.gateway = Gateway(self.logs, self.tunnels, self.relay, self.clock)
         self.adapters: list[Adapter] = []

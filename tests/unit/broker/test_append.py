@@ -12,13 +12,14 @@ from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.status import NotPermittedError
 from exchange.core import entries
 from exchange.core.checkpoint import open_checkpoint
-from exchange.core.envelope import Envelope
+from exchange.core.envelope import ENTRY, Draft, Envelope
 from exchange.core.errors import DecodeError, NameFormatError
+from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.wire import decode
 from exchange.store.ports import Log, StoreBusyError
-from exchange.transport import certificate_party
+from exchange.transport import certificate_key, certificate_party
 from exchange.v1.directory_pb2 import Dataset, DirectoryLeaf, Entry, Field, FieldType, Role
 from tests.memory import signer
 from tests.unit.broker.parts import Broker
@@ -97,7 +98,23 @@ async def test_an_unknown_key_signs_nothing(append: AppendCommand, world: World)
         await append(COORDINATOR, envelope.encode())
 
 
-async def test_a_broken_signature_is_refused_by_the_fold(append: AppendCommand, broker: Broker, world: World) -> None:
+async def test_what_the_log_has_already_is_not_answered_without_a_signature(
+    append: AppendCommand, world: World
+) -> None:
+    envelope = key_entry(world, csr([uri(NEW)]))
+    await append(POPULATION, envelope.encode())
+    unsigned = replace(envelope, signature=bytes(64))
+    with pytest.raises(EntryRefusedError, match="does not verify"):
+        await append(POPULATION, unsigned.encode())
+    stolen = replace(unsigned, key_id=key_id(world.keys[HOUSING].public_key))
+    with pytest.raises(EntryRefusedError, match="does not verify"):
+        await append(HOUSING, stolen.encode())
+    resigned = world.sign(Draft(ENTRY, envelope.payload, envelope.attachments), HOUSING)
+    with pytest.raises(EntryRefusedError, match="but owned by"):
+        await append(HOUSING, resigned.encode())
+
+
+async def test_a_broken_signature_is_refused(append: AppendCommand, broker: Broker, world: World) -> None:
     envelope = purpose_entry(world)
     broken = replace(envelope, signature=dataset_entry(world).signature)
     with pytest.raises(EntryRefusedError, match="does not verify"):
@@ -170,6 +187,7 @@ async def test_a_key_statement_with_a_request_gives_a_certificate_for_its_party(
     appended = await append(POPULATION, key_entry(world, csr([uri(NEW)])).encode())
     assert proven_leaf(world, appended)
     assert certificate_party(appended.certificate) == NEW
+    assert certificate_key(appended.certificate) == key_id(signer(str(NEW)).public_key)
     assert broker.logs.directory.role_of(NEW, world.now) == Role.ROLE_SYSTEM
     stored = broker.store.entry(Log.DIRECTORY, appended.receipt.index)
     assert stored is not None

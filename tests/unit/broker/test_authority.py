@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,11 +15,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from exchange.broker.authority import AUTHORITY_DAYS, CERTIFICATE_DAYS, Authority, found_authority, read_csr
 from exchange.core.errors import DecodeError
 from exchange.core.names import Party
-from exchange.transport import certificate_party
+from exchange.transport import certificate_key, certificate_party
 from tests.world import BROKER, MARRIAGE, ORIGIN, REGISTRY
 
+KEY_ID = bytes(range(32))
 NOW = datetime.datetime(2027, 1, 15, 8, tzinfo=datetime.UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
+# Short, so that it is made at once: it is refused whatever its length.
+RSA_KEY = rsa.generate_private_key(65537, 1024)
 AUTHORITY_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -41,7 +45,7 @@ def authority() -> Authority:
 
 
 def issued(authority: Authority, party: Party = REGISTRY, hosts: Sequence[str] = ()) -> x509.Certificate:
-    chain = x509.load_pem_x509_certificates(authority.issue(csr([uri(party)]), party, NOW, hosts))
+    chain = x509.load_pem_x509_certificates(authority.issue(csr([uri(party)]), party, KEY_ID, NOW, hosts))
     assert chain[1:] == [authority.certificate]
     return chain[0]
 
@@ -72,7 +76,7 @@ BAD_REQUESTS: dict[str, bytes] = {
     "a foreign URI": csr([uri("https://city.example/population/registry")]),
     "two URIs": csr([uri(REGISTRY), uri(MARRIAGE)]),
     "the same URI twice": csr([uri(REGISTRY), uri(REGISTRY)]),
-    "an RSA key": csr(key=rsa.generate_private_key(65537, 2048)),
+    "an RSA key": csr(key=RSA_KEY),
     "an Ed25519 key": csr(key=ed25519.Ed25519PrivateKey.generate()),
     "a P-384 key": csr(key=ec.generate_private_key(ec.SECP384R1())),
     "a curve that nobody knows": with_another_curve(csr()),
@@ -90,7 +94,19 @@ def test_a_request_that_is_not_the_partys_own_is_refused(authority: Authority, c
     with pytest.raises(DecodeError):
         read_csr(BAD_REQUESTS[case], REGISTRY)
     with pytest.raises(DecodeError):
-        authority.issue(BAD_REQUESTS[case], REGISTRY, NOW)
+        authority.issue(BAD_REQUESTS[case], REGISTRY, KEY_ID, NOW)
+
+
+@pytest.mark.parametrize("error", [UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType])
+def test_a_request_that_cryptography_does_not_know_is_malformed(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(_data: bytes) -> None:
+        raise error("unknown", 7) if error is x509.InvalidVersion else error("unknown")
+
+    monkeypatch.setattr(x509, "load_der_x509_csr", fail)
+    with pytest.raises(DecodeError, match="cannot be read"):
+        read_csr(csr(), REGISTRY)
 
 
 def test_a_request_that_is_the_partys_own_is_taken() -> None:
@@ -105,6 +121,7 @@ def test_a_partys_certificate_names_it_alone_and_serves_no_one(authority: Author
     assert names_of(certificate) == [uri(party)]
     assert usages_of(certificate) == {ExtendedKeyUsageOID.CLIENT_AUTH}
     assert certificate_party(certificate.public_bytes(Encoding.PEM)) == party
+    assert certificate_key(certificate.public_bytes(Encoding.PEM)) == KEY_ID
     assert certificate.public_key() == KEY.public_key()
 
 
@@ -122,7 +139,7 @@ def test_only_the_key_is_taken_from_a_request(authority: Authority) -> None:
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     request = builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
-    certificate = x509.load_pem_x509_certificate(authority.issue(request, REGISTRY, NOW))
+    certificate = x509.load_pem_x509_certificate(authority.issue(request, REGISTRY, KEY_ID, NOW))
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert usages_of(certificate) == {ExtendedKeyUsageOID.CLIENT_AUTH}
 

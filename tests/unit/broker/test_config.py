@@ -40,6 +40,9 @@ def test_only_where_to_listen_has_to_be_said(tmp_path: Path) -> None:
         ('listen = "a:b:7443"', "listen: "),
         ('listen = "host:7443 "', "listen: "),
         ('listen = "host:123456"', "listen: "),
+        ('listen = "h:0"', "a port is a number from 1 to 65535"),
+        ('listen = "h:65536"', "a port is a number from 1 to 65535"),
+        ('lisen = "h:1"', "lisen: unknown setting"),
         ('listen = "h:1"\nlisten_on = "h:2"', "listen_on: "),
         ('listen = "h:1"\nrequests_per_second = 0', "requests_per_second: "),
         ('listen = "h:1"\nburst = 0.5', "burst: "),
@@ -53,6 +56,14 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
         load(tmp_path, text)
     assert str(tmp_path / "broker.toml") in str(caught.value)
     assert says in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("name", "hint"), [("lisen", "did you mean listen?"), ("zzz", "known are listen, hosts,")])
+def test_an_unknown_setting_gets_a_near_one(tmp_path: Path, name: str, hint: str) -> None:
+    with pytest.raises(HomeError) as caught:
+        load(tmp_path, f'{name} = "h:1"')
+    assert hint in caught.value.hint
 
 
 def test_a_missing_file_says_how_one_is_made(tmp_path: Path) -> None:

@@ -4,18 +4,22 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import grpc
 import pytest
 
+from exchange.broker.gateway import MAX_FRAMES, MAX_TUNNELS, check_frames
 from exchange.broker.logs import AuditUnavailableError
-from exchange.broker.status import NotPermittedError
+from exchange.broker.settlement import MAX_BARE
+from exchange.broker.status import NotPermittedError, TooManyTunnelsError, status_of
 from exchange.core.decision import LIFETIME, Deny
 from exchange.core.envelope import Envelope, decode_envelope
-from exchange.core.errors import DecodeError
+from exchange.core.errors import CoreError, DecodeError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
+from exchange.core.wire import encode
 from exchange.store.ports import StoreBusyError
 from exchange.v1.access_pb2 import Code
-from exchange.v1.gateway_pb2 import AdapterFrame, Hello, Offer, Ready, Reply
+from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Hello, Offer, Ready, Reply
 from tests.unit.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, nobody, refusing
 from tests.world import APPLICATIONS, AUDITOR, BROKER, COORDINATOR, MARRIAGE, ORIGIN, POPULATION, REGISTRY, World
 
@@ -189,6 +193,16 @@ def requesters_key_revoked(world: World, request: Envelope) -> Envelope:
     return world.respond(request)
 
 
+def own_key_revoked(world: World, request: Envelope) -> Envelope:
+    response = world.respond(request)
+    world.revoke(key_id(world.keys[REGISTRY].public_key), REGISTRY)
+    return response
+
+
+def under_another_agreement(world: World, request: Envelope) -> Envelope:
+    return world.respond(request, agreement=bytes(32))
+
+
 def signed_by_another(world: World, request: Envelope) -> Envelope:
     return world.respond(request, party=MARRIAGE)
 
@@ -206,9 +220,8 @@ def not_signed(world: World, request: Envelope) -> Envelope:
     [
         (agreement_revoked, Code.CODE_AGREEMENT_ENDED),
         (requesters_key_revoked, Code.CODE_KEY_REVOKED),
-        (signed_by_another, Code.CODE_RESPONSE_INVALID),
-        (to_another_request, Code.CODE_RESPONSE_INVALID),
-        (not_signed, Code.CODE_RESPONSE_INVALID),
+        (own_key_revoked, Code.CODE_RESPONSE_INVALID),
+        (under_another_agreement, Code.CODE_RESPONSE_INVALID),
     ],
 )
 async def test_an_offer_is_unreleased_with_the_code_that_forbids_it(
@@ -227,14 +240,110 @@ async def test_an_offer_is_unreleased_with_the_code_that_forbids_it(
     assert (proven.leaf.provider, proven.leaf.request_digest) == (str(REGISTRY), request.digest)
 
 
-async def test_an_offer_to_a_request_that_nobody_signed_is_on_record_all_the_same(
+@pytest.mark.parametrize("answer", [signed_by_another, to_another_request, not_signed])
+async def test_what_is_no_evidence_of_an_answer_ends_the_tunnel_and_is_not_logged(
+    broker: Broker, adapter: Adapter, world: World, answer: Callable[[World, Envelope], Envelope]
+) -> None:
+    request = world.request()
+    await adapter.offer(request, answer(world, request))
+    error = await failure(adapter)
+    assert isinstance(error, CoreError)
+    assert status_of(error).code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert (broker.size, list(broker.tunnels)) == (0, [])
+
+
+@pytest.mark.parametrize("change", [{"key_id": bytes(32)}, {"signature": b"x" * 70}], ids=["unknown key", "not signed"])
+async def test_an_answer_to_a_request_that_nobody_signed_is_not_logged(
+    broker: Broker, adapter: Adapter, world: World, change: dict[str, bytes]
+) -> None:
+    request = replace(world.request(), **change)  # type: ignore[arg-type]
+    await adapter.offer(request, world.respond(request))
+    assert isinstance(await failure(adapter), CoreError)
+    assert broker.size == 0
+
+
+@pytest.mark.parametrize("part", ["request", "response"])
+async def test_an_offer_of_large_envelopes_ends_the_tunnel(
+    broker: Broker, adapter: Adapter, world: World, part: str
+) -> None:
+    request = world.request()
+    parts = {"request": request.bare(), "response": world.respond(request).bare()}
+    parts[part] = replace(parts[part], payload=bytes(MAX_BARE))
+    offer = Offer(**{name: envelope.encode() for name, envelope in parts.items()})
+    await adapter.say(AdapterFrame(offer=offer))
+    assert isinstance(await failure(adapter), DecodeError)
+    assert broker.size == 0
+
+
+async def test_one_bad_offer_does_not_spoil_the_entries_of_others(
     broker: Broker, adapter: Adapter, world: World
 ) -> None:
-    request = replace(world.request(), key_id=bytes(32))
+    other = await broker.attach(MARRIAGE)
+    request = world.request()
     response = world.respond(request)
-    await adapter.offer(request, response)
-    leaf = (await adapter.settlement(response)).leaf
-    assert (leaf.kind, leaf.code, leaf.requester) == (UNRELEASED, Code.CODE_SIGNATURE_INVALID, "")
+    await asyncio.gather(adapter.offer(request, response), other.offer(request, response))
+    assert (await adapter.settlement(response)).index == 0
+    assert isinstance(await failure(other), DecodeError)
+    assert broker.size == 1
+
+
+async def test_offers_wait_for_tokens(world: World) -> None:
+    broker = Broker(world, burst=2)
+    adapter = await broker.attach(ready=False)
+    request = world.request()
+    responses = [world.respond(request) for _ in range(3)]
+    await adapter.offer(request, *responses)
+    for response in responses[:2]:
+        await adapter.settlement(response)
+    await asyncio.sleep(0.12)
+    assert (broker.size, adapter.task.done()) == (2, False)
+    world.now += 1000
+    await adapter.settlement(responses[2])
+    await broker.close()
+
+
+async def test_offers_that_wait_end_with_their_tunnel(world: World) -> None:
+    broker = Broker(world, burst=1)
+    adapter = await broker.attach(ready=False)
+    request = world.request()
+    await adapter.offer(request, *(world.respond(request) for _ in range(3)))
+    await adapter.until(lambda: bool(adapter.settled))
+    adapter.task.cancel()
+    await asyncio.wait([adapter.task])
+    broker.adapters.clear()
+    world.now += 10_000
+    await asyncio.sleep(0.12)
+    assert broker.size == 1
+    await broker.close()
+
+
+# --- how much at once ---------------------------------------------------------------------------------
+
+
+async def test_a_system_has_a_bounded_number_of_tunnels(broker: Broker) -> None:
+    adapters = [await broker.attach() for _ in range(MAX_TUNNELS)]
+    with pytest.raises(TooManyTunnelsError):
+        await Adapter(broker, REGISTRY).task
+    other = await broker.attach(MARRIAGE)
+    await adapters[0].leave()
+    assert not (await broker.attach()).task.done()
+    assert not other.task.done()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x00", b"\x12\x00", b"\x0a", b"\x0a\xff", b"\x0a" + b"\x80" * 9 + b"\x00", b"\x0a\x00" * (MAX_FRAMES + 1)],
+    ids=["no tag", "another field", "no length", "half a length", "a long length", "too many"],
+)
+def test_frames_are_counted_before_they_are_read(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        check_frames(data)
+
+
+def test_as_many_frames_as_allowed_pass() -> None:
+    frames = [READY] * (MAX_FRAMES - 1) + [AdapterFrame(reply=Reply(flight=1, envelope=bytes(70_000)))]
+    check_frames(encode(AttachRequest(frames=frames)))
+    check_frames(b"")
 
 
 async def test_an_offer_long_after_its_request_expired_is_settled(
@@ -311,6 +420,18 @@ async def test_a_late_refusal_settles_nothing(broker: Broker, adapter: Adapter, 
     request = world.request()
     refusal = refusing(world, Deny(10, Code.CODE_STATE_STALE, "stale"))(request)
     await landed_late(broker, adapter, request, refusal)
+    assert [leaf.kind for leaf in broker.leaves()] == [REFUSED]
+
+
+async def test_a_late_answer_that_is_no_evidence_ends_the_tunnel(
+    broker: Broker, adapter: Adapter, world: World
+) -> None:
+    request = world.request()
+    await adapter.say(READY)
+    adapter.respond = nobody
+    await broker.refused(request, timeout=0.205)
+    await adapter.reply(adapter.deliveries[0], not_signed(world, request))
+    assert await failure(adapter) is None
     assert [leaf.kind for leaf in broker.leaves()] == [REFUSED]
 
 

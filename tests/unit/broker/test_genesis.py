@@ -21,7 +21,7 @@ from exchange.core.trust import Trust, parse_trust
 from exchange.home import Home, HomeError
 from exchange.store.ports import Log
 from exchange.store.sql import SqlLogStore
-from exchange.transport import certificate_party
+from exchange.transport import certificate_key, certificate_party
 from exchange.v1.directory_pb2 import Role
 from tests.world import START
 
@@ -71,6 +71,13 @@ def test_keys_are_for_their_owners_eyes_whatever_the_umask(operator: Home, broke
         assert stat.S_IMODE(home.keys.stat().st_mode) == 0o700
         for path in home.keys.iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for name in ("exchange.db", "exchange.db.lock"):
+        assert stat.S_IMODE((broker.path / name).stat().st_mode) == 0o600
+
+
+def test_certificates_name_the_key_that_they_come_with(operator: Home, broker: Home) -> None:
+    for home in (operator, broker):
+        assert certificate_key(home.read("tls.pem")) == key_id(home.signer().public_key)
 
 
 def test_no_private_key_stands_anywhere_else(path: Path) -> None:

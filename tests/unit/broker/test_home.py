@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from exchange.broker.authority import read_csr
 from exchange.core.keys import SEALING_PUBLIC, key_id
 from exchange.home import Home, HomeError, write_file
+from tests.unit.broker.test_authority import RSA_KEY
 from tests.world import REGISTRY
 
 
@@ -95,7 +96,7 @@ def pem_of(key: object) -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"rubbish", pem_of(ed25519.Ed25519PrivateKey.generate()), pem_of(rsa.generate_private_key(65537, 2048))],
+    [b"", b"rubbish", pem_of(ed25519.Ed25519PrivateKey.generate()), pem_of(RSA_KEY)],
     ids=["empty", "rubbish", "Ed25519", "RSA"],
 )
 def test_a_signing_key_of_another_kind_is_refused(home: Home, data: bytes) -> None:

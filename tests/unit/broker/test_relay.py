@@ -9,6 +9,7 @@ import pytest
 from exchange.broker.logs import DirectoryProposal
 from exchange.broker.refusals import RefusedError
 from exchange.broker.relay import MARGIN, Released
+from exchange.broker.settlement import MAX_ANSWER, MAX_BARE
 from exchange.broker.status import status_of
 from exchange.core.access import MAX_REASON, MAX_REFUSAL, read_refusal, verify_receipt, verify_release
 from exchange.core.decision import LIFETIME, SKEW, Deny
@@ -675,3 +676,38 @@ async def test_the_broker_forgets_flights_that_have_ended(broker: Broker, adapte
     await asyncio.sleep(0)
     assert not broker.relay._flights
     assert not broker.taken._flying
+
+
+# --- too large to be delivered ------------------------------------------------------------------------
+
+
+async def test_an_answer_that_is_too_large_to_be_delivered_is_not_released(broker: Broker, world: World) -> None:
+    adapter = await broker.attach()
+    adapter.respond = lambda request: world.respond(request, [{"name": "x" * MAX_ANSWER}])
+    request = world.request()
+    error = await broker.refused(request)
+    broker.check_refusal(error, Code.CODE_RESPONSE_INVALID, 11, request.digest)
+    assert (broker.leaf(0).kind, broker.leaf(0).code) == (UNRELEASED, Code.CODE_RESPONSE_INVALID)
+
+
+async def test_an_answer_that_is_too_large_for_the_log_is_refused_without_it(broker: Broker, world: World) -> None:
+    adapter = await broker.attach()
+    adapter.respond = lambda request: replace(world.respond(request), payload=bytes(MAX_BARE + 1))
+    request = world.request()
+    error = await broker.refused(request)
+    broker.check_refusal(error, Code.CODE_RESPONSE_INVALID, 11, request.digest)
+    assert broker.size == 1
+
+
+async def test_a_provider_that_owes_too_many_replies_is_not_available(
+    broker: Broker, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.broker.tunnel.MAX_FLIGHTS", 1)
+    adapter = await broker.attach()
+    adapter.respond = nobody
+    assert (await broker.refused(world.request(), timeout=0.205)).code == Code.CODE_PROVIDER_UNAVAILABLE
+    error = await broker.refused(world.request())
+    assert (error.code, "too many" in str(error)) == (Code.CODE_PROVIDER_UNAVAILABLE, True)
+    await adapter.reply(adapter.deliveries[0], b"rubbish")
+    adapter.respond = world.respond
+    await broker.submit(world.request())

@@ -1,6 +1,9 @@
 """Handlers convert, ask one command, and convert back."""
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +15,17 @@ from exchange.broker.authority import found_authority
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import RefusedError
 from exchange.broker.services import DirectoryService, GatewayService, LogService, RelayService, unary_handler
-from exchange.broker.status import NotPermittedError
+from exchange.broker.status import NotPermittedError, TooManyReadsError
 from exchange.core.access import verify_release
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.envelope import decode_envelope
 from exchange.core.errors import DecodeError, ProofError
+from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.wire import decode, encode
 from exchange.store.ports import Log
+from exchange.transport import PeerError
 from exchange.v1.access_pb2 import Code
 from exchange.v1.log_pb2 import (
     AppendRequest,
@@ -39,31 +44,45 @@ from exchange.v1.log_pb2 import (
 )
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
 from tests.unit.broker.parts import Broker
-from tests.unit.broker.test_authority import AUTHORITY_KEY, NOW
-from tests.world import APPLICATIONS, AUDITOR, COORDINATOR, ORIGIN, REGISTRY, World
+from tests.unit.broker.test_authority import AUTHORITY_KEY, NOW, csr, uri
+from tests.world import APPLICATIONS, AUDITOR, COORDINATOR, ORIGIN, REGISTRY, World, signer
 
 UNKNOWN_FIELD = encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01"
 STRANGER = Party(ORIGIN, "tax", "refunds")
 
 
-def call_of(peer: Party, remaining: float = 5.0) -> Any:
-    auth = {"ssl_tls_version": [b"TLSv1.3"], "peer_uri": [str(peer).encode()]}
+AUTHORITY = found_authority(AUTHORITY_KEY, ORIGIN, NOW)
+
+
+@cache
+def certificate_of(peer: Party, key: bytes) -> bytes:
+    return AUTHORITY.issue(csr([uri(peer)]), peer, key, NOW)
+
+
+def call_of(peer: Party, remaining: float = 5.0, key: bytes = b"") -> Any:
+    """A call over TLS, with a certificate that came with the party's key in the world, or with another."""
+    key = key or key_id(signer(str(peer)).public_key)
+    auth = {
+        "ssl_tls_version": [b"TLSv1.3"],
+        "peer_uri": [str(peer).encode()],
+        "x509_pem_cert": [certificate_of(peer, key)],
+    }
     return SimpleNamespace(auth_context=lambda: auth, time_remaining=lambda: remaining)
 
 
 @pytest.fixture
 def directory(broker: Broker) -> DirectoryService:
-    append = AppendCommand(broker.logs, found_authority(AUTHORITY_KEY, ORIGIN, NOW), broker.clock)
-    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store)
+    append = AppendCommand(broker.logs, AUTHORITY, broker.clock)
+    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
 @pytest.fixture
 def access(broker: Broker) -> LogService:
-    return LogService(Reading(broker.logs, broker.clock), broker.store)
+    return LogService(Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
 async def submitted(broker: Broker, world: World) -> SubmitResponse:
-    data = await RelayService(broker.relay).submit(
+    data = await RelayService(broker.relay, broker.peers).submit(
         encode(SubmitRequest(envelope=world.request().encode())), call_of(APPLICATIONS)
     )
     return decode(SubmitResponse, data)
@@ -72,7 +91,7 @@ async def submitted(broker: Broker, world: World) -> SubmitResponse:
 async def test_a_request_is_answered_with_its_receipt(broker: Broker, world: World) -> None:
     await broker.attach()
     request = world.request()
-    data = await RelayService(broker.relay).submit(
+    data = await RelayService(broker.relay, broker.peers).submit(
         encode(SubmitRequest(envelope=request.encode())), call_of(APPLICATIONS)
     )
     answer = decode(SubmitResponse, data)
@@ -95,14 +114,14 @@ async def test_a_request_is_answered_with_its_receipt(broker: Broker, world: Wor
 )
 async def test_whatever_cannot_be_read_is_refused_signed_and_logged(broker: Broker, data: bytes, frame: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
-        await RelayService(broker.relay).submit(data, call_of(APPLICATIONS))
+        await RelayService(broker.relay, broker.peers).submit(data, call_of(APPLICATIONS))
     broker.check_refusal(caught.value, Code.CODE_MALFORMED, 1, hashlib.sha256(frame).digest())
 
 
 async def test_a_call_whose_time_is_up_is_not_delivered(broker: Broker, world: World) -> None:
     await broker.attach()
     with pytest.raises(RefusedError) as caught:
-        await RelayService(broker.relay).submit(
+        await RelayService(broker.relay, broker.peers).submit(
             encode(SubmitRequest(envelope=world.request().encode())), call_of(APPLICATIONS, 0.0)
         )
     assert caught.value.code == Code.CODE_PROVIDER_UNAVAILABLE
@@ -204,10 +223,10 @@ async def test_every_method_of_the_contract_is_served(
     broker: Broker, directory: DirectoryService, access: LogService
 ) -> None:
     handlers = [
-        unary_handler("exchange.v1.RelayService", RelayService(broker.relay).handlers()),
+        unary_handler("exchange.v1.RelayService", RelayService(broker.relay, broker.peers).handlers()),
         unary_handler("exchange.v1.DirectoryService", directory.handlers()),
         unary_handler("exchange.v1.LogService", access.handlers()),
-        GatewayService(broker.gateway).handler(),
+        GatewayService(broker.gateway, broker.peers).handler(),
     ]
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
@@ -216,3 +235,87 @@ async def test_every_method_of_the_contract_is_served(
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
+
+
+# --- the key that a certificate came with, and how much a party may ask -------------------------------
+
+
+async def calls(broker: Broker, directory: DirectoryService, access: LogService, call: Any) -> list[BaseException]:
+    """What every method of the contract raises for a call."""
+    methods = [
+        *RelayService(broker.relay, broker.peers).handlers().values(),
+        *directory.handlers().values(),
+        *access.handlers().values(),
+        GatewayService(broker.gateway, broker.peers).attach,
+    ]
+    raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
+    assert len(raised) == 8
+    return [error for error in raised if isinstance(error, BaseException)]
+
+
+async def test_a_certificate_dies_with_the_key_that_it_came_with(
+    broker: Broker, directory: DirectoryService, access: LogService, world: World
+) -> None:
+    key = key_id(world.keys[APPLICATIONS].public_key)
+    assert call_of(APPLICATIONS).auth_context() == call_of(APPLICATIONS, key=key).auth_context()
+    assert broker.peers.identify(call_of(APPLICATIONS)) == APPLICATIONS
+    world.revoke(key, APPLICATIONS)
+    await broker.publish()
+    errors = await calls(broker, directory, access, call_of(APPLICATIONS))
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 8
+    assert broker.size == 0
+
+
+async def test_a_certificate_without_a_key_lets_nobody_in(
+    broker: Broker, directory: DirectoryService, access: LogService
+) -> None:
+    call = call_of(APPLICATIONS)
+    del call.auth_context()["x509_pem_cert"]
+    errors = await calls(broker, directory, access, call)
+    assert {type(error) for error in errors} == {PeerError}
+    assert len(errors) == 8
+
+
+async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:
+    with pytest.raises(NotPermittedError, match="not of"):
+        broker.peers.identify(call_of(APPLICATIONS, key=key_id(world.keys[REGISTRY].public_key)))
+
+
+async def test_reading_and_appending_take_tokens(world: World) -> None:
+    broker = Broker(world, burst=2)
+    access = LogService(Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    for _ in range(2):
+        await access.read(encode(ReadRequest(start=0)), call_of(APPLICATIONS))
+    with pytest.raises(TooManyReadsError):
+        await access.read(encode(ReadRequest(start=0)), call_of(APPLICATIONS))
+    # Every party has a bucket of its own, and it fills again.
+    await access.read(encode(ReadRequest(start=0)), call_of(REGISTRY))
+    world.now += 1000
+    await access.read(encode(ReadRequest(start=0)), call_of(APPLICATIONS))
+    await broker.close()
+
+
+async def test_an_open_tunnel_ends_when_its_certificate_dies(broker: Broker, world: World) -> None:
+    waiting: asyncio.Queue[bytes] = asyncio.Queue()
+    written: list[bytes] = []
+
+    async def requests() -> AsyncIterator[bytes]:
+        while True:
+            yield await waiting.get()
+
+    async def write(data: bytes) -> None:
+        written.append(data)
+
+    call = call_of(REGISTRY)
+    call.write = write
+    attached = asyncio.create_task(GatewayService(broker.gateway, broker.peers).attach(requests(), call))
+    world.register("tax.audit")
+    await broker.publish()
+    assert not attached.done()
+    world.revoke(key_id(world.keys[REGISTRY].public_key), REGISTRY)
+    await broker.publish()
+    with pytest.raises(NotPermittedError, match="revoked"):
+        async with asyncio.timeout(5):
+            await attached
+    assert list(broker.tunnels) == []
+    assert written

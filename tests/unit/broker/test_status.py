@@ -18,10 +18,18 @@ import exchange.broker
 import exchange.core
 from exchange import batching, home, transport
 from exchange.broker.anchor import AnchorError
+from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
-from exchange.broker.status import NoDeadlineError, NotPermittedError, is_expected, status_of
-from exchange.broker.tunnel import TunnelLostError
+from exchange.broker.status import (
+    NoDeadlineError,
+    NotPermittedError,
+    TooManyReadsError,
+    TooManyTunnelsError,
+    is_expected,
+    status_of,
+)
+from exchange.broker.tunnel import TunnelFullError, TunnelLostError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope, decode_envelope
@@ -39,6 +47,8 @@ SECRET = "the key of 王芳 is 110101199003074610"
 EXPECTED = {
     PeerError: (grpc.StatusCode.UNAUTHENTICATED, "PEER_UNKNOWN"),
     NotPermittedError: (grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
+    TooManyTunnelsError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_TUNNELS"),
+    TooManyReadsError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED_READS"),
     NoDeadlineError: (grpc.StatusCode.INVALID_ARGUMENT, "NO_DEADLINE"),
     EntryRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED"),
     AuditUnavailableError: (grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
@@ -46,7 +56,7 @@ EXPECTED = {
     CoreError: (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED"),
 }
 # What never leaves a call: it ends a process, or is caught on the way. Should it come, it is a fault of the program.
-INTERNAL = {AnchorError, TunnelLostError, batching.ClosedError, home.HomeError}
+INTERNAL = {AnchorError, ConfigError, TunnelLostError, TunnelFullError, batching.ClosedError, home.HomeError}
 
 
 def modules() -> Iterator[object]:

@@ -4,6 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from exchange.broker.authority import found_authority
 from exchange.core.wire import MAX_FRAME
@@ -13,17 +14,43 @@ from exchange.transport import (
     PeerError,
     TlsIdentity,
     certificate_party,
+    peer_key,
     peer_party,
 )
-from tests.unit.broker.test_authority import AUTHORITY_KEY, KEY, NOW, csr, uri
+from tests.unit.broker.test_authority import AUTHORITY_KEY, KEY, KEY_ID, NOW, csr, uri
 from tests.world import BROKER, ORIGIN, REGISTRY
 
 
 def test_a_certificate_names_the_party_that_tls_shows() -> None:
     authority = found_authority(AUTHORITY_KEY, ORIGIN, NOW)
-    pem = authority.issue(csr([uri(BROKER)]), BROKER, NOW, ["localhost"])
+    pem = authority.issue(csr([uri(BROKER)]), BROKER, KEY_ID, NOW, ["localhost"])
     shown = {"ssl_tls_version": [b"TLSv1.3"], "peer_uri": [str(BROKER).encode()]}
     assert certificate_party(pem) == peer_party(shown) == BROKER
+    assert peer_key({"x509_pem_cert": [pem]}) == KEY_ID
+
+
+def of_subject(*serials: str) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, serial) for serial in serials])
+    builder = x509.CertificateBuilder(name, name, KEY.public_key(), 1, NOW, NOW + datetime.timedelta(days=1))
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {},
+        {"x509_pem_cert": [b"rubbish"]},
+        {"x509_pem_cert": [of_subject()]},
+        {"x509_pem_cert": [of_subject("ab")]},
+        {"x509_pem_cert": [of_subject("x" * 64)]},
+        {"x509_pem_cert": [of_subject("ab" * 32, "cd" * 32)]},
+        {"x509_pem_cert": [of_subject("ab" * 32)] * 2},
+    ],
+    ids=["nothing", "rubbish", "no serial number", "short", "no hex", "two", "two certificates"],
+)
+def test_a_certificate_that_does_not_say_which_key_it_came_with_is_refused(shown: dict[str, list[bytes]]) -> None:
+    with pytest.raises(PeerError):
+        peer_key(shown)
 
 
 def self_signed(*names: x509.GeneralName) -> bytes:

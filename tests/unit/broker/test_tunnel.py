@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from exchange.broker.tunnel import MESSAGE_BYTES, Tunnel, TunnelLostError, Tunnels
+from exchange.broker.tunnel import MAX_FLIGHTS, MESSAGE_BYTES, Tunnel, TunnelFullError, TunnelLostError, Tunnels
 from exchange.core.decision import Allow, decide
 from exchange.core.wire import MAX_FRAME, decode
 from exchange.v1.envelope_pb2 import Receipt
@@ -98,6 +98,49 @@ async def test_a_reply_that_nobody_waits_for_gives_its_flight_back_once(tunnel: 
     flight.reply.cancel()
     assert tunnel.land(Reply(flight=1, envelope=b"late")) is flight
     assert tunnel.land(Reply(flight=1, envelope=b"again")) is None
+
+
+async def test_what_nobody_waits_for_keeps_only_what_settles_it_and_not_for_ever(tunnel: Tunnel, allow: Allow) -> None:
+    flights = [tunnel.deliver(allow, 1000) for _ in range(2)]
+    for flight, seconds in zip(flights, (30.0, -1.0), strict=True):
+        flight.reply.cancel()
+        tunnel.keep_for_settlement(flight, seconds)
+    await asyncio.sleep(0.01)
+    assert flights[0].request == allow.asked.envelope.bare()
+    assert tunnel.land(Reply(flight=2, envelope=b"late")) is None
+    assert tunnel.land(Reply(flight=1, envelope=b"late")) is flights[0]
+
+
+async def test_a_tunnel_has_room_for_so_many_flights(tunnel: Tunnel, allow: Allow) -> None:
+    flights = [tunnel.deliver(allow, 1000) for _ in range(MAX_FLIGHTS)]
+    with pytest.raises(TunnelFullError):
+        tunnel.deliver(allow, 1000)
+    # A flight whose waiter has gone counts until its reply comes.
+    flights[0].reply.cancel()
+    with pytest.raises(TunnelFullError):
+        tunnel.deliver(allow, 1000)
+    tunnel.land(Reply(flight=1, envelope=b"late"))
+    tunnel.deliver(allow, 1000)
+
+
+async def test_a_tunnel_holds_so_many_bytes(
+    tunnel: Tunnel, stream: Stream, allow: Allow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.broker.tunnel.MAX_HELD", 2 * len(allow.asked.envelope.encode()))
+    stream.gate.clear()
+    tunnel.deliver(allow, 1000)
+    tunnel.deliver(allow, 1000)
+    with pytest.raises(TunnelFullError):
+        tunnel.deliver(allow, 1000)
+    # Answered, or given up, but still not sent.
+    for flight in tuple(tunnel._flights.values()):
+        flight.reply.cancel()
+    await settled()
+    with pytest.raises(TunnelFullError):
+        tunnel.deliver(allow, 1000)
+    stream.gate.set()
+    await settled()
+    tunnel.deliver(allow, 1000)
 
 
 async def test_a_closed_tunnel_takes_no_deliveries(tunnel: Tunnel, allow: Allow) -> None:

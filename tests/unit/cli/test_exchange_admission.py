@@ -105,13 +105,13 @@ def test_the_request_of_a_home_can_be_read(tmp_path: Path) -> None:
 
 
 WRONG_REQUESTS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "not JSON": (lambda: b"{", "not a key-request"),
-    "not Unicode": (lambda: b"\xff\xfe\xff", "not a key-request"),
-    "nested without end": (lambda: b"[" * 60_000, "not a key-request"),
-    "a list": (lambda: b"[]", "not a key-request"),
+    "not JSON": (lambda: b"{", "not a key request"),
+    "not Unicode": (lambda: b"\xff\xfe\xff", "not a key request"),
+    "nested without end": (lambda: b"[" * 60_000, "not a key request"),
+    "a list": (lambda: b"[]", "not a key request"),
     "too long": (lambda: b" " * 65_537, "too long"),
     "a key twice": (lambda: edited()[:-1] + b', "party": "x"}', "a name occurs twice"),
-    "an admission": (lambda: Admission(HEALTH, b"", "").encode(), "not a key-request"),
+    "an admission": (lambda: Admission(HEALTH, b"", "").encode(), "not a key request"),
     "an unknown key": (lambda: edited(more="x"), "exactly these texts"),
     "a missing key": (lambda: edited(csr=None), "exactly these texts"),
     "a number": (lambda: edited(role=3), "exactly these texts"),

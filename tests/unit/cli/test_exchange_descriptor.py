@@ -133,3 +133,19 @@ def test_fields_that_are_no_blocks_are_refused(tmp_path: Path, fields: str) -> N
     text = TEMPLATE.split("[[fields]]")[0] + fields
     with pytest.raises(DescriptorError, match=rf":{len(text.splitlines())}: fields"):
         read(tmp_path, text)
+
+
+def test_a_file_in_another_encoding_is_not_published_as_rubbish(tmp_path: Path) -> None:
+    path = tmp_path / "data.toml"
+    path.write_bytes(TEMPLATE.replace("Household registration", "户籍登记").encode("gbk"))
+    with pytest.raises(DescriptorError) as caught:
+        read_descriptor(path, OWNER)
+    line = line_of(TEMPLATE, "title")
+    assert f"data.toml:{line}: is not UTF-8" in str(caught.value)
+    assert "iconv -f GB18030 -t UTF-8 data.toml" in caught.value.hint
+
+
+def test_the_mark_that_windows_puts_before_utf_8_is_no_content(tmp_path: Path) -> None:
+    path = tmp_path / "data.toml"
+    path.write_bytes(TEMPLATE.encode("utf-8-sig"))
+    assert read_descriptor(path, OWNER).code == "household.registration"

@@ -1,6 +1,8 @@
 """The commands that read and write the directory, against an exchange in memory."""
 
 import json
+import os
+import time
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 
@@ -9,13 +11,13 @@ from typer.testing import CliRunner, Result
 
 import exchange.cli.acting
 import exchange.cli.times
-from exchange.cli.admission import new_key_request
+from exchange.cli.admission import Admission, new_key_request
 from exchange.cli.descriptor import TEMPLATE
 from exchange.cli.grants import show_all
 from exchange.cli.main import app
 from exchange.cli.output import grouped
 from exchange.client.answers import Answer
-from exchange.client.errors import ExchangeError
+from exchange.client.errors import ExchangeError, RefusedError
 from exchange.client.session import Appended
 from exchange.core.access import verify_release
 from exchange.core.decision import read_request
@@ -23,7 +25,9 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope
 from exchange.core.names import Party
 from exchange.core.terms import ApplicationTerms
+from exchange.core.wire import MAX_TIME
 from exchange.home import Home
+from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role
 from tests.memory import signer
 from tests.world import (
@@ -376,7 +380,139 @@ def test_an_id_is_eight_known_digits_or_more(world: World, homes: Path, typed: s
     assert message in result.stderr
 
 
+def test_an_absurd_date_of_one_party_hides_nothing_from_the_others(
+    world: World, homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # East of Greenwich, the year 9999 ends hours before.
+    monkeypatch.setenv("TZ", "CST-8")
+    time.tzset()
+    absurd = world.grant(world.apply_for(world.dataset, not_after=MAX_TIME), not_after=MAX_TIME)
+    assert "after 9999" in run(homes / "housing", "agreement", "list").stdout
+    assert "after 9999" in run(homes / "housing", "agreement", "show", absurd.digest.hex()).stdout
+    shown = json.loads(run(homes / "housing", "agreement", "list", "--json").stdout)
+    monkeypatch.undo()
+    time.tzset()
+    assert "9999-12-31T23:59:59Z" in {item["not_after"] for item in shown}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--legal-basis", "", "--legal-basis: nothing is said"),
+        ("--scenario", " ", "--scenario: nothing is said"),
+        ("--scenario", "x" * 2001, "--scenario: 2,001 characters"),
+        ("--legal-basis", "\udcff", "--legal-basis: not valid Unicode"),
+    ],
+)
+def test_an_application_says_why(world: World, homes: Path, option: str, text: str, message: str) -> None:
+    size = world.directory.size
+    result = apply(homes, option, text)
+    assert (result.exit_code, world.directory.size) == (2, size)
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "x" * 2001])
+def test_a_revocation_says_why(world: World, homes: Path, text: str) -> None:
+    result = run(homes / "population", "agreement", "revoke", world.agreement.digest.hex(), "--reason", text)
+    assert result.exit_code == 2
+    assert "--reason: " in result.stderr
+    assert world.directory.stands(world.agreement)
+
+
+@pytest.mark.parametrize("label", ["", "\udcff", "x" * 2001])
+def test_a_purpose_has_a_label(world: World, homes: Path, label: str) -> None:
+    size = world.directory.size
+    result = run(homes / "data-bureau", "purpose", "register", "tax", "--label", label, "--legal-basis", "Act")
+    assert (result.exit_code, world.directory.size) == (2, size)
+    assert "--label: " in result.stderr
+
+
+def test_a_system_that_nobody_added_cannot_answer_or_ask(world: World, homes: Path) -> None:
+    size = world.directory.size
+    path = homes / "data.toml"
+    path.write_text(TEMPLATE.replace('system = "registry"', 'system = "regsitry"'))
+    published = run(homes / "population", "dataset", "publish", path)
+    applied = apply(homes, grantee=Party("city.example", "housing", "subsidees"))
+    assert (published.exit_code, applied.exit_code, world.directory.size) == (2, 2, size)
+    assert "system: exchange://city.example/population/regsitry has no key in the directory" in published.stderr
+    assert "--grantee: exchange://city.example/housing/subsidees has no key in the directory" in applied.stderr
+    assert "exchange system add" in published.stderr
+
+
 # Admission.
+
+
+@pytest.fixture
+def request_file(world: World, homes: Path) -> Path:
+    """A key request of the police."""
+    party = Party("city.example", "police")
+    new = Home.create(homes / "new", party, "department")
+    request = new_key_request(party, "department", signer("new party"), new.new_tls_request(), world.now)
+    return new.write("request.json", request.encode())
+
+
+def admit_police(homes: Path, request: Path, *more: object) -> Result:
+    return run(homes / "city.example", "department", "admit", request, "--unchecked", *more)
+
+
+def test_nobody_is_admitted_unless_the_fingerprint_was_compared(world: World, homes: Path, request_file: Path) -> None:
+    size = world.directory.size
+    result = run(homes / "city.example", "department", "admit", request_file)
+    assert (result.exit_code, world.directory.size) == (5, size)
+    assert "nobody has compared the fingerprint; nothing was signed" in result.stderr
+    assert "--fingerprint" in result.stderr
+    knowingly = admit_police(homes, request_file)
+    assert (knowingly.exit_code, world.directory.size) == (0, size + 1)
+    assert "Nobody compared it" in knowingly.stderr
+
+
+@pytest.mark.parametrize("kind", ["a key", "a folder", "a pipe", "another party's admission", "no folder", "itself"])
+def test_an_admission_replaces_nothing_else(world: World, homes: Path, request_file: Path, kind: str) -> None:
+    target = homes / "target"
+    if kind == "a key":
+        Home(homes / "new").new_private_key("signing")
+        target = homes / "new" / "keys" / "signing.pem"
+    elif kind == "a folder":
+        target.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(target)
+    elif kind == "another party's admission":
+        target.write_bytes(Admission(HOUSING, b"", "").encode())
+    elif kind == "no folder":
+        target = homes / "none" / "admission.json"
+    else:
+        target = request_file
+    before = target.read_bytes() if target.is_file() else None
+    size = world.directory.size
+    result = admit_police(homes, request_file, "--out", target)
+    assert (result.exit_code, world.directory.size) == (2, size), result.stderr
+    assert (target.read_bytes() if target.is_file() else None) == before
+    assert "--out" in result.stderr
+
+
+def test_an_admission_replaces_an_earlier_one_of_the_same_party(world: World, homes: Path, request_file: Path) -> None:
+    target = homes / "admission.json"
+    target.write_bytes(Admission(Party("city.example", "police"), b"old", "").encode())
+    assert admit_police(homes, request_file, "--out", target).exit_code == 0
+    assert json.loads(target.read_text())["certificate"] == "CERTIFICATE"
+
+
+def test_where_an_admission_can_be_written_is_found_out_before_it_is_signed(
+    world: World, homes: Path, request_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def read_only(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, mode)
+
+    size = world.directory.size
+    monkeypatch.setattr(os, "open", read_only)
+    result = admit_police(homes, request_file)
+    assert (result.exit_code, world.directory.size) == (3, size)
+    assert "Permission denied" in result.stderr
+    assert "hint: this user may not: see the permissions of" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -530,7 +666,12 @@ def test_an_agreement_is_named_by_the_beginning_of_its_id(client: type[FakeClien
     ("home", "asked", "message"),
     [
         ("applications", ("--fields", "name"), "one of --key and --where is needed"),
-        ("applications", ("--fields", "name", "--key", "1", "--where", "a = 1"), "one of --key and --where"),
+        ("applications", ("--fields", "name", "--key", "1", "--where", "a = 1"), "give one of the two, not both"),
+        ("applications", ("--fields", "name", "--key", ""), "--key: nothing is said"),
+        ("applications", ("--fields", "name", "--key", "9" * 2001), "--key: 2,001 characters"),
+        ("applications", ("--fields", "name", "--key", "1", "--timeout", "inf"), "--timeout: a number of seconds"),
+        ("applications", ("--fields", "name", "--key", "1", "--timeout", "nan"), "--timeout"),
+        ("applications", ("--fields", "name", "--where", "area_m2 = \u201c60\u201d"), "put values in '…'"),
         ("applications", ("--fields", "name", "--key", "1", "--limit", "2"), "--limit goes with --where"),
         ("applications", ("--fields", "nam", "--key", "1"), "--fields: nam is not known here"),
         ("applications", ("--fields", "name", "--where", "name = 'x'"), "--where: there is no field name"),
@@ -544,6 +685,61 @@ def test_a_question_that_cannot_be_meant_is_not_sent(
     assert result.exit_code == 2
     assert message in result.stderr
     assert client.asked == {}
+
+
+@pytest.mark.parametrize(
+    ("purpose", "hint"),
+    [("housing.alocation", f"did you mean {PURPOSE}?"), ("zzz", "`exchange purpose list` shows what is")],
+)
+def test_a_misspelled_purpose_is_not_sent(client: type[FakeClient], homes: Path, purpose: str, hint: str) -> None:
+    why = ("--purpose", purpose, "--case", "ZF-1", "--officer", "officer-7")
+    result = run(homes / "applications", "request", RESIDENTS, "--key", ID_NUMBER, "--fields", "name", *why)
+    assert (result.exit_code, client.asked) == (2, {})
+    assert f"--purpose: {purpose} is not registered" in result.stderr
+    assert hint in result.stderr
+
+
+def test_a_registered_purpose_that_is_not_granted_is_sent(client: type[FakeClient], homes: Path) -> None:
+    run(homes / "data-bureau", "purpose", "register", "tax", "--label", "Tax", "--legal-basis", "Act")
+    why = ("--purpose", "tax", "--case", "ZF-1", "--officer", "officer-7")
+    run(homes / "applications", "request", RESIDENTS, "--key", ID_NUMBER, "--fields", "name", *why)
+    assert client.asked["purpose"] == "tax"
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (("--limit", "5"), "more rows match than --limit let through: narrow --where, or raise --limit"),
+        ((), "more rows match than the provider lets through: narrow --where"),
+    ],
+)
+def test_more_rows_are_had_by_a_higher_limit_only_where_one_was_given(
+    client: type[FakeClient], homes: Path, limit: tuple[str, ...], message: str
+) -> None:
+    asked = ("--where", "area_m2 >= 60", "--fields", "name", *limit)
+    assert message in run(homes / "applications", "request", RESIDENTS, *asked, *WHY).stderr.splitlines()
+
+
+def test_a_refusal_is_a_result_for_programs(
+    client: type[FakeClient], homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise RefusedError("not granted", code=Code.CODE_FIELD_NOT_GRANTED, check=6, refuser="broker", verified=True)
+
+    monkeypatch.setattr(client, "lookup", refuse)
+    asked = ("--key", ID_NUMBER, "--fields", "name", "--json")
+    result = run(homes / "applications", "request", RESIDENTS, *asked, *WHY)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "error": {
+            "code": "FIELD_NOT_GRANTED",
+            "check": 6,
+            "reason": "not granted",
+            "refuser": "broker",
+            "verified": True,
+        }
+    }
+    assert "FIELD_NOT_GRANTED (check 6)" in result.stderr
 
 
 def test_what_is_granted_is_what_the_world_grants(world: World) -> None:

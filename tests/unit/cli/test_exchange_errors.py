@@ -28,6 +28,7 @@ DRAWN = {  # what the tree at the top of exchange/client/errors.py says
     "EvidenceError": 1,
     "UsageError": 2,
     "UnavailableError": 3,
+    "UntrustedError": 5,
     "BrokenLogError": 4,
     "RollbackError": 4,
     "ForkError": 4,
@@ -164,3 +165,15 @@ def test_an_interrupt_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["exchange.cli.status"], "Home", interrupted)
     result = CliRunner().invoke(main.app, ["status"])
     assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_provider_that_says_why_is_not_called_busy() -> None:
+    refused = RefusedError("the owner has stopped this dataset", code=Code.CODE_PROVIDER_UNAVAILABLE)
+    assert diagnose(refused).hint == "the reason is above: ask again later, or ask the provider"
+    assert "busy" not in refused.hint
+
+
+def test_who_may_not_is_told_where_to_look() -> None:
+    found = diagnose(PermissionError(13, "Permission denied", "x.json"))
+    assert (found.message, found.exit_code) == ("x.json: Permission denied", 3)
+    assert "see the permissions with `ls -ld x.json`" in found.hint

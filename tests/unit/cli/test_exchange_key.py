@@ -111,7 +111,7 @@ def test_new_prints_json(tmp_path: Path) -> None:
 def test_new_never_touches_a_home_that_is_there(home: Home) -> None:
     before = (home.keys / "signing.pem").read_bytes()
     result = run("key", "new", HEALTH, "--home", home.path)
-    assert result.exit_code == 3
+    assert result.exit_code == 2
     assert f"is the home of {HEALTH} already" in result.stderr
     assert (home.keys / "signing.pem").read_bytes() == before
 
@@ -252,3 +252,34 @@ def test_install_says_that_a_file_is_missing(home: Home) -> None:
     result = run("key", "install", home.path / "none.json", "--home", home.path)
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "gbk"])
+def test_new_refuses_a_trust_file_that_is_not_utf_8(tmp_path: Path, trust_file: Path, encoding: str) -> None:
+    trust_file.write_bytes(f"# 信任\n{encode_trust(TRUST)}".encode(encoding))
+    result = run("key", "new", HEALTH, "--trust", trust_file, "--home", tmp_path / "home")
+    assert result.exit_code == 5
+    assert "is not UTF-8" in result.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_new_says_of_a_home_that_was_cut_short_that_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Home, "new_tls_request", killed)
+        assert run("key", "new", HEALTH, "--home", tmp_path / "home").exit_code == 130
+    result = run("key", "new", HEALTH, "--home", tmp_path / "home")
+    assert result.exit_code == 2
+    assert "was not finished" in result.stderr
+    assert f"hint: delete {tmp_path / 'home'}, and run this again" in result.stderr
+
+
+def test_a_file_that_is_no_admission_is_named_in_good_english(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "y.json").write_text('{"format": "exchange.v1/admission"}')
+    for name, message in (("x.json", "the file is not an admission"), ("y.json", "an admission has exactly")):
+        result = run("key", "install", tmp_path / name, "--home", home.path)
+        assert result.exit_code == 2
+        assert message in result.stderr

@@ -77,15 +77,37 @@ def test_a_part_of_a_fingerprint_is_not_enough(typed: str) -> None:
 
 
 def test_a_day_ends_with_its_last_millisecond() -> None:
-    end = end_of_day("2099-12-31", "--until")
-    assert day_of(end) == "2099-12-31"
-    assert day_of(end + 1) == "2100-01-01"
+    end = end_of_day("2070-12-31", "--until")
+    assert day_of(end) == "2070-12-31"
+    assert day_of(end + 1) == "2071-01-01"
 
 
 @pytest.mark.parametrize("text", ["2020-01-01", "31.12.2099", "2099-13-01", ""])
 def test_a_day_that_is_none_or_over_is_refused(text: str) -> None:
     with pytest.raises(WrongUsageError, match="--until"):
         end_of_day(text, "--until")
+
+
+@pytest.mark.parametrize("moment", [2**62, 2**64 - 1, 10**30, 253_402_300_800_000])
+def test_no_date_is_too_late_to_be_shown(moment: int) -> None:
+    assert day_of(moment) == "after 9999" or day_of(moment).startswith("9999")
+    assert iso(moment) == "9999-12-31T23:59:59Z"
+    assert (day_of(-moment), iso(-(10**30))) == ("before 0001", "0001-01-01T00:00:00Z") or moment < 10**15
+
+
+@pytest.mark.parametrize("text", ["9999-12-31", "2150-01-01", "0001-01-01"])
+def test_a_day_out_of_all_proportion_is_refused(text: str) -> None:
+    with pytest.raises(WrongUsageError, match="--until"):
+        end_of_day(text, "--until")
+
+
+def test_no_color_is_no_bold_either(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    print_table(("NAME", "N"), [("a", 1)])
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_times_are_told_in_words() -> None:

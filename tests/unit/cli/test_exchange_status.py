@@ -1,6 +1,7 @@
 import datetime
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -11,6 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from typer.testing import CliRunner, Result
 
 import exchange.cli.standing as standing
+import exchange.client.session as session
 from exchange.cli.main import app
 from exchange.cli.output import grouped
 from exchange.client.errors import ForkError, UnavailableError
@@ -18,10 +20,13 @@ from exchange.client.session import MIRROR
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.keys import key_id
+from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
 from exchange.core.trust import Trust, encode_trust
 from exchange.home import Home
+from exchange.transport import ACCESS_READ, DIRECTORY_SYNC, HEALTH_CHECK
+from exchange.v1.log_pb2 import DirectoryServiceSyncResponse, ReadResponse
 
 HEALTH = Party("city.example", "health")
 DIRECTORY_LOG = NoteSigner("city.example/directory", ed25519.Ed25519PrivateKey.generate())
@@ -69,6 +74,8 @@ def self_signed(home: Home) -> bytes:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
     builder = x509.CertificateBuilder().issuer_name(name).subject_name(name).public_key(key.public_key())
     builder = builder.serial_number(7).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=90.5))
+    uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(HEALTH))])
+    builder = builder.add_extension(uri, critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
@@ -135,3 +142,57 @@ def test_a_log_that_has_failed_is_exit_code_4(admitted: Home) -> None:
     result = status(admitted)
     assert result.exit_code == 4
     assert "the access log has two histories" in result.stdout
+
+
+class ServingTransport(FakeTransport):
+    """A broker that serves, and whose access log has the checkpoint `note`."""
+
+    serving = HealthCheckResponse.SERVING
+    note = b""
+
+    async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+        if method == HEALTH_CHECK:
+            return await super().unary(method, request, timeout)
+        if method == DIRECTORY_SYNC:
+            note = sign_checkpoint(Checkpoint("city.example/directory", 0, EMPTY_ROOT), DIRECTORY_LOG)
+            return DirectoryServiceSyncResponse(checkpoint=note).SerializeToString()
+        if method == ACCESS_READ:
+            return ReadResponse(checkpoint=self.note).SerializeToString()
+        raise UnavailableError("the log has no such size", status="OUT_OF_RANGE")
+
+
+@pytest.mark.parametrize(
+    ("size", "root", "exit_code", "message"),
+    [
+        (17, bytes(32), 0, "17 entries at the last checkpoint"),
+        (16, bytes(32), 4, "the access log had 17 entries, and now has 16"),
+        (17, b"\x01" * 32, 4, "the access log of 17 entries does not go on from that of 17"),
+    ],
+)
+def test_an_access_log_that_was_rolled_back_is_found_out(
+    admitted: Home, monkeypatch: pytest.MonkeyPatch, size: int, root: bytes, exit_code: int, message: str
+) -> None:
+    seen = sign_checkpoint(Checkpoint("city.example/access", 17, bytes(32)), ACCESS_LOG)
+    assert MirrorFile(admitted.path / MIRROR).move_head(ACCESS, b"", seen)
+    shown = sign_checkpoint(Checkpoint("city.example/access", size, root), ACCESS_LOG)
+    monkeypatch.setattr(ServingTransport, "note", shown)
+    monkeypatch.setattr(standing, "GrpcTransport", ServingTransport)
+    monkeypatch.setattr(session, "GrpcTransport", ServingTransport)
+    result = status(admitted)
+    assert (result.exit_code, message in result.stdout) == (exit_code, True), result.output
+    # For good: the next command refuses to go on.
+    assert (MirrorFile(admitted.path / MIRROR).failure() is not None) == (exit_code == 4)
+
+
+def test_one_entry_is_one(admitted: Home) -> None:
+    note = sign_checkpoint(Checkpoint("city.example/access", 1, bytes(32)), ACCESS_LOG)
+    assert MirrorFile(admitted.path / MIRROR).move_head(ACCESS, b"", note)
+    assert "1 entry at the last checkpoint" in status(admitted).stdout
+
+
+def test_a_key_that_waits_says_from_when_it_is_valid(home: Home) -> None:
+    digest = key_id(home.signer().public_key)
+    record = SimpleNamespace(revoked_index=None, not_before=2**42, not_after=2**43)
+    directory = SimpleNamespace(state=SimpleNamespace(keys={digest: record}))
+    [key] = standing._keys(home, directory)  # type: ignore[arg-type]
+    assert key.state == "not valid yet: takes effect 2109-05-15T07:35:11Z after 72 hours in public view"

@@ -239,6 +239,17 @@ def test_says_what_is_wrong_and_how_to_write_it() -> None:
     assert words("rooms = 1 rooms = 2").startswith("this cannot be read as a condition, near line 1, column 1")
 
 
+@pytest.mark.parametrize("text", ["district = “X”", "district = ‘X’", "district = 「X」", "district = `X`"])
+def test_other_quotes_than_sqls_are_named(text: str) -> None:
+    with pytest.raises(WhereError, match=f"put values in '…', not in {text[11]}"):
+        parse_where(text, TYPES)
+
+
+def test_other_quotes_within_a_value_are_text() -> None:
+    found = parse_where("district = 'it''s “X”'", TYPES)
+    assert found.comparison.value.text == "it's “X”"
+
+
 def test_says_so_when_nothing_can_be_filtered() -> None:
     with pytest.raises(WhereError, match="there is no field district to filter by"):
         parse_where("district = 'X'", {})

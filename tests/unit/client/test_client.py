@@ -20,6 +20,7 @@ from exchange.client import (
     evidence,
     lookup_query,
 )
+from exchange.client.calls import MAX_CHECKPOINT
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope
@@ -53,6 +54,36 @@ async def test_looks_up_what_is_granted(client: ExchangeClient, simulator: Simul
     assert answer.request_id == answer.proven.leaf.request_id
     assert answer.receipt.leaf == header.leaves[0]
     assert simulator.queries == [lookup_query([ID_NUMBER], FieldType.FIELD_TYPE_TEXT)]
+
+
+async def test_what_the_log_signed_is_on_disk_before_a_row_is_handed_over(
+    client: ExchangeClient, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = MirrorFile(session.home.path / "mirror.db")
+    answer = await ask(client)
+    assert file.unchecked() == (answer.receipt.checkpoint,)
+
+    def full(*_: object) -> None:
+        raise UnavailableError("the disk is full")
+
+    monkeypatch.setattr(MirrorFile, "keep_unchecked", full)
+    with pytest.raises(UnavailableError, match="full"):
+        await ask(client)
+
+
+async def test_no_rows_with_a_checkpoint_that_is_too_long(client: ExchangeClient, simulator: Simulator) -> None:
+    simulator.receipt = padded
+    with pytest.raises(EvidenceError, match="the most is"):
+        await ask(client)
+
+
+def padded(receipt: Receipt) -> Receipt:
+    """A receipt whose checkpoint holds, with strangers' signatures on it."""
+    line = "\N{EM DASH} witness.example AAAAAAAA\n".encode()
+    long = Receipt()
+    long.CopyFrom(receipt)
+    long.checkpoint += line * (MAX_CHECKPOINT // len(line))
+    return long
 
 
 async def test_queries_by_a_filter(client: ExchangeClient, simulator: Simulator) -> None:

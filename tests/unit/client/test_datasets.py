@@ -72,3 +72,13 @@ def test_chooses_the_newest_that_ended_if_none_is_in_force(world: World) -> None
 def test_another_partys_agreement_is_none(world: World) -> None:
     with pytest.raises(UsageError, match="no agreement"):
         choose_agreement(world.directory, MARRIAGE, world.dataset, LOOKUP, ["name"], PURPOSE, world.now)
+
+
+def test_no_hint_tells_a_person_to_do_what_was_done_already(world: World) -> None:
+    """Commands sync before they look."""
+    with pytest.raises(UsageError) as dataset:
+        find_dataset(world.directory, "zzzzzz")
+    with pytest.raises(UsageError) as agreement:
+        choose_agreement(world.directory, MARRIAGE, world.dataset, LOOKUP, ["name"], PURPOSE, world.now)
+    assert dataset.value.hint == "1 dataset is known here: `exchange dataset list` shows them"
+    assert "exchange agreement apply" in agreement.value.hint

@@ -14,6 +14,7 @@ EXIT_CODES = {
     "EvidenceError": 1,
     "UsageError": 2,
     "UnavailableError": 3,
+    "UntrustedError": 5,
     "BrokenLogError": 4,
     "RollbackError": 4,
     "ForkError": 4,

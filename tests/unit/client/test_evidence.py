@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from exchange.client import evidence as module
-from exchange.client.errors import ForkError, RollbackError, UnavailableError
+from exchange.client.calls import MAX_CHECKPOINT
+from exchange.client.errors import EvidenceError, ForkError, RollbackError, UnavailableError
 from exchange.client.evidence import AccessEvidence
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.access import Proven, verify_receipt
@@ -293,3 +294,109 @@ async def test_a_broker_that_denies_what_the_log_still_has_breaks_nothing(
     evidence.check()
     monkeypatch.setattr(simulator, "_prove", honest)
     await evidence.settle()
+
+
+async def test_what_is_kept_outlives_a_process_that_checks_nothing(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    proven, note = released(simulator.world)
+    await evidence.keep(note)
+    assert file.unchecked() == (note,)
+    later = new_evidence(file, simulator)
+    await later.open()
+    await later.settle()
+    assert later.checkpoint == proven.checkpoint
+    assert file.unchecked() == ()
+    await later.close()
+
+
+async def test_what_is_kept_is_dropped_once_it_is_checked(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    seen = [released(simulator.world) for _ in range(3)]
+    for proven, note in seen:
+        evidence.observe(proven, note)
+        await evidence.keep(note)
+    await evidence.settle()
+    assert file.unchecked() == ()
+    assert file.head(ACCESS) == seen[-1][1]
+    # The head is on disk; an earlier one is checked again, so that it does not stay there.
+    await evidence.keep(seen[-1][1])
+    assert file.unchecked() == ()
+    await evidence.keep(seen[0][1])
+    assert file.unchecked() == (seen[0][1],)
+    await evidence.settle()
+    assert file.unchecked() == ()
+
+
+async def test_many_answers_share_one_write(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    keep = file.keep_unchecked
+    monkeypatch.setattr(file, "keep_unchecked", lambda notes: (writes.append(len(notes)), keep(notes)))
+    notes = [released(simulator.world)[1] for _ in range(10)]
+    await asyncio.gather(*(evidence.keep(note) for note in notes))
+    assert sum(writes) == len(notes)
+    assert len(writes) <= 2
+    assert sorted(file.unchecked()) == sorted(notes)
+
+
+async def test_one_checkpoint_with_other_cosignatures_is_dropped_too(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    _, note = released(simulator.world)
+    cosigned = note + "\N{EM DASH} witness.example AAAAAAAA\n".encode()
+    await evidence.keep(note)
+    await evidence.keep(cosigned)
+    assert len(file.unchecked()) == 2
+    await evidence.settle()
+    assert file.unchecked() == ()
+    await evidence.keep(cosigned)
+    await evidence.settle()
+    assert file.unchecked() == ()
+
+
+async def test_a_double_kept_while_its_size_is_checked_is_dropped_by_the_next_check(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, note = released(simulator.world)
+    await evidence.keep(note)
+    forget, loop = file.forget_unchecked, asyncio.get_running_loop()
+
+    def forget_late(notes: list[bytes]) -> None:
+        forget(notes)
+        monkeypatch.setattr(file, "forget_unchecked", forget)
+        asyncio.run_coroutine_threadsafe(evidence.keep(note), loop).result(5)
+
+    monkeypatch.setattr(file, "forget_unchecked", forget_late)
+    await evidence.settle()
+    assert file.unchecked() == ()
+
+
+async def test_what_the_disk_does_not_take_is_not_kept(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise UnavailableError("the disk is full")
+
+    monkeypatch.setattr(file, "keep_unchecked", full)
+    with pytest.raises(UnavailableError):
+        await evidence.keep(released(simulator.world)[1])
+
+
+@pytest.mark.parametrize("note", [b"not a note", bytes(MAX_CHECKPOINT + 1)])
+async def test_what_the_log_has_not_signed_is_not_kept(evidence: AccessEvidence, file: MirrorFile, note: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        await evidence.keep(note)
+    assert file.unchecked() == ()
+
+
+async def test_a_note_that_is_too_long_is_not_held(
+    evidence: AccessEvidence, file: MirrorFile, simulator: Simulator
+) -> None:
+    proven, note = released(simulator.world)
+    evidence.observe(proven, note + bytes(MAX_CHECKPOINT))
+    await evidence.settle()
+    assert evidence.checkpoint == proven.checkpoint
+    assert file.head(ACCESS) == b""

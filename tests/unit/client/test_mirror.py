@@ -1,20 +1,31 @@
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from exchange.client.errors import EvidenceError, ForkError, RollbackError, StaleError, UnavailableError
+from exchange.client import mirror as module
+from exchange.client.calls import MAX_CHECKPOINT
+from exchange.client.errors import (
+    EvidenceError,
+    ExchangeError,
+    ForkError,
+    RollbackError,
+    StaleError,
+    UnavailableError,
+    UntrustedError,
+)
 from exchange.client.mirror import DirectoryMirror
 from exchange.client.storage import MirrorFile
-from exchange.core.checkpoint import open_checkpoint
+from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from exchange.core.trust import Trust
 from exchange.transport import DIRECTORY_SYNC
-from exchange.v1.log_pb2 import Record
+from exchange.v1.log_pb2 import DirectoryServiceProveResponse, Record
 from tests.memory import MemoryLog, signer
-from tests.simulator import Simulator, trust_of
+from tests.simulator import Simulator, lost_connection, refused, trust_of
 from tests.world import PURPOSE, World
 
 
@@ -110,6 +121,99 @@ async def test_a_caller_that_leaves_does_not_end_the_flight(mirror: DirectoryMir
     await asyncio.sleep(0)
     leaver.cancel()
     assert (await stayer).size == simulator.world.directory.size
+
+
+async def test_the_last_caller_that_leaves_ends_the_flight(mirror: DirectoryMirror, simulator: Simulator) -> None:
+    simulator.stalls = True
+    callers = [asyncio.create_task(mirror.sync(simulator)) for _ in range(2)]
+    await until(lambda: simulator.count(DIRECTORY_SYNC) == 1)
+    callers[0].cancel()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(callers[1], 0.01)
+    await until(lambda: simulator.cancelled == 1)
+    simulator.stalls = False
+    assert (await mirror.sync(simulator)).size == simulator.world.directory.size
+
+
+async def test_a_caller_does_not_join_a_flight_that_is_ending(
+    mirror: DirectoryMirror, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_thread, go_on = threading.Event(), threading.Event()
+    grow, at_work = mirror._grow, []
+
+    def slow(growth: object) -> None:
+        at_work.append(1)
+        assert sum(at_work) == 1
+        in_thread.set()
+        go_on.wait(5)
+        grow(growth)  # type: ignore[arg-type]
+        at_work.append(-1)
+
+    monkeypatch.setattr(mirror, "_grow", slow)
+    leaver = asyncio.create_task(mirror.sync(simulator))
+    await until(in_thread.is_set)
+    leaver.cancel()
+    await asyncio.wait([leaver])
+    stayer = asyncio.create_task(mirror.sync(simulator))
+    await asyncio.sleep(0.01)
+    go_on.set()
+    # What was fetched is used, and only then the next one begins.
+    assert (await stayer).size == simulator.world.directory.size
+
+
+async def test_a_flight_has_an_end(
+    mirror: DirectoryMirror, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FLIGHT", 0.01)
+    simulator.stalls = True
+    with pytest.raises(UnavailableError, match="did not bring the directory"):
+        await mirror.sync(simulator)
+    mirror.check()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for knows nothing of this test
+            await asyncio.sleep(0.001)
+
+
+async def test_a_sync_takes_so_much_and_no_more(
+    mirror: DirectoryMirror, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = simulator.directory_log = Endless(simulator.world.directory_log.signer.name)
+    simulator.page = 1000
+    monkeypatch.setattr(module, "MAX_SYNC", 2_000_000)
+    with pytest.raises(EvidenceError, match="more than 1 MiB of entries"):
+        await mirror.sync(simulator)
+    # Entries without anything in them count too.
+    assert simulator.count(DIRECTORY_SYNC) == 8
+    assert mirror.directory.size == 0
+    assert log.size > 0
+
+
+class Endless(MemoryLog):
+    """A log that signs the size of a great many empty entries, whatever the root."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.leaves = self.bodies = [b""] * 100_000
+
+    def checkpoint(self, size: int | None = None) -> bytes:
+        return sign_checkpoint(Checkpoint(self.signer.name, self.size, bytes(32)), self.signer)
+
+
+async def test_a_checkpoint_that_is_too_long_is_not_read(mirror: DirectoryMirror, simulator: Simulator) -> None:
+    simulator.directory_log = Verbose(simulator.world.directory_log.signer.name)
+    with pytest.raises(EvidenceError, match="the most is"):
+        await mirror.sync(simulator)
+
+
+class Verbose(MemoryLog):
+    """A log whose checkpoint has a great many strangers' signatures."""
+
+    def checkpoint(self, size: int | None = None) -> bytes:
+        line = "\N{EM DASH} witness.example AAAAAAAA\n".encode()
+        return super().checkpoint(size) + line * (MAX_CHECKPOINT // len(line))
 
 
 async def test_asks_nobody_for_what_it_has(mirror: DirectoryMirror, simulator: Simulator) -> None:
@@ -269,6 +373,28 @@ async def test_a_broker_that_garbles_entries_is_not_a_log_that_forked(
     assert (await mirror.sync(simulator)).size == size + 1
 
 
+@pytest.mark.parametrize("silence", [refused("MALFORMED", "no"), lost_connection()])
+async def test_a_proof_that_nobody_gives_is_not_a_fork(
+    mirror: DirectoryMirror, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, silence: ExchangeError
+) -> None:
+    """The two checkpoints prove nothing against the log, so a broker alone cannot end this party's exchange."""
+    size = (await mirror.sync(simulator)).size
+    simulator.world.register("another.purpose")
+
+    def deny(data: bytes) -> DirectoryServiceProveResponse:
+        raise silence
+
+    simulator.sync_record = lambda record: another_leaf(record) if record.index == size else record
+    with monkeypatch.context() as patched:
+        patched.setattr(simulator, "_prove_directory", deny)
+        with pytest.raises((EvidenceError, UnavailableError)) as caught:
+            await mirror.sync(simulator)
+    assert caught.value.exit_code == (3 if isinstance(silence, UnavailableError) else 1)
+    mirror.check()
+    simulator.sync_record = lambda record: record
+    assert (await mirror.sync(simulator)).size == size + 1
+
+
 async def test_rejects_another_logs_checkpoint(mirror: DirectoryMirror, simulator: Simulator) -> None:
     simulator.directory_log = simulator.world.access_log
     with pytest.raises(EvidenceError):
@@ -339,8 +465,9 @@ async def test_a_mirror_of_another_exchange_does_not_pass(
 ) -> None:
     await mirror.sync(simulator)
     log = MemoryLog("town.example/directory").signer.verifier
-    with pytest.raises(EvidenceError):
+    with pytest.raises(UntrustedError, match=r"the key of town\.example/directory in trust\.toml") as caught:
         await DirectoryMirror.open(path, replace(trust, name="town.example", directory_log=log))
+    assert "memory of what was seen" in caught.value.hint
 
 
 async def test_rights_hang_on_the_root_key(path: Path, trust: Trust, simulator: Simulator) -> None:

@@ -1,4 +1,4 @@
-"""A broker that has the log key and lies to its adapters: `python -m tests.security_findings.forging run --home DIR`.
+"""A broker that has the log key and lies to its adapters: `python -m tests.e2e.forging run --home DIR`.
 
 FORGE=logs    every settlement comes from a log of its own, and proofs of consistency are "unavailable" to adapters
 FORGE=names   every settlement's leaf names another requester, provider and request
