@@ -50,7 +50,7 @@ def _unary(behavior: Any, method: str) -> Any:
             status = _status(method, error)
         # gRPC keeps the exception that aborts a call in its context: it must hold neither the error nor the request.
         del request
-        await _abort(context, status)
+        return await _abort(context, status)
 
     return guarded
 
