@@ -179,6 +179,10 @@ def test_refuses_a_key_of_a_name_in_another_form(world: World, name: str) -> Non
     refused(world, key_draft(world, name, "DEPARTMENT", EXCHANGE), EXCHANGE, "not a")
 
 
+def test_a_key_may_be_valid_to_the_end_of_the_calendar(world: World) -> None:
+    accepted(world, key_draft(world, TRANSPORT, "DEPARTMENT", EXCHANGE, not_after=MAX_TIME), EXCHANGE)
+
+
 def test_a_key_may_be_valid_for_one_millisecond(world: World) -> None:
     accepted(
         world, key_draft(world, TRANSPORT, "DEPARTMENT", EXCHANGE, not_before=START, not_after=START + 1), EXCHANGE
