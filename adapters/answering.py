@@ -17,7 +17,7 @@ from adapters.sources import Sources
 from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
-from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, authorise, decide
+from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, decide, decide_again
 from exchange.core.directory import Directory
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
@@ -148,9 +148,8 @@ class Answerer:
     def _check_again(self, allow: Allow) -> None:
         """The source may have taken seconds: orders, revocations and a broken log hold up to the commit."""
         self._session.check()
-        directory, now = self._session.directory, self._clock()
-        asked = authenticate(directory, allow.asked.envelope, now, None)
-        allowed = asked if isinstance(asked, Deny) else authorise(directory, asked, now)
+        directory = self._session.directory
+        allowed = decide_again(directory, allow.asked.envelope, self._clock())
         if isinstance(allowed, Deny):
             raise DenyError(self._stale(directory, allowed))
         self._check_own(directory, allowed)
@@ -187,8 +186,7 @@ class Answerer:
 
     def _stale(self, directory: Directory, deny: Deny) -> Deny:
         """DESIGN section 7: without a body of its own department's, an adapter cannot tell what was granted."""
-        party = self._session.party
-        if deny.code == Code.CODE_NO_AGREEMENT and directory.lacks_body(Party(party.domain, party.department)):
+        if deny.code == Code.CODE_NO_AGREEMENT and directory.lacks_body(self._department):
             return Deny(10, Code.CODE_STATE_STALE, "this provider lacks a body of its own department's entries")
         return deny
 
@@ -280,8 +278,7 @@ class Answerer:
 
     @property
     def _department(self) -> Party:
-        party = self._session.party
-        return Party(party.domain, party.department)
+        return self._session.party.own_department
 
     def _prepared(self, opened: Opened, rows: Rows, body: bytes) -> Prepared:
         asked = opened.allow.asked

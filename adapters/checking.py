@@ -15,7 +15,6 @@ from adapters.orders import Orders, OrdersError
 from adapters.sources import Sources
 from exchange.client.errors import ExchangeError, UnavailableError
 from exchange.client.session import Session
-from exchange.core.names import Party
 from exchange.core.trust import TrustError
 from exchange.home import Home, HomeError
 
@@ -173,7 +172,7 @@ async def _each(session: Session, settings: AdapterConfig) -> AsyncIterator[Resu
     try:
         for code in settings.datasets:
             problems = await asyncio.to_thread(sources.problems, party, directory, code)
-            dataset = directory.dataset_named(str(Party(party.domain, party.department)), code)
+            dataset = directory.dataset_named(str(party.own_department), code)
             if problems or dataset is None:
                 yield Result(f"dataset {code}", "; ".join(problems), "", Failure.WRONG)
             else:

@@ -217,7 +217,7 @@ def _own_agreement(directory: Directory, party: Party, text: str) -> bytes:
     prefix = text.lower()
     if len(prefix) < SHORTEST or any(char not in "0123456789abcdef" for char in prefix):
         raise UsageError(f"not an agreement's id: {text}", "give 8 or more hexadecimal digits of it")
-    department = Party(party.domain, party.department)
+    department = party.own_department
     found = [
         terms.digest
         for terms in directory.terms.agreements.values()
@@ -263,7 +263,7 @@ def _doubt(party: Party, code: str, listed: frozenset[str] | None, directory: Di
 
 def _answerer(party: Party, code: str, directory: Directory | None) -> Party | None:
     """The other system that answers for a dataset of this department, if one does."""
-    terms = directory and directory.dataset_named(str(Party(party.domain, party.department)), code)
+    terms = directory and directory.dataset_named(str(party.own_department), code)
     return terms.system if terms and terms.system != party else None
 
 

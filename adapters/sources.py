@@ -63,7 +63,7 @@ class Sources:
             directory: what is published, as far as its mirror knows.
             code: the dataset's.
         """
-        dataset = directory.dataset_named(str(Party(party.domain, party.department)), code)
+        dataset = directory.dataset_named(str(party.own_department), code)
         if dataset is None:
             return ("not published yet: `exchange dataset publish` by the department's steward",)
         if dataset.system != party:

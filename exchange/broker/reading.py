@@ -110,7 +110,7 @@ def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
     version = _version(directory, entry)
     if version is None or version.kind == EntryKind.ENTRY_KIND_DATASET:
         return version is not None
-    return any(_department(party).covers(peer) for party in _bound(directory, version))
+    return any(party.own_department.covers(peer) for party in _bound(directory, version))
 
 
 def _bound(directory: Directory, version: Version) -> list[Party]:
@@ -124,10 +124,6 @@ def _bound(directory: Directory, version: Version) -> list[Party]:
     if agreement is not None:
         parties.append(agreement.grantee)
     return parties
-
-
-def _department(party: Party) -> Party:
-    return Party(party.domain, party.department)
 
 
 def _version(directory: Directory, entry: StoredEntry) -> Version | None:

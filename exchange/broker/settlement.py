@@ -1,7 +1,7 @@
 """What the access log says of an answer, decided under the append lock (DESIGN sections 2 and 6)."""
 
 from exchange.broker.logs import AccessRecord, Standing
-from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise
+from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise, decide_again
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import DecodeError
@@ -128,8 +128,7 @@ def _forbids(directory: Directory, allow: Allow, answer: Envelope, now: int) -> 
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response came without its ciphertext")
     if sum(map(len, answer.attachments)) > MAX_ANSWER - MAX_BARE:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response is too large to be delivered")
-    asked = authenticate(directory, allow.asked.envelope, now, None)
-    again = asked if isinstance(asked, Deny) else authorise(directory, asked, now)
+    again = decide_again(directory, allow.asked.envelope, now)
     if isinstance(again, Deny):
         return again
     checked = check_response(directory, again, answer, now)

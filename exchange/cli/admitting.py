@@ -7,6 +7,7 @@ import asyncio
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -26,6 +27,16 @@ from exchange.core.state import KeyRecord, is_signing
 from exchange.core.wire import decode
 from exchange.home import Home, check_writable, write_file
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
+
+RequestArgument = Annotated[
+    Path,
+    typer.Argument(metavar="REQUEST", exists=True, dir_okay=False, help="The key request, from `exchange key new`."),
+]
+FingerprintOption = Annotated[
+    str, typer.Option("--fingerprint", metavar="HEX", help="What they read out by telephone.", show_default=False)
+]
+UncheckedOption = Annotated[bool, typer.Option("--unchecked", help="Sign although nobody compared the fingerprint.")]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the admission goes.")]
 
 
 @dataclass(frozen=True, slots=True)

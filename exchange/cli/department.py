@@ -1,11 +1,13 @@
 """`exchange department`: the operator admits departments, coordinators and auditors."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from exchange.cli.admitting import Comparison, require_parent
+from exchange.cli.admitting import (
+    Comparison,
+    FingerprintOption,
+    OutOption,
+    RequestArgument,
+    UncheckedOption,
+    require_parent,
+)
 from exchange.cli.admitting import admit as admit_request
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 
@@ -23,19 +25,10 @@ app = new_group(
     ),
 )
 def admit(
-    request: Annotated[
-        Path,
-        typer.Argument(
-            metavar="REQUEST", exists=True, dir_okay=False, help="The key request, from `exchange key new`."
-        ),
-    ],
-    fingerprint: Annotated[
-        str, typer.Option(metavar="HEX", help="What they read out by telephone.", show_default=False)
-    ] = "",
-    unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Sign although nobody compared the fingerprint.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the admission goes.")] = None,
+    request: RequestArgument,
+    fingerprint: FingerprintOption = "",
+    unchecked: UncheckedOption = False,
+    out: OutOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:

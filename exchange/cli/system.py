@@ -1,11 +1,14 @@
 """`exchange system`: a department's steward adds its systems."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from exchange.cli.admitting import Comparison, admit, require_parent
+from exchange.cli.admitting import (
+    Comparison,
+    FingerprintOption,
+    OutOption,
+    RequestArgument,
+    UncheckedOption,
+    admit,
+    require_parent,
+)
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 
 app = new_group("Add systems to a department (its steward).", "exchange system add clinic-request.json --home ./health")
@@ -19,19 +22,10 @@ app = new_group("Add systems to a department (its steward).", "exchange system a
     ),
 )
 def add(
-    request: Annotated[
-        Path,
-        typer.Argument(
-            metavar="REQUEST", exists=True, dir_okay=False, help="The key request, from `exchange key new`."
-        ),
-    ],
-    fingerprint: Annotated[
-        str, typer.Option(metavar="HEX", help="What they read out by telephone.", show_default=False)
-    ] = "",
-    unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Sign although nobody compared the fingerprint.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the admission goes.")] = None,
+    request: RequestArgument,
+    fingerprint: FingerprintOption = "",
+    unchecked: UncheckedOption = False,
+    out: OutOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:

@@ -72,7 +72,7 @@ class _Owed:
     """
 
     def __init__(self, party: Party) -> None:
-        self._department = Party(party.domain, party.department)
+        self._department = party.own_department
         self._asked: dict[int, float] = {}
 
     def __call__(self, directory: Directory) -> dict[int, bytes]:

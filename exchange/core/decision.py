@@ -104,6 +104,12 @@ def examine(directory: Directory, asked: Asked, now: int, taken: Taken) -> Allow
     return _fresh(asked, now) or _untaken(asked, taken) or authorise(directory, asked, now)
 
 
+def decide_again(directory: Directory, envelope: Envelope, now: int) -> Allow | Deny:
+    """Checks 3 and 5 to 8 once more, of a request that was allowed: the directory may have moved since (check 12)."""
+    asked = authenticate(directory, envelope, now, None)
+    return asked if isinstance(asked, Deny) else authorise(directory, asked, now)
+
+
 def authorise(directory: Directory, asked: Asked, now: int) -> Allow | Deny:
     """Checks 5 to 8: what the agreement grants. 7 (guardrails) and 8 (quotas) have no rules yet."""
     found = _agreement(directory, asked)

@@ -82,6 +82,11 @@ class Party:
         return Party(self.domain, self.department if self.system is not None else None)
 
     @property
+    def own_department(self) -> "Party":
+        """The department that a system belongs to; a department and the exchange are their own."""
+        return Party(self.domain, self.department)
+
+    @property
     def is_exchange(self) -> bool:
         """Whether this names the exchange itself."""
         return self.department is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exchange.core.access import code_name
-from exchange.core.decision import Allow, Deny, check_attachments, decide, read_request
+from exchange.core.decision import Allow, Deny, check_attachments, decide, decide_again, read_request
 from exchange.core.entries import revocation_entry
 from exchange.core.envelope import REQUEST, Draft, sign_batch
 from exchange.core.errors import DecodeError
@@ -192,6 +192,22 @@ def test_a_decision_keeps_the_directory_that_it_began_with() -> None:
     world.revoke(world.agreement.digest, POPULATION)
     assert isinstance(decide(before, request, world.now, taken=world.taken), Allow)
     assert isinstance(decide(world.directory, request, world.now, taken=world.taken), Deny)
+
+
+def test_what_was_allowed_is_decided_again_by_the_directory_that_stands_then() -> None:
+    world = World.standard()
+    request = world.request()
+    world.hold(request)
+    # Neither its age nor its id counts again: only keys and grants.
+    assert isinstance(decide_again(world.directory, request, world.now + 3_600_000), Allow)
+    world.revoke(world.agreement.digest, POPULATION)
+    ended = decide_again(world.directory, request, world.now)
+    assert isinstance(ended, Deny)
+    assert ended.code == Code.CODE_AGREEMENT_ENDED
+    world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
+    revoked = decide_again(world.directory, request, world.now)
+    assert isinstance(revoked, Deny)
+    assert revoked.code == Code.CODE_KEY_REVOKED
 
 
 def test_a_key_revoked_after_its_batch_was_verified_is_refused_for_the_next_message() -> None:

@@ -188,3 +188,9 @@ def test_accepts_code(is_valid: Callable[[str], bool], texts: list[str]) -> None
 @pytest.mark.parametrize(("is_valid", "texts"), [(check, texts + ALWAYS_REFUSED) for check, texts in REFUSED])
 def test_refuses_code(is_valid: Callable[[str], bool], texts: list[str]) -> None:
     assert [text for text in texts if is_valid(text)] == []
+
+
+def test_a_system_has_its_department_and_others_themselves() -> None:
+    for name, department in (("/health/clinic", "/health"), ("/health", "/health"), ("", "")):
+        party = Party.parse(f"exchange://city.example{name}")
+        assert str(party.own_department) == f"exchange://city.example{department}"
