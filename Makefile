@@ -25,12 +25,16 @@ demo-stop: $(INSTALLED) ## stop a demo that was left running
 	$(BIN)/python -m examples.city stop
 
 .PHONY: test
-test: $(INSTALLED) ## every test: unit, store contract, end to end
+test: $(INSTALLED) ## every test: unit, component, store contract, end to end
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 
 .PHONY: unit
-unit: $(INSTALLED) ## unit tests and the store contract, sockets off
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests/unit tests/store
+unit: $(INSTALLED) ## unit tests: functions alone, no sockets and no files
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/unit
+
+.PHONY: component
+component: $(INSTALLED) ## parts with their files and loops, and the store contract; no network
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/component tests/store
 
 .PHONY: e2e
 e2e: $(INSTALLED) ## end-to-end tests, on loopback
@@ -67,7 +71,7 @@ proto: $(INSTALLED) ## regenerate exchange/v1 from proto/exchange/v1
 
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## the property tests, 20,000 examples each
-	$(BIN)/python -m pytest tests/unit -m hypothesis --hypothesis-profile=fuzz --timeout=0
+	$(BIN)/python -m pytest tests/unit tests/component -m hypothesis --hypothesis-profile=fuzz --timeout=0
 
 .PHONY: mutants
 mutants: $(INSTALLED) ## break the code on purpose; the tests must notice

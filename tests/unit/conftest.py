@@ -1,4 +1,4 @@
-"""Unit tests touch no network."""
+"""Unit tests call functions: no socket (so no event loop either), and no file of their own."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,14 @@ import pytest_socket
 
 
 @pytest.fixture(autouse=True)
-def no_network() -> Iterator[None]:
-    """Turn Python's sockets off. Unix sockets stay: the event loop wakes itself through one.
-
-    Extension modules (grpc, libpq) open theirs out of Python's sight, so this guard does not see them.
-    """
-    pytest_socket.disable_socket(allow_unix_socket=True)
+def no_socket() -> Iterator[None]:
+    """Turn every socket off, Unix ones too: what needs an event loop is a component test."""
+    pytest_socket.disable_socket()
     yield
     pytest_socket.enable_socket()
+
+
+@pytest.fixture
+def tmp_path() -> None:
+    """A test that needs a folder is a component test."""
+    pytest.fail("a unit test touches no file: move it to tests/component")

@@ -1,27 +1,3 @@
-from collections.abc import AsyncIterator, Iterator, MutableMapping
-from typing import Any
+from tests.fixtures import logged, world
 
-import pytest
-from structlog.testing import capture_logs
-
-from tests.unit.broker.parts import Broker
-from tests.world import World
-
-
-@pytest.fixture(autouse=True)
-def logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What is logged, and printed nowhere: drawing tracebacks takes longer than most tests."""
-    with capture_logs() as entries:
-        yield entries
-
-
-@pytest.fixture
-def world() -> World:
-    return World.standard()
-
-
-@pytest.fixture
-async def broker(world: World) -> AsyncIterator[Broker]:
-    broker = Broker(world)
-    yield broker
-    await broker.close()
+__all__ = ["logged", "world"]

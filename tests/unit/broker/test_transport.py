@@ -17,7 +17,7 @@ from exchange.transport import (
     peer_key,
     peer_party,
 )
-from tests.unit.broker.test_authority import AUTHORITY_KEY, KEY, KEY_ID, NOW, csr, uri
+from tests.certificates import AUTHORITY_KEY, KEY, KEY_ID, NOW, csr, uri
 from tests.world import BROKER, ORIGIN, REGISTRY
 
 

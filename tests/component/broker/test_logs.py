@@ -35,7 +35,7 @@ from exchange.store.ports import (
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.directory_pb2 import Dataset, DirectoryLeaf, Purpose
 from exchange.v1.envelope_pb2 import Receipt
-from tests.unit.broker.parts import FailingStore, logs_of, store_of
+from tests.component.broker.parts import FailingStore, logs_of, store_of
 from tests.world import APPLICATIONS, POPULATION, REGISTRY, World
 
 ERRORS = [StoreBusyError("busy"), NodeMissingError("a node"), CommitUnknownError("unknown")]

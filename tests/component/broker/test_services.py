@@ -43,8 +43,8 @@ from exchange.v1.log_pb2 import (
     ReadResponse,
 )
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
-from tests.unit.broker.parts import Broker
-from tests.unit.broker.test_authority import AUTHORITY_KEY, NOW, csr, uri
+from tests.certificates import AUTHORITY_KEY, NOW, csr, uri
+from tests.component.broker.parts import Broker
 from tests.world import APPLICATIONS, AUDITOR, COORDINATOR, ORIGIN, REGISTRY, World, signer
 
 UNKNOWN_FIELD = encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01"

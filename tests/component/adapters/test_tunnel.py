@@ -32,7 +32,7 @@ from exchange.v1.gateway_pb2 import (
     DirectoryHead,
     Settlement,
 )
-from tests.unit.adapters.test_answering import Provider, provider_at, wait_for_no_disk
+from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.world import World, lookup
 
 ADDRESS = "broker.city.example:7443"

@@ -15,8 +15,8 @@ from exchange.core.note import Verifier
 from exchange.home import Home
 from exchange.transport import ACCESS_SYNC
 from exchange.v1.log_pb2 import Record
+from tests.component.audit.copies import AuditedExchange, ask, findings_of, mirror, rebuilt
 from tests.simulator import refused
-from tests.unit.audit.copies import AuditedExchange, ask, findings_of, mirror, rebuilt
 from tests.world import World
 
 

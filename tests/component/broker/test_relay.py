@@ -19,8 +19,8 @@ from exchange.core.names import Party
 from exchange.core.wire import encode
 from exchange.store.ports import CommitUnknownError, StoreBusyError, StoreFatalError
 from exchange.v1.access_pb2 import Code, Refusal
+from tests.component.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, logs_of, nobody, refusing
 from tests.simulator import flipped
-from tests.unit.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, logs_of, nobody, refusing
 from tests.world import APPLICATIONS, BROKER, MARRIAGE, MINUTE, ORIGIN, POPULATION, REGISTRY, World
 
 SOON = MARGIN + 0.005

@@ -21,9 +21,9 @@ from exchange.core.wire import decode
 from exchange.store.ports import Log, StoreBusyError
 from exchange.transport import certificate_key, certificate_party
 from exchange.v1.directory_pb2 import Dataset, DirectoryLeaf, Entry, Field, FieldType, Role
+from tests.certificates import AUTHORITY_KEY, NOW, csr, uri
+from tests.component.broker.parts import Broker
 from tests.memory import signer
-from tests.unit.broker.parts import Broker
-from tests.unit.broker.test_authority import AUTHORITY_KEY, NOW, csr, uri
 from tests.world import COORDINATOR, HOUSING, LOOKUP, ORIGIN, POPULATION, REGISTRY, YEAR, World
 
 NEW = Party(ORIGIN, "population", "archive")

@@ -16,9 +16,7 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import Frontier, NodeId, leaf_hash
 from exchange.core.wire import encode
 from exchange.v1.access_pb2 import AccessBody, AccessKind, Code
-from tests.memory import MemoryLog, signer
-from tests.simulator import trust_of
-from tests.unit.audit.copies import (
+from tests.component.audit.copies import (
     DENY,
     ask,
     busy_world,
@@ -32,6 +30,8 @@ from tests.unit.audit.copies import (
     rows_of,
     warnings,
 )
+from tests.memory import MemoryLog, signer
+from tests.simulator import trust_of
 from tests.world import (
     APPLICATIONS,
     AUDITOR,

@@ -17,7 +17,7 @@ from exchange.core.response import read_response
 from exchange.core.wire import decode, encode
 from exchange.v1.ledger_pb2 import LedgerRow
 from exchange.v1.request_pb2 import Answer
-from tests.unit.adapters.test_answering import Provider, provider_at, wait_for_no_disk
+from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.world import APPLICATIONS, ORIGIN, REGISTRY, World
 
 

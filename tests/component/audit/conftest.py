@@ -10,7 +10,7 @@ from exchange.cli.audit import sync as sync_command
 from exchange.cli.audit.main import app
 from exchange.client.session import Session
 from exchange.home import Home
-from tests.unit.audit.copies import AuditedExchange, audit_home, busy_world, mirror, write_database
+from tests.component.audit.copies import AuditedExchange, audit_home, busy_world, mirror, write_database
 from tests.world import World
 
 Run = Callable[..., Result]

@@ -11,8 +11,8 @@ from exchange.cli.audit.tree import place_of
 from exchange.core.access import read_access_leaf
 from exchange.core.wire import encode
 from exchange.store.ports import node_place
-from tests.unit.audit.conftest import Run
-from tests.unit.audit.copies import ask, changed, rebuilt, rows_of, write_database
+from tests.component.audit.conftest import Run
+from tests.component.audit.copies import ask, changed, rebuilt, rows_of, write_database
 from tests.world import MARRIAGE, World
 
 ACCESS, DIRECTORY = "city.example/access", "city.example/directory"

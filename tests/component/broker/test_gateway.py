@@ -20,7 +20,7 @@ from exchange.core.wire import encode
 from exchange.store.ports import StoreBusyError
 from exchange.v1.access_pb2 import Code
 from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Hello, Offer, Ready, Reply
-from tests.unit.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, nobody, refusing
+from tests.component.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, nobody, refusing
 from tests.world import APPLICATIONS, AUDITOR, BROKER, COORDINATOR, MARRIAGE, ORIGIN, POPULATION, REGISTRY, World
 
 HELLO = AdapterFrame(hello=Hello(format=1))

@@ -19,8 +19,8 @@ from exchange.cli.audit.main import COMMANDS, app
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import open_checkpoint
 from exchange.home import Home
-from tests.unit.audit.conftest import Run
-from tests.unit.audit.copies import AuditedExchange, ask, audit_home, mirror, rebuilt
+from tests.component.audit.conftest import Run
+from tests.component.audit.copies import AuditedExchange, ask, audit_home, mirror, rebuilt
 from tests.world import APPLICATIONS, POPULATION, World
 
 NO_WITNESSES = "split view not excluded: no witnesses"

@@ -14,7 +14,7 @@ from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.note import NoteSigner
 from exchange.home import HomeError
 from exchange.store.ports import Head, Log, NodeMissingError
-from tests.unit.broker.parts import Broker, FailingStore, note_signers, store_of
+from tests.component.broker.parts import Broker, FailingStore, note_signers, store_of
 from tests.world import ORIGIN, World
 
 

@@ -17,10 +17,10 @@ from exchange.client.session import Session
 from exchange.home import Home
 from exchange.transport import TlsIdentity
 from exchange.v1.directory_pb2 import Role
+from tests.component.adapters.test_answering import provider_at, wait_for_no_disk
+from tests.component.adapters.test_local import filled
+from tests.component.adapters.test_sources import CONFIG, fill
 from tests.simulator import Simulator, make_home
-from tests.unit.adapters.test_answering import provider_at, wait_for_no_disk
-from tests.unit.adapters.test_local import filled
-from tests.unit.adapters.test_sources import CONFIG, fill
 from tests.world import ID_NUMBER, ORIGIN, REGISTRY, Party, World
 
 REASON = ("--reason", "data misused")

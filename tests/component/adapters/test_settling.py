@@ -15,7 +15,7 @@ from exchange.core.wire import encode
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.gateway_pb2 import Settlement
-from tests.unit.adapters.test_answering import Provider, provider_at, wait_for_no_disk
+from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.world import World
 
 

@@ -17,7 +17,7 @@ from exchange.core.envelope import Envelope, decode_envelope
 from exchange.core.names import Party
 from exchange.store.ports import StoreBusyError
 from exchange.v1.access_pb2 import Code
-from tests.unit.broker.parts import REFUSED, UNRELEASED, Adapter, Broker, nobody, refusing
+from tests.component.broker.parts import REFUSED, UNRELEASED, Adapter, Broker, nobody, refusing
 from tests.world import APPLICATIONS, LOOKUP, MARRIAGE, QUERY, REGISTRY, World
 
 OTHER_PURPOSE = "tax.audit"

@@ -12,8 +12,8 @@ from exchange.client.session import Session
 from exchange.core.keys import key_id
 from exchange.core.rules import SEALING_LIFETIME
 from exchange.transport import APPEND
+from tests.component.adapters.test_answering import provider_at, wait_for_no_disk
 from tests.simulator import Simulator, make_home
-from tests.unit.adapters.test_answering import provider_at, wait_for_no_disk
 from tests.world import DAY, REGISTRY, World
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from exchange.broker.authority import read_csr
 from exchange.core.keys import SEALING_PUBLIC, key_id
 from exchange.home import Home, HomeError, write_file
-from tests.unit.broker.test_authority import RSA_KEY
+from tests.certificates import RSA_KEY
 from tests.world import REGISTRY
 
 

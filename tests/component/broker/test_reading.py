@@ -14,7 +14,7 @@ from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import EntryKind
 from exchange.v1.log_pb2 import Record
-from tests.unit.broker.parts import Broker, logs_of
+from tests.component.broker.parts import Broker, logs_of
 from tests.world import (
     APPLICATIONS,
     AUDITOR,

@@ -16,9 +16,9 @@ from exchange.client.session import Session
 from exchange.home import Home
 from exchange.transport import TlsIdentity
 from exchange.v1.directory_pb2 import Role
+from tests.component.adapters.test_answering import wait_for_no_disk
+from tests.component.adapters.test_sources import COLUMNS, CONFIG, fill
 from tests.simulator import Simulator, make_home
-from tests.unit.adapters.test_answering import wait_for_no_disk
-from tests.unit.adapters.test_sources import COLUMNS, CONFIG, fill
 from tests.world import ORIGIN, REGISTRY, Party, World
 
 

@@ -11,9 +11,9 @@ from exchange.client.errors import ForkError, UsageError
 from exchange.client.session import Session
 from exchange.core.envelope import decode_envelope
 from exchange.home import Home, HomeError
+from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.memory import MemoryLog
 from tests.simulator import Simulator, make_home
-from tests.unit.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.world import APPLICATIONS, ID_NUMBER, MARRIAGE, ORIGIN, START, World
 
 REASON = "data misused"

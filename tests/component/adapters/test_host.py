@@ -19,8 +19,8 @@ from adapters.host import Host
 from adapters.sources import Sources
 from exchange.home import HomeError
 from exchange.v1.directory_pb2 import Role
-from tests.unit.adapters.test_answering import Provider, provider_at, wait_for_no_disk
-from tests.unit.adapters.test_sources import COLUMNS, CONFIG, fill
+from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
+from tests.component.adapters.test_sources import COLUMNS, CONFIG, fill
 from tests.world import ORIGIN, Party, World
 
 
