@@ -43,6 +43,7 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
+            StoreError: the present heads cannot be read.
         """
         for log in Log:
             checkpoint = self._store.head(log).checkpoint
@@ -64,6 +65,7 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
+            StoreError: the present heads cannot be read.
         """
         while True:
             await asyncio.to_thread(self.place)
