@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import NO_WITNESSES, plural
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.opening import directory_time
+from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
@@ -23,6 +25,9 @@ from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.v1.access_pb2 import AccessLeaf
 from exchange.v1.request_pb2 import RequestHeader
+
+MOST = 1_000
+"""Entries about one request that are told: a requester may have sent it any number of times."""
 
 app = new_command()
 
@@ -89,7 +94,7 @@ def _about(place: AuditHome, text: str) -> Sequence[LoggedEntry]:
     access = place.access
     wanted = request_id(text) if not text.isdigit() else None
     if wanted is not None:
-        found = tuple(access.find(("request_id = :id",), {"id": wanted}))
+        found = _found(place, Wanted({"request_id": wanted}))
     elif text.isascii() and text.isdigit():
         found = tuple(access.rows(int(text), int(text) + 1)) if int(text) < access.checkpoint.size else ()
     else:
@@ -107,10 +112,15 @@ def _whole(place: AuditHome, found: Sequence[LoggedEntry]) -> Sequence[LoggedEnt
     for leaf in (_leaf(stored) for stored in found):
         if leaf is None:
             continue
-        same = {"digest": leaf.request_digest, "id": leaf.request_id, "requester": leaf.requester}
-        condition = "(request_digest = :digest OR (request_id = :id AND requester = :requester AND :id != x''))"
-        entries |= {stored.index: stored for stored in place.access.find((condition,), same)}
+        same = _found(place, Wanted({"request_digest": leaf.request_digest}))
+        if leaf.request_id:
+            same += _found(place, Wanted({"request_id": leaf.request_id, "requester": leaf.requester}))
+        entries |= {stored.index: stored for stored in same}
     return [entries[index] for index in sorted(entries)]
+
+
+def _found(place: AuditHome, wanted: Wanted) -> tuple[LoggedEntry, ...]:
+    return tuple(islice(chain.from_iterable(place.access.find(wanted)), MOST))
 
 
 def _leaf(stored: LoggedEntry) -> AccessLeaf | None:

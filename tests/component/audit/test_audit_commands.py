@@ -210,10 +210,6 @@ def test_search_finds_a_dataset_by_its_id_and_when_it_has_ended(run: Run, home: 
     assert found(run, home.path, "--dataset", dataset.object_id.hex()) == [0]
 
 
-def test_search_says_that_the_limit_cut_something_off(run: Run, synced: Path) -> None:
-    assert "3 more fit: raise --limit\n" in run("search", "--limit", "2", home=synced).stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
