@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from exchange.broker.proofs import load_frontier
@@ -9,7 +10,7 @@ from exchange.core.checkpoint import open_checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
 from exchange.home import write_file
-from exchange.store.ports import Log, LogStore, StoreError
+from exchange.store.ports import Log, LogStore, StoreBusyError, StoreError
 
 INTERVAL = 0.5
 
@@ -65,10 +66,12 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
-            StoreError: the present heads cannot be read.
+            StoreError: the present heads cannot be read, for another reason than that others are reading.
         """
         while True:
-            await asyncio.to_thread(self.place)
+            # Whoever keeps every connection busy must not be able to stop the broker with it.
+            with suppress(StoreBusyError):
+                await asyncio.to_thread(self.place)
             await asyncio.sleep(INTERVAL)
 
     def _check(self, log: Log) -> None:
