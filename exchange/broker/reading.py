@@ -76,6 +76,13 @@ class Reading:
         following = entries[-1].index + 1 if entries else head.size
         return [_record(entry) for entry in entries], following, head
 
+    def cosigned(self, log: Log) -> bytes:
+        """The last checkpoint of a log that enough witnesses cosigned; empty without witnesses.
+
+        Read before a head, it is no larger than that head.
+        """
+        return self._logs.store.cosigned(log).note
+
     def check(self, peer: Party) -> None:
         """Let only parties of the directory go on.
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from exchange.v1 import envelope_pb2 as exchange_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65xchange/v1/log.proto\x12\x0b\x65xchange.v1\x1a\x1a\x65xchange/v1/envelope.proto\"!\n\rAppendRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"L\n\x0e\x41ppendResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.exchange.v1.Receipt\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"3\n\x06Record\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\",\n\x1b\x44irectoryServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"X\n\x1c\x44irectoryServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"&\n\x15LogServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"R\n\x16LogServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x1c\n\x0bReadRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"V\n\x0cReadResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"J\n\x0cProofRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x12\n\x08old_size\x18\x02 \x01(\x04H\x00\x12\x0c\n\x04size\x18\x03 \x01(\x04\x42\x07\n\x05proof\"H\n\x1c\x44irectoryServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"-\n\x1d\x44irectoryServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\"B\n\x16LogServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"\'\n\x17LogServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\x32\x92\x02\n\x10\x44irectoryService\x12\x41\n\x06\x41ppend\x12\x1a.exchange.v1.AppendRequest\x1a\x1b.exchange.v1.AppendResponse\x12[\n\x04Sync\x12(.exchange.v1.DirectoryServiceSyncRequest\x1a).exchange.v1.DirectoryServiceSyncResponse\x12^\n\x05Prove\x12).exchange.v1.DirectoryServiceProveRequest\x1a*.exchange.v1.DirectoryServiceProveResponse2\xee\x01\n\nLogService\x12O\n\x04Sync\x12\".exchange.v1.LogServiceSyncRequest\x1a#.exchange.v1.LogServiceSyncResponse\x12;\n\x04Read\x12\x18.exchange.v1.ReadRequest\x1a\x19.exchange.v1.ReadResponse\x12R\n\x05Prove\x12#.exchange.v1.LogServiceProveRequest\x1a$.exchange.v1.LogServiceProveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65xchange/v1/log.proto\x12\x0b\x65xchange.v1\x1a\x1a\x65xchange/v1/envelope.proto\"!\n\rAppendRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"L\n\x0e\x41ppendResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.exchange.v1.Receipt\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"3\n\x06Record\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\",\n\x1b\x44irectoryServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"j\n\x1c\x44irectoryServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x03 \x01(\x0c\"&\n\x15LogServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"d\n\x16LogServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x03 \x01(\x0c\"\x1c\n\x0bReadRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"V\n\x0cReadResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"J\n\x0cProofRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x12\n\x08old_size\x18\x02 \x01(\x04H\x00\x12\x0c\n\x04size\x18\x03 \x01(\x04\x42\x07\n\x05proof\"H\n\x1c\x44irectoryServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"-\n\x1d\x44irectoryServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\"B\n\x16LogServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"\'\n\x17LogServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\"!\n\x1f\x44irectoryServiceCosignedRequest\"4\n DirectoryServiceCosignedResponse\x12\x10\n\x08\x63osigned\x18\x01 \x01(\x0c\"\x1b\n\x19LogServiceCosignedRequest\".\n\x1aLogServiceCosignedResponse\x12\x10\n\x08\x63osigned\x18\x01 \x01(\x0c\x32\xfb\x02\n\x10\x44irectoryService\x12\x41\n\x06\x41ppend\x12\x1a.exchange.v1.AppendRequest\x1a\x1b.exchange.v1.AppendResponse\x12[\n\x04Sync\x12(.exchange.v1.DirectoryServiceSyncRequest\x1a).exchange.v1.DirectoryServiceSyncResponse\x12^\n\x05Prove\x12).exchange.v1.DirectoryServiceProveRequest\x1a*.exchange.v1.DirectoryServiceProveResponse\x12g\n\x08\x43osigned\x12,.exchange.v1.DirectoryServiceCosignedRequest\x1a-.exchange.v1.DirectoryServiceCosignedResponse2\xcb\x02\n\nLogService\x12O\n\x04Sync\x12\".exchange.v1.LogServiceSyncRequest\x1a#.exchange.v1.LogServiceSyncResponse\x12;\n\x04Read\x12\x18.exchange.v1.ReadRequest\x1a\x19.exchange.v1.ReadResponse\x12R\n\x05Prove\x12#.exchange.v1.LogServiceProveRequest\x1a$.exchange.v1.LogServiceProveResponse\x12[\n\x08\x43osigned\x12&.exchange.v1.LogServiceCosignedRequest\x1a\'.exchange.v1.LogServiceCosignedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,27 +41,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTORYSERVICESYNCREQUEST']._serialized_start=232
   _globals['_DIRECTORYSERVICESYNCREQUEST']._serialized_end=276
   _globals['_DIRECTORYSERVICESYNCRESPONSE']._serialized_start=278
-  _globals['_DIRECTORYSERVICESYNCRESPONSE']._serialized_end=366
-  _globals['_LOGSERVICESYNCREQUEST']._serialized_start=368
-  _globals['_LOGSERVICESYNCREQUEST']._serialized_end=406
-  _globals['_LOGSERVICESYNCRESPONSE']._serialized_start=408
-  _globals['_LOGSERVICESYNCRESPONSE']._serialized_end=490
-  _globals['_READREQUEST']._serialized_start=492
-  _globals['_READREQUEST']._serialized_end=520
-  _globals['_READRESPONSE']._serialized_start=522
-  _globals['_READRESPONSE']._serialized_end=608
-  _globals['_PROOFREQUEST']._serialized_start=610
-  _globals['_PROOFREQUEST']._serialized_end=684
-  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_start=686
-  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_end=758
-  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_start=760
-  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_end=805
-  _globals['_LOGSERVICEPROVEREQUEST']._serialized_start=807
-  _globals['_LOGSERVICEPROVEREQUEST']._serialized_end=873
-  _globals['_LOGSERVICEPROVERESPONSE']._serialized_start=875
-  _globals['_LOGSERVICEPROVERESPONSE']._serialized_end=914
-  _globals['_DIRECTORYSERVICE']._serialized_start=917
-  _globals['_DIRECTORYSERVICE']._serialized_end=1191
-  _globals['_LOGSERVICE']._serialized_start=1194
-  _globals['_LOGSERVICE']._serialized_end=1432
+  _globals['_DIRECTORYSERVICESYNCRESPONSE']._serialized_end=384
+  _globals['_LOGSERVICESYNCREQUEST']._serialized_start=386
+  _globals['_LOGSERVICESYNCREQUEST']._serialized_end=424
+  _globals['_LOGSERVICESYNCRESPONSE']._serialized_start=426
+  _globals['_LOGSERVICESYNCRESPONSE']._serialized_end=526
+  _globals['_READREQUEST']._serialized_start=528
+  _globals['_READREQUEST']._serialized_end=556
+  _globals['_READRESPONSE']._serialized_start=558
+  _globals['_READRESPONSE']._serialized_end=644
+  _globals['_PROOFREQUEST']._serialized_start=646
+  _globals['_PROOFREQUEST']._serialized_end=720
+  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_start=722
+  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_end=794
+  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_start=796
+  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_end=841
+  _globals['_LOGSERVICEPROVEREQUEST']._serialized_start=843
+  _globals['_LOGSERVICEPROVEREQUEST']._serialized_end=909
+  _globals['_LOGSERVICEPROVERESPONSE']._serialized_start=911
+  _globals['_LOGSERVICEPROVERESPONSE']._serialized_end=950
+  _globals['_DIRECTORYSERVICECOSIGNEDREQUEST']._serialized_start=952
+  _globals['_DIRECTORYSERVICECOSIGNEDREQUEST']._serialized_end=985
+  _globals['_DIRECTORYSERVICECOSIGNEDRESPONSE']._serialized_start=987
+  _globals['_DIRECTORYSERVICECOSIGNEDRESPONSE']._serialized_end=1039
+  _globals['_LOGSERVICECOSIGNEDREQUEST']._serialized_start=1041
+  _globals['_LOGSERVICECOSIGNEDREQUEST']._serialized_end=1068
+  _globals['_LOGSERVICECOSIGNEDRESPONSE']._serialized_start=1070
+  _globals['_LOGSERVICECOSIGNEDRESPONSE']._serialized_end=1116
+  _globals['_DIRECTORYSERVICE']._serialized_start=1119
+  _globals['_DIRECTORYSERVICE']._serialized_end=1498
+  _globals['_LOGSERVICE']._serialized_start=1501
+  _globals['_LOGSERVICE']._serialized_end=1832
 # @@protoc_insertion_point(module_scope)
