@@ -12,6 +12,7 @@ COMMANDS = (
     ("show", "Tell the story of one request, each proof checked."),
     ("export", "Write what fits to a file: JSONL, CSV, Parquet or OCSF."),
     ("verify", "Verify everything: the mirror, or a copied database."),
+    ("tiles", "Write a log as a C2SP tlog-tiles tree."),
 )
 
 
