@@ -5,13 +5,15 @@
     settle     the ledger's commit of receipts                           adapters/ledger.py
     erase      the ledger's erasure of sealed answers                    adapters/ledger.py
     order      the department's own orders, and their anchor             adapters/orders.py
+    cosigned   the cosigned checkpoint that the broker keeps             exchange/store/
+    witness    the checkpoint that a witness is about to cosign          exchange/witness/memory.py
 
 Every path writes one thing for each attempt: 1 is the one that goes wrong, 2 the one after the restart.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,11 +31,13 @@ from exchange.core.entries import ObjectVersion
 from exchange.core.envelope import Envelope
 from exchange.core.merkle import Frontier, NodeId, leaf_hash
 from exchange.core.wire import encode
-from exchange.store.ports import Log, LogStore
+from exchange.core.witnessing import AddCheckpoint, Submission
+from exchange.store.ports import Log, LogStore, Witnessed
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import AccessLeaf
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.request_pb2 import Answer
+from exchange.witness.memory import Kept, WitnessMemory
 from tests.component.audit.copies import busy_world, write_database
 from tests.component.broker.parts import RELEASED, logs_of, note_signers
 from tests.memory import fixed
@@ -316,10 +320,64 @@ def _orders(folder: Path) -> AbstractContextManager[Orders]:
     return closing(Orders.open(folder / "orders.db"))
 
 
+# --- cosigned checkpoints
+
+
+class Cosigned:
+    """A checkpoint with its cosignatures, at the broker."""
+
+    errors = ("CommitUnknownError", "StoreFatalError")
+
+    def prepare(self, folder: Path) -> None:
+        write_database(folder / "exchange.db", _busy())
+        self.write(folder, 0, nullcontext(), lambda: None)
+
+    def write(self, folder: Path, attempt: int, armed: Armed, acknowledge: Acknowledge) -> None:
+        with _opened(folder) as store, armed:
+            with store.locked() as transaction:
+                transaction.keep_cosigned(Witnessed(Log.ACCESS, 3, attempt + 1, b"note %d" % attempt))
+            acknowledge()
+
+    def check(self, folder: Path, attempt: int) -> bool:
+        with _opened(folder) as store:
+            rehash(store, _busy())
+            kept = store.cosigned(Log.ACCESS)
+        assert kept.note == b"note %d" % (kept.time - 1)
+        return kept.time > attempt
+
+
+class Witness:
+    """A larger checkpoint, at the witness: one that it forgot it could contradict."""
+
+    errors = ("MemoryFailedError",)
+
+    def prepare(self, folder: Path) -> None:
+        WitnessMemory.create(folder / "witness.db", lambda: START)
+        self.write(folder, 0, nullcontext(), lambda: None)
+
+    def write(self, folder: Path, attempt: int, armed: Armed, acknowledge: Acknowledge) -> None:
+        log, memory = _busy().directory_log, WitnessMemory(folder / "witness.db", lambda: START)
+        latest = memory.latest(log.signer.name)
+        old, size = latest.size if latest is not None else 0, attempt + 2
+        request = AddCheckpoint(old, log.consistency(old, size) if old else (), log.checkpoint(size))
+        submission = Submission(request, open_checkpoint(request.note, log.signer.verifier))
+        with armed:
+            assert isinstance(memory.advance(submission), Kept)
+            acknowledge()
+
+    def check(self, folder: Path, attempt: int) -> bool:
+        latest = WitnessMemory(folder / "witness.db", lambda: START).latest(_busy().directory_log.signer.name)
+        assert latest is not None
+        assert latest.root == _busy().directory_log.roots[latest.size]
+        return latest.size >= attempt + 2
+
+
 PATHS: Mapping[str, WritePath] = {
     "append": Append(),
     "answer": Commit(),
     "settle": Settle(),
     "erase": Erase(),
     "order": Order(),
+    "cosigned": Cosigned(),
+    "witness": Witness(),
 }

@@ -32,6 +32,8 @@ WEAKER = {
     "answer": ("synchronous = FULL", "synchronous = NORMAL"),
     "settle": ("synchronous = FULL", "synchronous = NORMAL"),
     "order": ("synchronous = EXTRA", "synchronous = FULL"),
+    "cosigned": ("synchronous = FULL", "synchronous = NORMAL"),
+    "witness": ("synchronous = EXTRA", "synchronous = FULL"),
 }
 
 

@@ -7,8 +7,7 @@ sunlight's `TestSequenceErrors`.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ EXPECTED = {
     "settle": {"INSERT INTO settlements", "DELETE FROM owed"},
     "erase": {"UPDATE sealed", "DELETE FROM kept", "PRAGMA wal_checkpoint(TRUNCATE)"},
     "order": {"INSERT INTO orders", "fsync", "replace"},
+    "cosigned": {"BEGIN IMMEDIATE", "UPDATE cosigned"},
+    "witness": {"BEGIN IMMEDIATE", "INSERT OR REPLACE"},
 }
 
 
@@ -37,11 +38,6 @@ def crashed(name: str, folder: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-@contextmanager
-def unarmed() -> Iterator[None]:
-    yield
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -64,7 +60,7 @@ def test_no_step_of_a_path_loses_or_halves_what_it_writes(name: str, tmp_path: P
         after = run["step"] > steps.index(COMMIT)
         assert is_there == (after or (steps[run["step"]] == COMMIT and run["case"] == Case.PERSISTED)), where
         assert is_there or not run["acknowledged"], f"lost what was acknowledged: {where}"
-        path.write(folder, AGAIN, unarmed(), lambda: None)
+        path.write(folder, AGAIN, nullcontext(), lambda: None)
         assert path.check(folder, AGAIN), f"does not go on: {where}"
 
 
