@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.founding import PURPOSE, RESIDENTS, person
-from tests.e2e.processes import ROOT
+from tests.e2e.processes import ROOT, Program
 
 _MODULES = {
     "exchange": "exchange.cli.main",
@@ -80,6 +80,17 @@ def run_broker(home: Path) -> Ended:
 def run_adapter(home: Path) -> Ended:
     """The owner starts an adapter that must not come up."""
     return _run("exchange-adapter", "run", home)
+
+
+def new_witness(home: Path, trust: Path, listen: str) -> Ended:
+    """An independent party makes a witness of both logs."""
+    return _run("exchange-audit", "witness new", home, "witness.test", "--trust", str(trust), "--listen", listen)
+
+
+def witness(home: Path, log: Path) -> Program:
+    """The witness, to be started."""
+    code = f"from {_MODULES['exchange-audit']} import app; app()"
+    return Program(["-c", code, "witness", "run", "--home", str(home)], log, "is ready on", {})
 
 
 def _run(program: str, command: str, home: Path, *arguments: str) -> Ended:

@@ -1,5 +1,6 @@
 """Attacks by a broker, an operator, a department: real processes, and the command of whoever finds out."""
 
+import asyncio
 import secrets
 import shutil
 import time
@@ -32,17 +33,18 @@ from tests.e2e.attacks.stage import (
     Stage,
     alter,
     checkpoint_of,
+    cosigned_of,
     directory_of,
     entries_of,
     rewrite,
 )
 from tests.e2e.city import City
 from tests.e2e.founding import APPLICATIONS, AUDITOR, BROKER, OPERATOR, ORIGIN, POPULATION, REGISTRY, YEAR
-from tests.e2e.processes import Program
+from tests.e2e.processes import Program, wait_until
 from tests.memory import fixed, signer
 
 attack = pytest.mark.attack
-VERIFIED, REFUSED, USAGE, UNCHECKED, FORKED = 0, 1, 2, 3, 4
+VERIFIED, REFUSED, UNCHECKED, FORKED, STALE = 0, 1, 3, 4, 6
 
 
 @contextmanager
@@ -78,6 +80,48 @@ def test_two_auditors_who_compare_find_a_split_view(stage: Stage, template: City
         assert verified.says("split view not excluded")
     ended = commands.verify_database(tmp_path / "first", database)
     found("one access hidden from the second auditor, both logs signed", ended, FORKED, f"entry 2 of {ACCESS}")
+
+
+@pytest.fixture
+def witnessed(stage: Stage, tmp_path: Path) -> Iterator[City]:
+    """The exchange with one witness, whose cosignature everybody needs; the witness runs."""
+    city = stage.city_at(tmp_path / "witnessed")
+    place, listen = tmp_path / "witness", stage.city_at(tmp_path / "unused").address
+    line = commands.new_witness(place, city.path / BROKER / "trust.toml", listen).says("witness NAME")
+    policy = f"{line.replace('NAME', 'w')}\nquorum w\n"
+    for trust in city.path.glob("*/trust.toml"):
+        trust.write_text(f"{trust.read_text()}witness_policy = '''\n{policy}'''\n")
+    witness = commands.witness(place, tmp_path / "witness.log")
+    try:
+        witness.start()
+        yield city
+    finally:
+        witness.kill()
+
+
+@attack(11, "split view to two auditors")
+def test_a_split_view_gets_no_cosignature(witnessed: City, template: City, tmp_path: Path, found: Found) -> None:
+    """A revocation hidden from one requester: the witness has seen it, and cosigns no directory without it."""
+    with witnessed.running():
+        asyncio.run(witnessed.revoke())
+        size = witnessed.head(Log.DIRECTORY).size
+        wait_until(
+            lambda: cosigned_of(witnessed) == size, "the witness's cosignature", explain=lambda: witnessed.broker.output
+        )
+    split = witnessed.copy(tmp_path / "split")
+    database = split.path / BROKER / DATABASE
+    rewrite(database, log_signers(split.home(BROKER))[Log.DIRECTORY], lambda rows: rows[:-1], Log.DIRECTORY)
+    alter(database, "UPDATE cosigned SET size = 0, time = 0, note = x'' WHERE log = 'directory'")
+    (split.path / BROKER / "anchor" / Log.DIRECTORY.value).write_bytes(checkpoint_of(database, Log.DIRECTORY))
+    requester = Path(shutil.copytree(template.path / APPLICATIONS, tmp_path / "requester"))
+    shutil.copy(split.path / APPLICATIONS / "trust.toml", requester)
+    try:
+        split.broker.start()
+        ended = commands.request(requester, 3)
+        split.broker.wait_for("a witness has seen another history of the log")
+    finally:
+        split.close()
+    found("a revocation hidden from one party, with a witness", ended, STALE, "cosigned")
 
 
 @attack(15, "proof with extra or missing hashes")
