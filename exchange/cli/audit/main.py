@@ -29,7 +29,7 @@ app = typer.Typer(
     cls=Audit,
     rich_markup_mode=None,
     add_completion=False,
-    epilog=example("exchange-audit sync --home ./audit-office", "exchange-audit verify --home ./audit-office"),
+    epilog=example("exchange-audit sync --home ./audit-office", "exchange-audit verify full --home ./audit-office"),
 )
 
 

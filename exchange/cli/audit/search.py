@@ -63,7 +63,7 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     """Find accesses in the mirror; without any option, all of them.
 
     Every row is read again from its leaf and body and proven against the signed checkpoint, so the index cannot make
-    one up. That it hides none is what `exchange-audit verify` shows.
+    one up. That it hides none is what `exchange-audit verify full` shows.
     """
     words = {"officer": officer, "purpose": purpose, "case_id": case}
     with opened_home(home) as place:
@@ -156,6 +156,6 @@ def _remarks(place: AuditHome, found: Found) -> Iterator[str]:
 
 def _end(home: Path, place: AuditHome, found: Found) -> None:
     if found.findings:
-        say(f"hint: `exchange-audit verify --home {home}` names all that was altered")
+        say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
         raise typer.Exit(ExitCode.REFUSED)
     place.end()
