@@ -11,6 +11,7 @@ COMMANDS = (
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
     ("verify", "Verify everything: the mirror, or a copied database."),
+    ("prove", "Write an entry's proof as one file, a C2SP tlog-proof."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
 )
 
