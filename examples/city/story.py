@@ -78,7 +78,7 @@ class Story:
         auditor = self._stage.auditor
         self._quietly("exchange-audit", "sync", home=auditor)
         self._show("exchange-audit", "search", "--case", CASE, home=auditor, most=8)
-        self._show("exchange-audit", "verify", "full", home=auditor, most=7)
+        self._show("exchange-audit", "verify", "full", home=auditor, most=6)
 
     def _tampered(self) -> None:
         _title("6. Somebody alters one row of the log, in a copy of the broker's database")

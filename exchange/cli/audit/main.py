@@ -12,6 +12,7 @@ COMMANDS = (
     ("show", "Tell the story of one request, each proof checked."),
     ("verify", "Verify everything: the mirror, or a copied database."),
     ("prove", "Write an entry's proof as one file, a C2SP tlog-proof."),
+    ("bundle", "Pack entries with all that proves them, for offline work."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
 )
 

@@ -4,7 +4,7 @@ Policies that come with evidence are for information alone. What counts is --pol
 what the trust file says (C2SP tlog-policy).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -66,12 +66,12 @@ class Standing:
         """How a verification ends that found nothing wrong: without the quorum asked for, it could not be checked."""
         return ExitCode.UNCHECKED if self.quorum is False else ExitCode.DONE
 
-    def lines(self, size: int) -> Iterator[str]:
+    def told(self, size: int) -> str:
         """What is printed of the witnesses of a log of so many entries."""
         given = ", ".join(f"{name} {iso(time * 1000)}" for name, time in self.cosignatures) or "none"
         quorum = "no quorum asked for" if self.quorum is None else "quorum met" if self.quorum else "quorum NOT MET"
         behind = "" if self.checkpoint.size == size else f", at {self.checkpoint.size}"
-        yield f"cosignatures {given}; {quorum}{behind}"
+        return f"cosignatures {given}; {quorum}{behind}"
 
     def described(self) -> dict[str, object]:
         """The same for programs."""

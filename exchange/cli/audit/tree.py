@@ -11,6 +11,7 @@ from exchange.cli.audit.findings import Finding, Level, plural, span
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import ProofError
 from exchange.core.merkle import Frontier, NodeId, inclusion_proof, leaf_hash, node_hash, verify_inclusion
+from exchange.core.ranges import GrowingRoot, cover
 
 ReadNode = Callable[[int], bytes | None]
 """Gives the stored hash at a place, 32 bytes, or None."""
@@ -205,6 +206,66 @@ class ProvenLeaves:
     def finish(self) -> Iterator[Finding]:
         """Nothing more: each leaf is proven by itself."""
         return iter(())
+
+
+class RangeLeaves:
+    """Some ranges of a log's leaves, proven together by the nodes beside them against the signed checkpoint.
+
+    Args:
+        expected: its checkpoint is used.
+        ranges: first leaf and the one behind the last, of each; they ascend and do not touch.
+        nodes: the hashes of the complete nodes that fill the tree beside them, left to right; none is believed.
+    """
+
+    _MANY = 1024
+
+    def __init__(self, expected: Expected, ranges: Sequence[tuple[int, int]], nodes: Sequence[bytes]) -> None:
+        self._expected = expected
+        self._ranges = list(ranges)
+        self._nodes = list(nodes)
+        self._tree = GrowingRoot()
+        self._leaves: list[bytes] = []
+        self._used = 0
+        self._problem = ""
+
+    def add(self, index: int, leaf: bytes) -> Iterator[Finding]:
+        """Take the next leaf in."""
+        if index != self._tree.size + len(self._leaves):
+            self._flush()
+            self._fill(index)
+        self._leaves.append(leaf)
+        if len(self._leaves) >= self._MANY:
+            self._flush()
+        return iter(())
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the root that leaves and nodes make with the signed one."""
+        checkpoint = self._expected.checkpoint
+        if checkpoint is None:
+            return
+        self._flush()
+        self._fill(checkpoint.size)
+        if not self._problem and self._used != len(self._nodes):
+            self._problem = "there are more nodes than the ranges need"
+        # A tree of another size could not be told apart from this one by its root alone.
+        if not self._problem and (self._tree.size, self._tree.root()) != (checkpoint.size, checkpoint.root):
+            self._problem = f"its leaves do not make the root that the log signed at {checkpoint.size}"
+        if self._problem:
+            yield Finding(self._expected.origin, None, self._problem)
+
+    def _flush(self) -> None:
+        if not self._problem:
+            self._tree.add_leaves(self._leaves)
+        self._leaves = []
+
+    def _fill(self, stop: int) -> None:
+        """Fill a gap with the nodes that are given for it."""
+        try:
+            for place in cover(self._tree.size, stop):
+                self._tree.add_node(place.level, self._nodes[self._used])
+                self._used += 1
+        except (IndexError, ProofError):
+            self._problem = self._problem or f"the nodes before leaf {stop} are missing or malformed"
 
 
 def _about(origin: str, first: int, last: int, text: str) -> Finding:

@@ -51,6 +51,7 @@ class Verification:
         directory_tree, access_tree: compare the leaves with what was signed.
         remembered: empty; what is kept of the entries, so that memory does not grow with the log.
         from_start: whether the access entries begin with entry 0, so that ledgers begin with number 1.
+        is_scattered: whether entries are left out between them, so that a ledger's gaps mean nothing.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class Verification:
         remembered: Remembered,
         *,
         from_start: bool,
+        is_scattered: bool = False,
     ) -> None:
         self._directory_log = DirectoryLog(trust, directory_tree)
         self._access_log = AccessLog(trust.access_log.name, access_tree, remembered, from_start=from_start)
+        self._is_scattered = is_scattered
 
     @property
     def directory(self) -> Directory:
@@ -87,6 +90,8 @@ class Verification:
         """What the entries show together, once all of them were walked."""
         yield from self._directory_log.finish()
         yield from self._access_log.finish()
+        if not self._is_scattered:
+            yield from self._access_log.gaps()
 
 
 class DirectoryLog:
@@ -183,8 +188,11 @@ class AccessLog:
             yield Finding(self._origin, entry.index, problem)
 
     def finish(self) -> Iterator[Finding]:
-        """What the entries together show: the tree, and the gaps of every ledger."""
-        yield from self._tree.finish()
+        """What the leaves together show."""
+        return self._tree.finish()
+
+    def gaps(self) -> Iterator[Finding]:
+        """The gaps of every ledger: answers that were never settled."""
         for provider, numbers in sorted(self._ledgers.items()):
             for first, last in numbers.gaps():
                 missing = f"answer {first} is" if first == last else f"answers {first} to {last} are"

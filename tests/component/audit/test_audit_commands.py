@@ -327,11 +327,9 @@ def test_verify_says_what_it_verified(run: Run, synced: Path) -> None:
     assert result.exit_code == 0, result.output
     assert re.fullmatch(
         r"city\.example/directory  asked all, verified 0 to \d+, checkpoint \d+\n"
-        r" +root [A-Za-z0-9+/]{43}=\n"
-        r" +cosignatures none; no quorum asked for\n"
+        r" +root [A-Za-z0-9+/]{43}=, cosignatures none; no quorum asked for\n"
         r"city\.example/access     asked all, verified 0 to 4, checkpoint 5\n"
-        r" +root [A-Za-z0-9+/]{43}=\n"
-        r" +cosignatures none; no quorum asked for\n"
+        r" +root [A-Za-z0-9+/]{43}=, cosignatures none; no quorum asked for\n"
         rf"verified; {NO_WITNESSES}\n",
         result.stdout,
     )

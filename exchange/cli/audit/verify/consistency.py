@@ -115,7 +115,7 @@ def _print(notes: list[Standing], reached: bool) -> None:
         f"{item.checkpoint.origin}, {number}": [
             f"checkpoint {item.checkpoint.size}",
             f"root {encode_base64(item.checkpoint.root)}",
-            *item.lines(item.checkpoint.size),
+            item.told(item.checkpoint.size),
         ]
         for number, item in enumerate(notes, 1)
     }

@@ -74,4 +74,4 @@ def _print(heads: tuple[tuple[Checkpoint, Standing], ...], code: ExitCode, as_js
 def _told(checkpoint: Checkpoint, item: Standing) -> list[str]:
     when = "unknown without witnesses" if item.time is None else age(item.time * 1000, now())
     lines = [f"checkpoint {checkpoint.size}", f"root {encode_base64(checkpoint.root)}"]
-    return [*lines, *item.lines(checkpoint.size), f"age {when}"]
+    return [*lines, item.told(checkpoint.size), f"age {when}"]

@@ -93,9 +93,10 @@ def verified(
         asked: the ranges asked for; None for all.
         reached: those of which there are entries.
     """
-    from_start = not reached or reached[0][0] == 0
+    from_start, is_scattered = not reached or reached[0][0] == 0, len(reached) > 1
     with Remembered() as remembered, bar("verifying") as advance:
-        verification = Verification(copy.trust, WholeTree(copy.directory), tree, remembered, from_start=from_start)
+        trees = WholeTree(copy.directory), tree
+        verification = Verification(copy.trust, *trees, remembered, from_start=from_start, is_scattered=is_scattered)
         rows = counted(copy.access_rows, copy.count, advance)
         walked = list(verification.walk(copy.directory_rows, rows))
         findings = (*verification.finish(), *walked)
@@ -139,7 +140,7 @@ def _summary(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
         failed = any(f.log == expected.origin and f.level != Level.WARNING for f in outcome.findings)
         result = "NOT VERIFIED" if failed else f"verified {ranges_text(done)}"
         told = f"asked {ranges_text(asked) if asked is not None else 'all'}, {result}, checkpoint {checkpoint.size}"
-        yield expected.origin, [told, f"root {encode_base64(checkpoint.root)}", *standing.lines(checkpoint.size)]
+        yield expected.origin, [told, f"root {encode_base64(checkpoint.root)}, {standing.told(checkpoint.size)}"]
 
 
 def _described(outcome: Outcome) -> dict[str, object]:

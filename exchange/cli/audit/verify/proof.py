@@ -83,7 +83,7 @@ def _compare(home: Path, name: LogName, seen: Standing) -> None:
 def _print(name: LogName, found: TlogProof, leaf: bytes, seen: Standing) -> None:
     size, checkpoint = seen.checkpoint.size, seen.checkpoint
     told = [f"asked {found.index}, verified {found.index}, checkpoint {size}", f"root {encode_base64(checkpoint.root)}"]
-    pairs: dict[str, object] = {checkpoint.origin: [*told, *seen.lines(size)]}
+    pairs: dict[str, object] = {checkpoint.origin: [*told, seen.told(size)]}
     if name is LogName.ACCESS:
         entry = read_access_leaf(leaf)
         code = f" {code_name(entry.code)}" if entry.code else ""
