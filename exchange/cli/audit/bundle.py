@@ -13,12 +13,20 @@ from exchange.cli.audit.bundle_format import CHUNK, BundleWriter, Manifest, Rang
 from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, newest_standing, read_policy, standing
+from exchange.cli.audit.policies import (
+    RECENT,
+    SEEN_BY_MANY,
+    PolicyOption,
+    Standing,
+    newest_standing,
+    read_policy,
+    standing,
+)
 from exchange.cli.audit.progress import Advance, bar
 from exchange.cli.audit.sources import LogName, MirroredLog, altered, mirrored_log
 from exchange.cli.audit.tree import Expected, RangeLeaves
-from exchange.cli.audit.verify.logs import RECENT, parsed_range
-from exchange.cli.audit.verify.outcome import SEEN_BY_MANY, ranges_text
+from exchange.cli.audit.verify.logs import parsed_range
+from exchange.cli.audit.verify.outcome import ranges_text
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import print_json, print_line
 from exchange.core.policy import Policy, encode_policy

@@ -13,6 +13,7 @@ COMMANDS = (
     ("verify", "Verify everything: the mirror, or a copied database."),
     ("prove", "Write an entry's proof as one file, a C2SP tlog-proof."),
     ("bundle", "Pack entries with all that proves them, for offline work."),
+    ("sign", "Vouch for a report with the auditor's key."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
 )
 

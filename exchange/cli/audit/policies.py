@@ -22,6 +22,10 @@ from exchange.core.trust import Trust, TrustError
 
 FILE = "witness.policy"
 NO_QUORUM = "split view not excluded: the quorum of witnesses is not met"
+SEEN_BY_MANY = "a quorum of witnesses saw the same logs"
+
+RECENT = 100
+"""Checkpoints among which the newest with a quorum is looked for."""
 
 PolicyOption = Annotated[
     Path | None,

@@ -8,10 +8,16 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.offline import opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, newest_standing, read_policy, standing
+from exchange.cli.audit.policies import (
+    RECENT,
+    SEEN_BY_MANY,
+    PolicyOption,
+    Standing,
+    newest_standing,
+    read_policy,
+    standing,
+)
 from exchange.cli.audit.sources import LogName, LogOption, MirroredLog, altered, mirrored_log, proven_path
-from exchange.cli.audit.verify.logs import RECENT
-from exchange.cli.audit.verify.outcome import SEEN_BY_MANY
 from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.output import print_json, print_line
 from exchange.core.note import encode_base64

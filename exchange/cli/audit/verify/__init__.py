@@ -1,7 +1,7 @@
 """`exchange-audit verify`: each subcommand says what was asked, what was verified, and by which checkpoint."""
 
 from exchange.cli.application import new_group
-from exchange.cli.audit.verify import bundle, consistency, head, logs, proof
+from exchange.cli.audit.verify import bundle, consistency, head, logs, proof, report
 
 app = new_group(
     "Verify a log, or evidence that somebody brings, by the trust file alone.",
@@ -16,3 +16,4 @@ app.command("full", epilog=logs.FULL_EXAMPLE)(logs.full)
 app.command("consistency", epilog=consistency.EXAMPLE)(consistency.consistency)
 app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
 app.command("proof", epilog=proof.EXAMPLE)(proof.proof)
+app.command("report", epilog=report.EXAMPLE)(report.report)

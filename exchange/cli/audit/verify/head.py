@@ -4,11 +4,17 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, newest_standing, read_policy, standing
+from exchange.cli.audit.policies import (
+    RECENT,
+    SEEN_BY_MANY,
+    PolicyOption,
+    Standing,
+    newest_standing,
+    read_policy,
+    standing,
+)
 from exchange.cli.audit.seen import root_at
 from exchange.cli.audit.sources import LogName, altered, mirrored_log
-from exchange.cli.audit.verify.logs import RECENT
-from exchange.cli.audit.verify.outcome import SEEN_BY_MANY
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import age, iso, now

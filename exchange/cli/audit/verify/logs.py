@@ -13,7 +13,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.database import BrokerDatabase
 from exchange.cli.audit.findings import Finding, Level, plural, span
 from exchange.cli.audit.offline import AuditHome, is_mirrored, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, newest_standing, read_policy, standing
+from exchange.cli.audit.policies import RECENT, PolicyOption, Standing, newest_standing, read_policy, standing
 from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
 from exchange.cli.audit.verify.outcome import Copy, Outcome, print_outcome, verified
 from exchange.cli.errors import WrongUsageError, say
@@ -21,9 +21,6 @@ from exchange.core.note import Verifier
 from exchange.core.policy import Policy
 from exchange.core.trust import Trust
 from exchange.home import Home
-
-RECENT = 100
-"""Checkpoints among which the newest with a quorum is looked for."""
 
 _RANGE = re.compile(r"([0-9]{1,18}):([0-9]{1,18})")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exchange.cli.audit.findings import Finding, Level, exit_code
-from exchange.cli.audit.policies import Standing
+from exchange.cli.audit.policies import SEEN_BY_MANY, Standing
 from exchange.cli.audit.progress import bar, counted
 from exchange.cli.audit.remembered import Remembered
 from exchange.cli.audit.tree import Expected, TreeCheck, WholeTree
@@ -16,8 +16,6 @@ from exchange.core.trust import Trust
 
 SHOWN = 30
 """Findings that are printed for people; JSON has them all."""
-
-SEEN_BY_MANY = "a quorum of witnesses saw the same logs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.offline import is_mirrored, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.seen import compare, keep_evidence, log_of
 from exchange.cli.audit.sources import LogName
-from exchange.cli.audit.verify.outcome import SEEN_BY_MANY
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import iso
