@@ -18,6 +18,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
@@ -41,7 +42,7 @@ from exchange.broker.taken import MEMORY, TakenIds
 from exchange.broker.tunnel import Tunnels
 from exchange.core.directory import Directory
 from exchange.home import Home, HomeError
-from exchange.store.ports import Log, StoreError
+from exchange.store.ports import Log, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
 from exchange.transport import SERVER_OPTIONS, server_credentials
 
@@ -62,6 +63,7 @@ class Broker:
     config: BrokerConfig
     logs: Logs
     anchor: Anchor
+    follower: Follower
     relay: Relay
     gateway: Gateway
     server: grpc.aio.Server
@@ -87,11 +89,7 @@ async def serve(home: Home, ready: Callable[[str], None]) -> None:
         BrokerError: the port is taken, or the log could not be written any more.
     """
     config = load_config(home.path)
-    try:
-        store = SqlLogStore.open(home.path / config.database)
-    except StoreError as error:
-        _check_missing(home, config)
-        raise HomeError(f"{home.path / config.database}: {error}") from error
+    store = _open(home, config)
     try:
         broker = await _compose(home, config, store)
         await broker.server.start()
@@ -105,6 +103,20 @@ async def serve(home: Home, ready: Callable[[str], None]) -> None:
         store.close()
 
 
+def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
+    name = config.store_name(home.path)
+    try:
+        return SqlLogStore.open(name)
+    except StoreMissingError as error:
+        # A log that the anchor has seen, and that is gone, was rolled back to nothing.
+        if any((home.path / config.anchor / log.value).exists() for log in Log):
+            raise AnchorError(f"the database is missing, but the anchor has seen its logs: {error}") from error
+        raise HomeError(str(error)) from error
+    except StoreError as error:
+        what = "the database of broker.toml" if isinstance(name, str) else name
+        raise HomeError(f"{what}: {error}") from error
+
+
 async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Broker:
     trust, signers = home.trust, log_signers(home)
     anchor = Anchor(home.path / config.anchor, store, {log: signer.verifier for log, signer in signers.items()})
@@ -112,7 +124,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
     logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
-    taken = TakenIds(store.taken_since(now_ms() - MEMORY))
+    since = now_ms() - MEMORY
+    taken = TakenIds(store.taken_since(since))
     buckets = TokenBuckets(config.requests_per_second, config.burst)
     relay = Relay(logs, tunnels, refusals, taken, buckets, now_ms)
     gateway = Gateway(logs, tunnels, relay, now_ms)
@@ -131,14 +144,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
         )
     )
     port = _bind(server, home, config)
-    return Broker(config, logs, anchor, relay, gateway, server, servicer, port)
-
-
-def _check_missing(home: Home, config: BrokerConfig) -> None:
-    """A log that the anchor has seen, and that is gone, was rolled back to nothing."""
-    path = home.path / config.database
-    if not path.exists() and any((home.path / config.anchor / log.value).exists() for log in Log):
-        raise AnchorError(f"the database {path} is missing, but the anchor has seen its logs")
+    return Broker(config, logs, anchor, Follower(logs, taken, since), relay, gateway, server, servicer, port)
 
 
 def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
@@ -211,6 +217,8 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(broker.logs.failed.wait()): "the log",
         asyncio.create_task(broker.anchor.follow()): "the anchor",
     }
+    if broker.logs.store.is_shared:
+        waits[asyncio.create_task(broker.follower.run())] = "the log"
     done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()

@@ -80,6 +80,21 @@ class PostgresDatabase:
             resources.pop_all()
         return cls(writers, readers, _Listener(known))
 
+    @classmethod
+    def check_empty(cls, url: str) -> None:
+        """Finds out whether `opened` could make a store, and makes none.
+
+        Raises:
+            StoreOpenError, StoreLostError: as `opened`.
+        """
+        known = parameters(url)
+        with ExitStack() as resources, store_errors():
+            engine = _engine(known, _WRITER, 1)
+            resources.callback(engine.dispose)
+            with engine.connect() as connection:
+                _make_schema(connection, place(known))
+                connection.rollback()
+
     def begin(self) -> Connection:
         """See `Database.begin`."""
         try:
@@ -240,7 +255,10 @@ def _make_schema(connection: Connection, where: str) -> None:
     # In one transaction, under the lock: a crash leaves a whole store or nothing, and of two that begin, one fails.
     connection.execute(_TAKE_LOCK)
     if connection.scalar(_FIND_MARK) is not None:
-        raise StoreOpenError(f"{where} holds a log store already")
+        # Whoever made it came no further: nothing was ever signed in it.
+        if any(row.size or row.checkpoint for row in connection.execute(schema.HEADS_OF_ALL)):
+            raise StoreOpenError(f"{where} holds a log store already")
+        return
     if connection.scalar(_FIND_OTHERS):
         raise StoreOpenError(f"{where} holds something else: a log store needs a database of its own")
     schema.METADATA.create_all(connection, checkfirst=False)

@@ -142,6 +142,14 @@ def test_read_only_database_is_refused(postgres_server: Server, url: str, store:
         SqlLogStore.open(url)
 
 
+def test_create_takes_over_what_another_left_empty(url: str, store: SqlLogStore) -> None:
+    again = SqlLogStore.create(url)
+    append(again, Log.ACCESS, access(0))
+    again.close()
+    with pytest.raises(StoreOpenError, match="holds a log store already"):
+        SqlLogStore.create(url)
+
+
 # --- urls and passwords
 
 
@@ -464,6 +472,7 @@ def test_every_read_goes_by_an_index(postgres_server: Server, url: str, store: S
 def test_names_are_compared_byte_by_byte_whatever_the_databases_locale(
     postgres_server: Server, url: str, store: SqlLogStore
 ) -> None:
-    query = """SELECT attname FROM pg_attribute WHERE attrelid = 'entries'::regclass AND attcollation = '"C"'::regcollation"""
+    query = """SELECT attname FROM pg_attribute
+        WHERE attrelid = 'entries'::regclass AND attcollation = '"C"'::regcollation"""
     found = postgres_server.execute(query, database_of(url))
     assert {name for (name,) in found} == {"log", "requester", "provider"}
