@@ -213,6 +213,8 @@ class Logs:
             raise
         finally:
             self._tell_if_moved(before)
+        if self._directory.size != before:
+            logger.info("another broker's entries are taken up", size=self._directory.size)
 
     def _looked(self, task: "asyncio.Task[None]") -> None:
         self._looking = None
