@@ -104,8 +104,8 @@ def _shared_config(first: Home, listen: str, hosts: Sequence[str]) -> BrokerConf
             "several brokers share a PostgreSQL database: `exchange init --database postgresql://…`",
             _USAGE,
         )
-    limits = {name: getattr(config, name) for name in ("requests_per_second", "burst", "drain_seconds")}
-    return new_config(listen, hosts, config.database).model_copy(update=limits)
+    own = new_config(listen, hosts, config.database)
+    return config.model_copy(update={"listen": own.listen, "hosts": own.hosts, "anchor": own.anchor})
 
 
 def _new_home(operator: Home, first: Home, party: Party, config: BrokerConfig, now: int) -> Home:

@@ -12,6 +12,7 @@ from exchange.core.merkle import NodeId
 from exchange.store.ports import (
     RELEASED,
     AccessIndex,
+    AccessQuery,
     Batch,
     Head,
     HeadMovedError,
@@ -24,6 +25,7 @@ from exchange.store.ports import (
     StoreError,
     StoreFatalError,
     Taken,
+    Witnessed,
     fitting,
 )
 
@@ -40,6 +42,7 @@ class _Content:
     nodes: MutableMapping[tuple[Log, NodeId], bytes] = field(default_factory=dict)
     released: MutableMapping[tuple[str, bytes], int] = field(default_factory=dict)
     settled: MutableMapping[bytes, tuple[int, ...]] = field(default_factory=dict)
+    cosigned: MutableMapping[Log, Witnessed] = field(default_factory=dict)
 
     def overlaid(self, over: "_Content") -> "_Content":
         return _Content(
@@ -48,6 +51,7 @@ class _Content:
             ChainMap(over.nodes, self.nodes),
             ChainMap(over.released, self.released),
             ChainMap(over.settled, self.settled),
+            ChainMap(over.cosigned, self.cosigned),
         )
 
     def update(self, over: "_Content") -> None:
@@ -56,6 +60,7 @@ class _Content:
         self.nodes.update(over.nodes)
         self.released.update(over.released)
         self.settled.update(over.settled)
+        self.cosigned.update(over.cosigned)
 
     def add(self, batch: Batch) -> None:
         if self.heads[batch.log].size != batch.start:
@@ -122,6 +127,12 @@ class _MemoryTransaction:
         found = {digest: self.settled(digest) for digest in response_digests}
         return {digest: indexes for digest, indexes in found.items() if indexes}
 
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        self.check()
+        kept = self._content.cosigned.get(witnessed.log)
+        if kept is None or (kept.size, kept.time) <= (witnessed.size, witnessed.time):
+            self._content.cosigned[witnessed.log] = witnessed
+
     def check(self) -> None:
         if self._error is not None:
             raise self._error
@@ -166,6 +177,10 @@ class MemoryLogStore:
         """See `LogStore.head`."""
         return self._read(lambda content: content.heads[log])
 
+    def cosigned(self, log: Log) -> Witnessed:
+        """See `LogStore.cosigned`."""
+        return self._read(lambda content: content.cosigned.get(log, Witnessed(log, 0, 0, b"")))
+
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """See `LogStore.entries`."""
         end = min(self.head(log).size, start + max_count)
@@ -207,12 +222,36 @@ class MemoryLogStore:
         entries = (self.entry(Log.ACCESS, position) for position in islice(own, max(max_count, 0)))
         return fitting((entry for entry in entries if entry is not None), max_bytes)
 
+    def search(
+        self, query: AccessQuery, start: int, stop: int, max_bytes: int, max_count: int
+    ) -> tuple[StoredEntry, ...]:
+        """See `LogStore.search`."""
+        found = self._read(lambda content: list(content.access_from(max(start, 0))))
+        fit = (position for position, index in found if position < stop and _fits(index, query))
+        entries = (self.entry(Log.ACCESS, position) for position in islice(fit, max(max_count, 0)))
+        return fitting((entry for entry in entries if entry is not None), max_bytes)
+
     def close(self) -> None:
         """See `LogStore.close`."""
         with self._append_lock:
             self._closed.set()
 
 
+def _fits(index: AccessIndex, query: AccessQuery) -> bool:
+    exact = ((index.kind, query.kind), (index.code, query.code), (index.request_id, query.request_id))
+    parties = ((index.requester, query.requester), (index.provider, query.provider))
+    return (
+        all(wanted is None or value == wanted for value, wanted in exact)
+        and all(wanted is None or _covered(name, wanted) for name, wanted in parties)
+        and (query.since is None or index.time >= query.since)
+        and (query.until is None or index.time <= query.until)
+    )
+
+
+def _covered(name: str, party: str) -> bool:
+    return f"{name}/".startswith(f"{party}/")
+
+
 def _concerns(index: AccessIndex, party: str) -> bool:
     names = (index.requester, index.provider)
-    return any(name and f"{name}/".startswith(f"{party}/") for name in names)
+    return any(name and _covered(name, party) for name in names)

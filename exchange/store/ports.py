@@ -92,6 +92,23 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A checkpoint of a log that enough witnesses have cosigned.
+
+    Args:
+        log: the log.
+        size: its number of entries at that checkpoint.
+        time: since when a quorum has cosigned it, seconds; 0 where nothing is kept.
+        note: the checkpoint with its cosignatures; empty where nothing is kept.
+    """
+
+    log: Log
+    size: int
+    time: int
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccessIndex:
     """What an access entry is found by: copied from its leaf, an index only, never the truth.
 
@@ -119,6 +136,27 @@ class AccessIndex:
     def settles(self) -> bool:
         """Whether the entry settles an answer: released or unreleased (DESIGN section 2)."""
         return self.kind in (RELEASED, UNRELEASED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessQuery:
+    """What a search of the access log asks for; all of it must hold, and None is no condition.
+
+    Args:
+        since, until: milliseconds, inclusive.
+        kind: an `AccessKind`.
+        code: a `Code`.
+        requester, provider: a party's name; it covers others by whole segments.
+        request_id: 16 bytes.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    kind: int | None = None
+    code: int | None = None
+    requester: str | None = None
+    provider: str | None = None
+    request_id: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +254,15 @@ class Transaction(Protocol):
     def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
         """Does `settled` for many digests in one query; a digest without entries has no key."""
 
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        """Keeps a cosigned checkpoint in place of the one before, unless that one is larger, or as large and later.
+
+        Not checked: signatures, and that the log has this size.
+
+        Raises:
+            StoreFatalError: the database failed.
+        """
+
 
 class LogStore(Protocol):
     """Both logs of one exchange, in one database, under one append lock.
@@ -266,6 +313,9 @@ class LogStore(Protocol):
     def head(self, log: Log) -> Head:
         """Reads a log's last committed head."""
 
+    def cosigned(self, log: Log) -> Witnessed:
+        """Reads the last cosigned checkpoint that was kept; an empty one before the first."""
+
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """Reads entries that follow each other, from index `start` on.
 
@@ -305,6 +355,21 @@ class LogStore(Protocol):
         Args:
             party: a party's name; it covers others by whole segments.
             start: no index below this one.
+            max_bytes: as for `entries`.
+            max_count: as for `entries`.
+        """
+
+    def search(
+        self, query: AccessQuery, start: int, stop: int, max_bytes: int, max_count: int
+    ) -> tuple[StoredEntry, ...]:
+        """Reads access entries that fit, by their index columns, in the log's order.
+
+        It may look at every entry from `start` to before `stop`: the caller bounds what that costs.
+
+        Args:
+            query: the conditions.
+            start: no index below this one.
+            stop: nor this one or any after it.
             max_bytes: as for `entries`.
             max_count: as for `entries`.
         """

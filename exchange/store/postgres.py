@@ -266,6 +266,8 @@ def _make_schema(connection: Connection, where: str) -> None:
     connection.execute(_MARK.insert(), {"version": schema.VERSION})
     heads = [{"log": log.value, "size": 0, "checkpoint": b"", "time": 0} for log in Log]
     connection.execute(schema.HEADS.insert(), heads)
+    cosigned = [{"log": log.value, "size": 0, "time": 0, "note": b""} for log in Log]
+    connection.execute(schema.COSIGNED.insert(), cosigned)
 
 
 def _check_version(connection: Connection, where: str) -> None:

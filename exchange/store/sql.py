@@ -13,6 +13,7 @@ from exchange.core.merkle import MAX_SIZE, NodeId
 from exchange.store import schema
 from exchange.store.engine import WAIT_SECONDS, Database
 from exchange.store.ports import (
+    AccessQuery,
     Batch,
     CommitUnknownError,
     Head,
@@ -25,10 +26,12 @@ from exchange.store.ports import (
     StoreError,
     StoreFatalError,
     Taken,
+    Witnessed,
     fitting,
     node_place,
 )
 from exchange.store.postgres import PostgresDatabase
+from exchange.store.searching import search_access
 from exchange.store.sqlite import SqliteDatabase
 
 _TAKEN_PAGE: Final = 5000
@@ -142,6 +145,11 @@ class SqlLogStore:
         """See `LogStore.head`."""
         return _head(self._rows(schema.HEAD, of_log=log.value)[0])
 
+    def cosigned(self, log: Log) -> Witnessed:
+        """See `LogStore.cosigned`."""
+        row = self._rows(schema.COSIGNED_OF, of_log=log.value)[0]
+        return Witnessed(Log(row.log), row.size, row.time, row.note)
+
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """See `LogStore.entries`."""
         if start > MAX_SIZE or max_count <= 0:
@@ -194,6 +202,16 @@ class SqlLogStore:
         with self._reading() as connection:
             indexes = _own_indexes(connection, party, start, max_count)
             rows = connection.execute(schema.ACCESS_ENTRIES, {"indexes": sorted(indexes)[:max_count]})
+            return _fitting(rows, max_bytes)
+
+    def search(
+        self, query: AccessQuery, start: int, stop: int, max_bytes: int, max_count: int
+    ) -> tuple[StoredEntry, ...]:
+        """See `LogStore.search`."""
+        if start > MAX_SIZE or max_count <= 0:
+            return ()
+        with self._reading() as connection:
+            rows = search_access(connection, query, range(start, min(stop, MAX_SIZE)), max_count)
             return _fitting(rows, max_bytes)
 
     @contextmanager
@@ -254,6 +272,11 @@ class _SqlTransaction:
     def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
         with self._spoiling():
             return _settlements(self._connection, response_digests)
+
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        kept = {"kept_size": witnessed.size, "kept_time": witnessed.time, "kept_note": witnessed.note}
+        with self._spoiling():
+            self._connection.execute(schema.KEEP_COSIGNED, {"of_log": witnessed.log.value} | kept)
 
     def check(self) -> None:
         if self._error is not None:

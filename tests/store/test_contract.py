@@ -12,6 +12,8 @@ from exchange.store.memory import MemoryLogStore
 from exchange.store.ports import (
     RELEASED,
     UNRELEASED,
+    AccessIndex,
+    AccessQuery,
     Batch,
     Head,
     HeadMovedError,
@@ -22,6 +24,7 @@ from exchange.store.ports import (
     StoreBusyError,
     StoredEntry,
     StoreFatalError,
+    Witnessed,
 )
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import ACCESS_KIND_REFUSED
@@ -121,6 +124,51 @@ def test_empty_batch_replaces_the_checkpoint(store: LogStore) -> None:
     with store.locked() as transaction:
         transaction.append(Batch(Log.ACCESS, 1, (), (), Head(Log.ACCESS, 1, b"cosigned", head.time)))
     assert store.head(Log.ACCESS) == Head(Log.ACCESS, 1, b"cosigned", head.time)
+
+
+# --- cosigned checkpoints
+
+
+def keep(store: LogStore, size: int, time: int, log: Log = Log.ACCESS) -> Witnessed:
+    witnessed = Witnessed(log, size, time, f"{log} {size} {time}".encode())
+    with store.locked() as transaction:
+        transaction.keep_cosigned(witnessed)
+    return witnessed
+
+
+def test_nothing_is_cosigned_at_first(store: LogStore) -> None:
+    assert [store.cosigned(log) for log in Log] == [Witnessed(log, 0, 0, b"") for log in Log]
+
+
+def test_the_last_cosigned_checkpoint_is_kept_for_each_log(store: LogStore) -> None:
+    other = keep(store, 1, 50, Log.DIRECTORY)
+    for size, time in ((0, 1), (0, 7), (3, 5), (3, 9), (8, 9)):
+        kept = keep(store, size, time)
+        assert store.cosigned(Log.ACCESS) == kept
+    assert store.cosigned(Log.DIRECTORY) == other
+
+
+@pytest.mark.parametrize(("size", "time"), [(7, 9), (7, 999), (8, 8)])
+def test_smaller_or_earlier_cosigned_checkpoint_replaces_nothing(store: LogStore, size: int, time: int) -> None:
+    kept = keep(store, 8, 9)
+    keep(store, size, time)
+    assert store.cosigned(Log.ACCESS) == kept
+
+
+def test_cosigned_checkpoint_is_rolled_back_with_its_transaction(store: LogStore) -> None:
+    kept = keep(store, 1, 1)
+
+    def interrupted() -> None:
+        with store.locked() as transaction:
+            transaction.keep_cosigned(Witnessed(Log.ACCESS, 2, 2, b"lost"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert store.cosigned(Log.ACCESS) == kept
+
+
+# --- appending, when something fails
 
 
 def test_exception_rolls_everything_back(store: LogStore) -> None:
@@ -333,6 +381,51 @@ def test_own_entries_are_found_by_whole_segments(store: LogStore, party: str) ->
     ]
     assert indexes(store.own(party, 0, ALL, ALL)) == expected
     assert indexes(store.own(party, 20, ALL, 3)) == [n for n in expected if n >= 20][:3]
+
+
+CONDITIONS: tuple[dict[str, object], ...] = (
+    {},
+    {"kind": REFUSED},
+    {"code": 8},
+    {"request_id": digest("request 5")[:16]},
+    {"since": 1010},
+    {"until": 1010},
+    {"since": 1003, "until": 1003},
+    {"requester": "exchange://a/b"},
+    {"requester": "exchange://a/b/c"},
+    {"requester": "exchange://a/b", "provider": "exchange://a/bc", "kind": REFUSED, "since": 1002},
+    {"provider": "exchange://%"},
+    {"provider": "exchange://a/_"},
+)
+
+
+@pytest.mark.parametrize("conditions", CONDITIONS, ids=str)
+def test_search_finds_exactly_what_fits(store: LogStore, conditions: dict[str, object]) -> None:
+    rows = [
+        access(n, requester=NAMES[n % len(NAMES)], provider=NAMES[n // 3 % len(NAMES)], **kind)
+        for n, kind in enumerate([{"kind": RELEASED}, {"kind": REFUSED, "code": 8}, {"kind": UNRELEASED}] * 20)
+    ]
+    append(store, Log.ACCESS, *rows)
+    append(store, Log.DIRECTORY, directory(0), directory(1))
+    query = AccessQuery(**conditions)  # type: ignore[arg-type]
+    expected = [n for n, row in enumerate(rows) if row.index is not None and fits(row.index, query)]
+    assert indexes(store.search(query, 0, ALL, ALL, ALL)) == expected
+    assert indexes(store.search(query, 5, 40, ALL, 3)) == [n for n in expected if 5 <= n < 40][:3]
+    assert indexes(store.search(query, 0, ALL, 0, ALL)) == expected[:1]
+    assert store.search(query, MAX_SIZE + 1, ALL, ALL, ALL) == ()
+    assert store.search(query, 0, ALL, ALL, 0) == ()
+
+
+def fits(index: AccessIndex, query: AccessQuery) -> bool:
+    parties = (index.requester, query.requester), (index.provider, query.provider)
+    return (
+        query.kind in (None, index.kind)
+        and query.code in (None, index.code)
+        and query.request_id in (None, index.request_id)
+        and all(wanted is None or f"{name}/".startswith(f"{wanted}/") for name, wanted in parties)
+        and (query.since is None or index.time >= query.since)
+        and (query.until is None or index.time <= query.until)
+    )
 
 
 # --- threads

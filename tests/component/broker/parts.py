@@ -116,7 +116,13 @@ def logs_of(world: World, store: LogStore, directory: Directory | None = None) -
 class Broker:
     """Everything between the gRPC services and the store."""
 
-    def __init__(self, world: World, burst: float = 100, store: LogStore | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        burst: float = 100,
+        store: LogStore | None = None,
+        forbidden: Callable[[], str] = str,
+    ) -> None:
         self.world = world
         # Tests that make it fail leave the choice of it to this class.
         self.store: Any = store or store_of(world)
@@ -129,7 +135,7 @@ class Broker:
         self.refusals = Refusals(self.logs, world.keys[BROKER], BROKER, self.clock)
         self.buckets = TokenBuckets(burst, burst)
         self.peers = Peers(self.logs, self.buckets, self.clock)
-        self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock)
+        self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock, forbidden)
         self.gateway = Gateway(self.logs, self.tunnels, self.relay, self.clock)
         self.adapters: list[Adapter] = []
 
