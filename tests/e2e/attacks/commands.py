@@ -43,12 +43,32 @@ def sync(home: Path) -> Ended:
 
 def verify_mirror(home: Path) -> Ended:
     """The auditor verifies the mirror."""
-    return _run("exchange-audit", "verify", home)
+    return _run("exchange-audit", "verify full", home)
 
 
 def verify_database(home: Path, database: Path) -> Ended:
     """The auditor verifies a copy of the broker's database, against the mirror where there is one."""
-    return _run("exchange-audit", "verify", home, "--database", str(database))
+    return _run("exchange-audit", "verify full", home, "--database", str(database))
+
+
+def prove(home: Path, index: int, proof: Path) -> Ended:
+    """The auditor writes an entry's proof as a file."""
+    return _run("exchange-audit", "prove", home, str(index), "--output", str(proof))
+
+
+def verify_proof(home: Path, proof: Path) -> Ended:
+    """Anybody verifies a proof that somebody brought."""
+    return _run("exchange-audit", "verify proof", home, str(proof))
+
+
+def verify_head(home: Path, policy: Path) -> Ended:
+    """The auditor verifies the last checkpoints, under a policy of its own."""
+    return _run("exchange-audit", "verify head", home, "--policy", str(policy))
+
+
+def compare(home: Path, *notes: Path) -> Ended:
+    """Two auditors compare what they were shown."""
+    return _run("exchange-audit", "verify consistency", home, *map(str, notes))
 
 
 def search(home: Path, *criteria: str) -> Ended:
