@@ -122,6 +122,6 @@ def _run(program: str, command: str, home: Path, *arguments: str) -> Ended:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=120,
     )
     return Ended(f"{program} {command}", done.returncode, done.stdout)

@@ -41,6 +41,7 @@ from tests.e2e.processes import Program, wait_until
 from tests.memory import fixed, signer
 
 attack = pytest.mark.attack
+pytestmark = pytest.mark.timeout(600)
 VERIFIED, REFUSED, UNCHECKED, FORKED, UNTRUSTED, STALE = 0, 1, 3, 4, 5, 6
 
 

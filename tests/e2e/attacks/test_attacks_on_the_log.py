@@ -17,6 +17,7 @@ from tests.e2e.city import City
 from tests.e2e.founding import BROKER
 
 attack = pytest.mark.attack
+pytestmark = pytest.mark.timeout(600)
 VERIFIED, TAMPERED, FORKED, UNTRUSTED = 0, 1, 4, 5
 OTHER = "exchange://city.test/civil-affairs/records"
 
