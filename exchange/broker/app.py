@@ -63,6 +63,7 @@ class Broker:
     logs: Logs
     anchor: Anchor
     relay: Relay
+    refusals: Refusals
     gateway: Gateway
     server: grpc.aio.Server
     health: Any
@@ -131,7 +132,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
         )
     )
     port = _bind(server, home, config)
-    return Broker(config, logs, anchor, relay, gateway, server, servicer, port)
+    return Broker(config, logs, anchor, relay, refusals, gateway, server, servicer, port)
 
 
 def _check_missing(home: Home, config: BrokerConfig) -> None:
@@ -232,6 +233,7 @@ async def _drain(broker: Broker) -> None:
             await broker.relay.drain()
             await broker.gateway.drain()
     await stopped
+    await broker.refusals.close()
     await broker.logs.close()
     if not broker.logs.failed.is_set():
         await asyncio.to_thread(broker.anchor.place)

@@ -19,6 +19,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.errors import CoreError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
+from exchange.core.summary import Summary
 from exchange.core.wire import FORMAT, encode
 from exchange.store.ports import (
     AccessIndex,
@@ -71,6 +72,7 @@ class AccessRecord:
     response: Envelope | None = None
     refusal: Envelope | None = None
     deny: Deny | None = None
+    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +347,8 @@ def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEnt
         refusal_digest=record.refusal.digest if record.refusal is not None else b"",
         directory_size=directory_size,
     )
+    if record.summary is not None:
+        leaf.MergeFrom(record.summary.fields())
     index = AccessIndex(
         time,
         record.kind,

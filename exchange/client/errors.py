@@ -16,7 +16,7 @@ ExchangeError                what to do about it is in `hint`
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from exchange.core.access import code_name
+from exchange.core.access import code_name, read_refusal
 from exchange.core.envelope import Envelope
 from exchange.v1.access_pb2 import Code
 
@@ -71,6 +71,16 @@ class RefusedError(ExchangeError):
         self.refusal = refusal
         self.verified = verified
         self.unverified = unverified
+
+    @property
+    def summed_up(self) -> int:
+        """Its place in the summary that stands for it in the log; 0 where it has an entry of its own, or says nothing.
+
+        The log's budget of entries for one party's refusals was used up: see "Refusals" in the protocol.
+        """
+        if not self.verified or self.refusal is None:
+            return 0
+        return read_refusal(self.refusal).summed_up
 
 
 class ResponseInvalidError(ExchangeError):

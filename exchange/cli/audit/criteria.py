@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from exchange.cli.audit.opening import OpenedEntry
+from exchange.cli.audit.opening import REFUSALS, OpenedEntry
 from exchange.cli.errors import WrongUsageError
 from exchange.core.errors import NameFormatError
 from exchange.core.names import SCHEME, Party
@@ -35,7 +35,10 @@ class Criteria:
 
     def sql(self) -> tuple[list[str], dict[str, object]]:
         """Conditions over the mirror's columns, and their parameters."""
-        conditions = [f"{name} = :{name}" for name in self.exact]
+        conditions = [f"{name} = :{name}" for name in self.exact if name != "code"]
+        if "code" in self.exact:
+            # A summary counts several codes: only its leaf says which.
+            conditions.append(f"(code = :code OR kind = {int(REFUSALS)})")
         values = dict(self.exact)
         for name, party in self.parties.items():
             # Every name under "x" lies between "x/" and "x0", for "0" follows "/".
@@ -51,7 +54,7 @@ class Criteria:
         """Whether the entry itself fulfils every condition, whatever the index said."""
         said = said_of(entry)
         return (
-            all(said[name] == value for name, value in self.exact.items())
+            all(_says(entry, name, said[name], value) for name, value in self.exact.items())
             and all(_covers(party, str(said[name])) for name, party in self.parties.items())
             and (self.since is None or entry.leaf.time >= self.since)
             and (self.until is None or entry.leaf.time <= self.until)
@@ -137,6 +140,10 @@ def moment(text: str, option: str, *, end: bool) -> int:
     if end and is_day:
         found += timedelta(days=1)
     return int(found.timestamp() * 1000) - int(end and is_day)
+
+
+def _says(entry: OpenedEntry, name: str, said: object, wanted: object) -> bool:
+    return said == wanted or (name == "code" and any(item.code == wanted for item in entry.leaf.counts))
 
 
 def _covers(party: Party, name: str) -> bool:

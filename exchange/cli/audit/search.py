@@ -54,7 +54,9 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     purpose: Annotated[str, typer.Option(metavar="CODE", help="What it was said to be for.")] = "",
     case: Annotated[str, typer.Option(metavar="ID", help="The case that it was said to be for.")] = "",
     code: Annotated[str, typer.Option(metavar="CODE", help="Why it was refused, such as NO_AGREEMENT.")] = "",
-    kind: Annotated[str, typer.Option(metavar="KIND", help="released, unreleased or refused.")] = "",
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="released, unreleased, refused or refusals (summed up).")
+    ] = "",
     request: Annotated[str, typer.Option(metavar="ID", help="The request's id, a UUID.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="The most rows; 0 shows all of them.")] = 0,
     home: HomeOption = DEFAULT_HOME,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.checks import Check, judge
+from exchange.cli.audit.checks import Check, counts_of, judge
 from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import NO_WITNESSES, plural
 from exchange.cli.audit.offline import AuditHome, opened_home
@@ -52,7 +52,7 @@ class Chapter:
         if self.found is None:
             return f"entry {self.index}"
         leaf = self.found.entry.leaf
-        code = f" {code_name(leaf.code)}" if leaf.code else ""
+        code = f" {code_name(leaf.code) if leaf.code else counts_of(leaf)}".rstrip()
         return f"entry {self.index}: {kind_name(leaf.kind)}{code}, {iso(leaf.time)}"
 
 
@@ -108,7 +108,10 @@ def _whole(place: AuditHome, found: Sequence[LoggedEntry]) -> Sequence[LoggedEnt
         if leaf is None:
             continue
         same = {"digest": leaf.request_digest, "id": leaf.request_id, "requester": leaf.requester}
-        condition = "(request_digest = :digest OR (request_id = :id AND requester = :requester AND :id != x''))"
+        condition = (
+            "((request_digest = :digest AND :digest != x'')"
+            " OR (request_id = :id AND requester = :requester AND :id != x''))"
+        )
         entries |= {stored.index: stored for stored in place.access.find((condition,), same)}
     return [entries[index] for index in sorted(entries)]
 
