@@ -333,7 +333,6 @@ def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEnt
         time: the broker's, milliseconds.
         directory_size: entries of the directory that it was decided under.
     """
-    response_digest = record.response.digest if record.response is not None else b""
     leaf = AccessLeaf(
         format=FORMAT,
         time=time,
@@ -343,20 +342,25 @@ def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEnt
         provider=record.provider,
         request_id=record.request_id,
         request_digest=record.request_digest,
-        response_digest=response_digest,
+        response_digest=record.response.digest if record.response is not None else b"",
         refusal_digest=record.refusal.digest if record.refusal is not None else b"",
         directory_size=directory_size,
     )
     if record.summary is not None:
         leaf.MergeFrom(record.summary.fields())
-    index = AccessIndex(
-        time,
-        record.kind,
-        record.code,
-        record.requester,
-        record.provider,
-        record.request_id,
-        record.request_digest,
-        response_digest,
+    body = access_body(record.request, record.response, record.refusal)
+    return NewEntry(encode(leaf), body, access_index(leaf))
+
+
+def access_index(leaf: AccessLeaf) -> AccessIndex:
+    """What an access entry is found by, copied from its leaf."""
+    return AccessIndex(
+        leaf.time,
+        leaf.kind,
+        leaf.code,
+        leaf.requester,
+        leaf.provider,
+        leaf.request_id,
+        leaf.request_digest,
+        leaf.response_digest,
     )
-    return NewEntry(encode(leaf), access_body(record.request, record.response, record.refusal), index)
