@@ -32,12 +32,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/{name}.py": tuple(f"{UNIT}/test_{test}.py" for test in tests.split())
     for name, tests in {
         "access": "access",
+        "cosignature": "cosignature",
         "decision": "decision",
         "directory": "directory terms fold",
         "entries": "entries",
         "envelope": "envelope",
         "fold": "fold",
         "keys": "keys",
+        "policy": "policy",
         "response": "response",
         "rules": "rules key_rules",
         "sealing": "sealing",

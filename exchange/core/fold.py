@@ -4,7 +4,7 @@ It is pure and total. An entry that breaks a rule changes nothing but the size, 
 refuses to append one. Rules are frozen for their entry format.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError
@@ -35,13 +35,12 @@ def apply(state: State, leaf: bytes) -> tuple[State, Applied]:
         The state of size n + 1, and what became of the entry. Never raises.
     """
     index = state.size
-    grown = replace(state, size=index + 1)
     try:
         signed = read_leaf(state, leaf)
-        grown = replace(judge(state, signed), size=index + 1, time=signed.time)
+        judged = judge(state, signed)
     except CoreError as error:
-        return grown, Applied(index, reason=str(error))
-    return grown, Applied(index, signed.envelope.digest, signed.entry)
+        return state.moved(index + 1, state.time), Applied(index, reason=str(error))
+    return judged.moved(index + 1, signed.time), Applied(index, signed.envelope.digest, signed.entry)
 
 
 def read_leaf(state: State, leaf: bytes) -> Signed:

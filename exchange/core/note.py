@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+from typing import ClassVar, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -42,7 +43,7 @@ class Verifier:
 
     Args:
         name: the key's name, non-empty, without spaces, plus signs or control characters.
-        key_hash: the 4-byte key ID, SHA-256(name || 0x0A || 0x01 || public_key)[:4].
+        key_hash: the 4-byte key ID, SHA-256(name || 0x0A || algorithm || public_key)[:4].
         public_key: the 32-byte Ed25519 public key (RFC 8032 section 5.1.5).
 
     Raises:
@@ -53,15 +54,18 @@ class Verifier:
     key_hash: bytes
     public_key: bytes
 
+    algorithm: ClassVar[bytes] = ED25519
+    """The signature type (C2SP signed-note, "Signature types")."""
+
     def __post_init__(self) -> None:
         _check_name(self.name)
         if len(self.public_key) != PUBLIC_KEY_SIZE:
             raise NoteError(f"an Ed25519 public key is {PUBLIC_KEY_SIZE} bytes, not {len(self.public_key)}")
-        if self.key_hash != _key_hash(self.name, self.public_key):
+        if self.key_hash != _key_hash(self.name, self.algorithm, self.public_key):
             raise NoteError(f"the key hash does not fit the key of {self.name!r}")
 
     @classmethod
-    def of(cls, name: str, public_key: bytes) -> "Verifier":
+    def of(cls, name: str, public_key: bytes) -> Self:
         """Names a public key, computing its key ID.
 
         Args:
@@ -72,29 +76,29 @@ class Verifier:
             NoteError: the name or key is malformed.
         """
         _check_name(name)
-        return cls(name, _key_hash(name, public_key), public_key)
+        return cls(name, _key_hash(name, cls.algorithm, public_key), public_key)
 
     @classmethod
-    def parse(cls, vkey: str) -> "Verifier":
+    def parse(cls, vkey: str) -> Self:
         """Reads a verifier key, the inverse of `str` (golang.org/x/mod/sumdb/note, NewVerifier).
 
         Raises:
-            NoteError: the text is not exactly one Ed25519 verifier key.
+            NoteError: the text is not exactly one verifier key of this algorithm.
         """
         # Base64 has plus signs of its own, so only the first two separate.
         parts = vkey.split("+", 2)
         if len(parts) != 3:
             raise NoteError("a verifier key is NAME+HASH+BASE64")
         key = decode_base64(parts[2])
-        if key[:1] != ED25519:
-            raise NoteError("the verifier key is not an Ed25519 key")
+        if key[:1] != cls.algorithm:
+            raise NoteError(f"the verifier key is not of signature type 0x{cls.algorithm.hex()}")
         verifier = cls.of(parts[0], key[1:])
         if str(verifier) != vkey:
             raise NoteError(f"the key hash does not fit the key of {verifier.name!r}")
         return verifier
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_hash.hex()}+{encode_base64(ED25519 + self.public_key)}"
+        return f"{self.name}+{self.key_hash.hex()}+{encode_base64(self.algorithm + self.public_key)}"
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
         """Tells whether `signature` is this key's over `text` (RFC 8032 section 5.1.7).
@@ -103,9 +107,7 @@ class Verifier:
             text: the note's text in UTF-8, with its final newline.
             signature: the bytes after the key ID, 64 if it is an Ed25519 signature.
         """
-        # Long notes are verified each time: a memory of them would be a broker's to fill.
-        check = _is_signed if len(text) <= REMEMBERED else _is_signed.__wrapped__
-        return check(self.public_key, text, signature)
+        return is_signed(self.public_key, text, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,19 @@ def open_note(note: bytes, verifiers: Sequence[Verifier]) -> Note:
     return Note(text, tuple(verified.values()), tuple(unverified))
 
 
+def is_signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Tells whether an Ed25519 signature verifies (RFC 8032 section 5.1.7).
+
+    Args:
+        public_key: 32 bytes.
+        message: of any length; that of a short one is remembered.
+        signature: 64 bytes, if it is one.
+    """
+    # Long notes are verified each time: a memory of them would be a broker's to fill.
+    check = _is_signed if len(message) <= REMEMBERED else _is_signed.__wrapped__
+    return check(public_key, message, signature)
+
+
 def encode_text(text: str) -> bytes:
     """Encodes a note's text, refusing what a note cannot carry (C2SP signed-note, "Format").
 
@@ -319,8 +334,8 @@ def _check_name(name: str) -> None:
         raise NoteError("a key name is not valid Unicode") from error
 
 
-def _key_hash(name: str, public_key: bytes) -> bytes:
-    return sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:KEY_HASH_SIZE]
+def _key_hash(name: str, algorithm: bytes, public_key: bytes) -> bytes:
+    return sha256(name.encode() + b"\n" + algorithm + public_key).digest()[:KEY_HASH_SIZE]
 
 
 @lru_cache(maxsize=1024)

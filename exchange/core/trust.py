@@ -10,6 +10,7 @@ from exchange.core.errors import CoreError
 from exchange.core.keys import signing_key
 from exchange.core.names import Party
 from exchange.core.note import Verifier
+from exchange.core.policy import Policy, encode_policy, parse_policy
 
 
 class TrustError(CoreError):
@@ -26,6 +27,7 @@ class Trust:
         directory_log, access_log: note keys whose names are NAME/directory and NAME/access.
         tls_ca: certificates of the TLS authority, PEM.
         brokers: addresses, HOST:PORT.
+        policy: whose cosignatures of both logs' checkpoints are needed (C2SP tlog-policy); None without witnesses.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Trust:
     access_log: Verifier
     tls_ca: str
     brokers: tuple[str, ...]
+    policy: Policy | None = None
 
 
 def parse_trust(text: str) -> Trust:
@@ -55,7 +58,8 @@ def parse_trust(text: str) -> Trust:
         Party(name)
     except CoreError as error:
         raise TrustError(f"name: {error}") from error
-    return Trust(name, _root_key(values), logs[0], logs[1], _text(values, "tls_ca"), tuple(brokers))
+    tls_ca, policy = _text(values, "tls_ca"), _policy(values)
+    return Trust(name, _root_key(values), logs[0], logs[1], tls_ca, tuple(brokers), policy)
 
 
 def encode_trust(trust: Trust) -> str:
@@ -69,7 +73,18 @@ def encode_trust(trust: Trust) -> str:
         f'access_log = "{trust.access_log}"\n'
         f"brokers = [{brokers}]\n"
         f'tls_ca = """\n{trust.tls_ca.strip()}\n"""\n'
+        f"{_policy_text(trust.policy)}"
     )
+
+
+def _policy_text(policy: Policy | None) -> str:
+    if policy is None:
+        return ""
+    text = encode_policy(policy)
+    # A literal string of TOML has no escapes: what it cannot hold is refused, rather than read back as another policy.
+    if "'''" in text:
+        raise TrustError("witness_policy: three apostrophes in a row cannot be written")
+    return f"# Whose cosignatures a checkpoint needs (C2SP tlog-policy).\nwitness_policy = '''\n{text}'''\n"
 
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}", re.ASCII)
@@ -96,6 +111,20 @@ def _verifier(values: Mapping[str, object], key: str, name: str) -> Verifier:
     if verifier.name != name:
         raise TrustError(f"{key}: a key of {name} is expected, not of {verifier.name}")
     return verifier
+
+
+def _policy(values: Mapping[str, object]) -> Policy | None:
+    if "witness_policy" not in values:
+        return None
+    text = _text(values, "witness_policy")
+    try:
+        policy = parse_policy(text)
+    except CoreError as error:
+        raise TrustError(f"witness_policy: {error}") from error
+    # A second place for the logs' keys would be a second truth.
+    if policy.logs:
+        raise TrustError("witness_policy: the logs are named by directory_log and access_log, not by log lines")
+    return policy
 
 
 def _root_key(values: Mapping[str, object]) -> bytes:

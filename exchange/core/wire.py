@@ -1,9 +1,10 @@
 """Strict decoding and the one encoding of every protobuf message (DESIGN section 4)."""
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.protobuf.message import EncodeError as ProtobufEncodeError
 from google.protobuf.message import Message
@@ -59,35 +60,55 @@ def decode(kind: type[M], data: bytes, max_bytes: int = MAX_FRAME) -> M:
     return message
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What has to be looked at in every message of one kind; enums and parts are (field name, repeated)."""
+
+    name: str
+    has_format: bool
+    enums: tuple[tuple[str, bool, frozenset[int]], ...]
+    parts: tuple[tuple[str, bool], ...]
+
+
+@cache
+def _shape(kind: Descriptor) -> _Shape:
+    fields = kind.fields
+    return _Shape(
+        kind.name,
+        "format" in kind.fields_by_name,
+        tuple(
+            (field.name, field.is_repeated, frozenset(field.enum_type.values_by_number))
+            for field in fields
+            if field.enum_type is not None
+        ),
+        tuple((field.name, field.is_repeated) for field in fields if field.message_type is not None),
+    )
+
+
 def _check(whole: Message) -> None:
     """Refuse unknown enum numbers and formats anywhere in the message, and more parts than anybody needs."""
-    pending = [whole]
-    parts = 0
+    pending = _checked_parts(whole)
+    parts = 1
     while pending:
-        message = pending.pop()
-        pending.extend(_checked_parts(message))
-        parts += 1
         if parts + len(pending) > MAX_PARTS:
             raise DecodeError(f"{whole.DESCRIPTOR.name} has more than {MAX_PARTS:,} parts")
+        pending.extend(_checked_parts(pending.pop()))
+        parts += 1
 
 
 def _checked_parts(message: Message) -> list[Message]:
     """The messages within this one, once its own format and enum numbers hold."""
-    name = message.DESCRIPTOR.name
-    announced = getattr(message, "format", FORMAT)
-    if announced != FORMAT:
-        raise DecodeError(f"{name} has format {announced}; this version reads {FORMAT}")
+    shape = _shape(message.DESCRIPTOR)
+    if shape.has_format and (announced := getattr(message, "format")) != FORMAT:  # noqa: B009 - not every kind has it
+        raise DecodeError(f"{shape.name} has format {announced}; this version reads {FORMAT}")
+    for name, repeated, known in shape.enums:
+        value = getattr(message, name)
+        if not known.issuperset(value if repeated else (value,)):
+            raise DecodeError(f"{shape.name}.{name} has a number that this version does not know")
     found: list[Message] = []
-    for field, value in message.ListFields():
-        values: Iterable[Any] = (value,) if isinstance(value, Message | int) else value
-        if field.type == FieldDescriptor.TYPE_ENUM:
-            _check_enum(name, field, values)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            found.extend(values)
+    for name, repeated in shape.parts:
+        if repeated:
+            found.extend(getattr(message, name))
+        elif message.HasField(name):
+            found.append(getattr(message, name))
     return found
-
-
-def _check_enum(name: str, field: FieldDescriptor, values: Iterable[int]) -> None:
-    known = field.enum_type.values_by_number if field.enum_type is not None else {}
-    if any(number not in known for number in values):
-        raise DecodeError(f"{name}.{field.name} has a number that this version does not know")

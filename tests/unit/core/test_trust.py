@@ -4,10 +4,13 @@ import base64
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.core.cosignature import Cosigner
 from exchange.core.errors import CoreError
+from exchange.core.policy import Policy, PolicyWitness
 from exchange.core.trust import Trust, TrustError, encode_trust, parse_trust
 from tests.memory import MemoryLog, signer
 from tests.world import ORIGIN
@@ -29,6 +32,38 @@ def test_a_trust_file_reads_back_as_written() -> None:
     read = parse_trust(TEXT)
     assert replace(read, tls_ca=read.tls_ca.strip()) == TRUST
     assert encode_trust(read) == TEXT
+
+
+def test_a_trust_file_with_witnesses_reads_back_as_written() -> None:
+    witness = Cosigner("witness.example/w", Ed25519PrivateKey.from_private_bytes(bytes(32))).verifier
+    trust = replace(TRUST, policy=Policy(witnesses=(PolicyWitness("w", witness, "https://w.example/"),), quorum="w"))
+    read = parse_trust(encode_trust(trust))
+    assert replace(read, tls_ca=read.tls_ca.strip()) == trust
+
+
+POLICY_FAULTS = {
+    "no policy": ("7", "witness_policy: a text is expected"),
+    "a malformed one": ("'''\nquorum w\n'''", "witness_policy: line 1 of the policy: the quorum 'w' is not defined"),
+    "a second place for a log's key": (
+        f"'''\nlog {TRUST.access_log}\nquorum none\n'''",
+        "witness_policy: the logs are named by directory_log and access_log",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", POLICY_FAULTS)
+def test_names_what_is_wrong_with_the_witness_policy(fault: str) -> None:
+    value, reason = POLICY_FAULTS[fault]
+    with pytest.raises(TrustError) as caught:
+        parse_trust(f"{TEXT}witness_policy = {value}\n")
+    assert str(caught.value).startswith(reason)
+
+
+def test_writes_no_policy_that_would_read_back_as_another() -> None:
+    witness = Cosigner("witness.example/w", Ed25519PrivateKey.from_private_bytes(bytes(32))).verifier
+    policy = Policy(witnesses=(PolicyWitness("'''", witness),))
+    with pytest.raises(TrustError, match="apostrophes"):
+        encode_trust(replace(TRUST, policy=policy))
 
 
 def test_a_trust_file_says_that_it_comes_from_people() -> None:
