@@ -37,6 +37,7 @@ from exchange.broker.services import (
     RelayService,
     unary_handler,
 )
+from exchange.broker.snapshots import Snapshots
 from exchange.broker.taken import MEMORY, TakenIds
 from exchange.broker.tunnel import Tunnels
 from exchange.core.directory import Directory
@@ -110,7 +111,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
     trust, signers = home.trust, log_signers(home)
     anchor = Anchor(home.path / config.anchor, store, {log: signer.verifier for log, signer in signers.items()})
     await asyncio.to_thread(anchor.check)
-    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms)
+    snapshots = Snapshots(home.signer(), home.party)
+    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
     taken = TakenIds(store.taken_since(now_ms() - MEMORY))

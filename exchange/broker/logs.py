@@ -10,6 +10,7 @@ import structlog
 
 from exchange.batching import Batcher, ClosedError
 from exchange.broker.proofs import load_frontier, receipts
+from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
 from exchange.core.access import access_body
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.decision import Deny
@@ -141,6 +142,10 @@ class Logs:
         signers: the note keys of both logs.
         directory: the state before entry 0; it is folded up to the store's head.
         clock: milliseconds.
+        snapshots: signs what the directory folds to, every so many entries; None where no snapshots are made.
+
+    Raises:
+        DirectoryDiffersError: a broker signed another state than the store's entries fold to here.
     """
 
     def __init__(
@@ -149,8 +154,10 @@ class Logs:
         signers: Mapping[Log, NoteSigner],
         directory: Directory,
         clock: Callable[[], int],
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.store = store
+        self._snapshots = snapshots
         self.failed = asyncio.Event()
         self._signers = signers
         self._clock = clock
@@ -265,7 +272,20 @@ class Logs:
         if applied.reason:
             raise EntryRefusedError(applied.reason)
         known[digest] = tail.add(NewEntry(leaf, proposal.body, None), time)
-        return grown, _Place(Log.DIRECTORY, known[digest], digest)
+        return self._with_snapshot(grown, tail), _Place(Log.DIRECTORY, known[digest], digest)
+
+    def _with_snapshot(self, directory: Directory, tail: _Tail) -> Directory:
+        envelope = self._snapshots.due(directory) if self._snapshots is not None else None
+        if envelope is None:
+            return directory
+        leaf = directory_leaf(envelope, tail.time)
+        grown, applied = directory.apply(leaf, b"")
+        if applied.reason:
+            # The broker's key has expired, say: the log goes on, and mirrors start from the snapshot before.
+            logger.error("no snapshot was appended", reason=applied.reason)
+            return directory
+        tail.add(NewEntry(leaf, b"", None), tail.time)
+        return grown
 
     def _draw(self, proposal: AccessProposal, directory: Directory, tail: _Tail, transaction: Transaction) -> _Place:
         # The time that the entry will say, so that whoever decides again later decides by the same one.
@@ -321,6 +341,8 @@ class Logs:
         while directory.size < size:
             for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
                 directory, applied = directory.apply(entry.leaf, entry.body)
+                if applied.differs:
+                    raise DirectoryDiffersError(entry.index, applied.reason)
                 self._indexes[applied.digest] = entry.index
         self._directory = directory
 

@@ -4,6 +4,7 @@ ExchangeError                what to do about it is in `hint`
 ├── RefusedError             the exchange or the provider said no                                 exit 1
 ├── ResponseInvalidError     an answer is not the provider's, or not to this request              exit 1
 ├── EvidenceError            a receipt, checkpoint or file does not prove what it should          exit 1
+│   └── DirectoryDiffersError a broker signed another state than is folded here
 ├── UsageError               the caller's: an unknown dataset, no agreement, a bad argument       exit 2
 ├── UnavailableError         nobody could be asked in time; nothing is known                      exit 3
 ├── UntrustedError           a key is not the one that was trusted before                         exit 5
@@ -89,6 +90,10 @@ class ResponseInvalidError(ExchangeError):
 
 class EvidenceError(ExchangeError):
     """A receipt, a checkpoint or the mirror on disk does not prove what it should."""
+
+
+class DirectoryDiffersError(EvidenceError):
+    """A broker signed another state of the directory than this program folds: one of the two is wrong."""
 
 
 class UsageError(ExchangeError):
