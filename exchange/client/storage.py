@@ -107,6 +107,22 @@ class MirrorFile:
             )
             return Loaded(tuple(Entry(*row) for row in rows), _head(connection, DIRECTORY))
 
+    def page(self, start: int, stop: int) -> tuple[Entry, ...]:
+        """The entries from `start` to before `stop`, for whoever does not want all of them in memory."""
+        with self._transaction("BEGIN") as connection:
+            rows = connection.execute(
+                "SELECT position, CAST(leaf AS BLOB), CAST(body AS BLOB) FROM entries"
+                " WHERE position >= ? AND position < ? ORDER BY position",
+                (start, stop),
+            )
+            return tuple(Entry(*row) for row in rows)
+
+    def stored(self) -> tuple[int, bytes]:
+        """How many entries there are, and the signed checkpoint of the same moment; empty before the first sync."""
+        with self._transaction("BEGIN") as connection:
+            (size,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
+            return size, _head(connection, DIRECTORY)
+
     def extend(self, entries: Sequence[Entry], note: bytes, size: int) -> int | None:
         """Add entries, and make `note` the checkpoint unless another process has gone further.
 

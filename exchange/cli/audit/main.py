@@ -11,6 +11,7 @@ COMMANDS = (
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
     ("verify", "Verify everything: the mirror, or a copied database."),
+    ("tiles", "Write a log as a C2SP tlog-tiles tree."),
 )
 
 

@@ -15,9 +15,45 @@ from exchange.client.storage import MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
-from exchange.core.merkle import leaf_hash, root_of
+from exchange.core.merkle import leaf_hash
+from exchange.core.ranges import GrowingRoot
 from exchange.core.trust import Trust
 from exchange.home import Home
+
+_PAGE = 1000
+
+
+class MirroredEntries:
+    """The directory's entries, read page by page as they are asked for: the log may be longer than memory.
+
+    Args:
+        file: the mirror.
+        size: how many it has.
+    """
+
+    def __init__(self, file: MirrorFile, size: int) -> None:
+        self._file = file
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[LoggedEntry]:
+        return self.between(0, self._size)
+
+    def __getitem__(self, index: int) -> LoggedEntry:
+        if not 0 <= index < self._size:
+            raise IndexError(index)
+        found = next(self.between(index, index + 1), None)
+        if found is None:
+            raise self._file.tampered(f"entry {index} is missing")
+        return found
+
+    def between(self, start: int, stop: int) -> Iterator[LoggedEntry]:
+        """Entries from `start` to before `stop`, as they are stored."""
+        for first in range(start, min(stop, self._size), _PAGE):
+            for entry in self._file.page(first, min(first + _PAGE, stop, self._size)):
+                yield LoggedEntry(entry.position, entry.leaf, entry.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +63,12 @@ class MirroredDirectory:
     Args:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
+        note: the same as the log signed it.
     """
 
-    entries: tuple[LoggedEntry, ...]
+    entries: MirroredEntries
     checkpoint: Checkpoint
+    note: bytes
 
     def expected(self) -> Expected:
         """What the entries must lead to."""
@@ -43,7 +81,7 @@ class MirroredDirectory:
     def folded(self, trust: Trust, size: int) -> Directory:
         """The directory as it was at a size, or as far as it goes."""
         directory = Directory.genesis(trust.name, trust.root_key)
-        for entry in self.entries[:size]:
+        for entry in self.entries.between(0, size):
             directory, _ = directory.apply(entry.leaf, entry.body)
         return directory
 
@@ -70,9 +108,11 @@ class AuditHome:
             CommandError: they do not make its root.
         """
         entries, checkpoint = self.directory.entries, self.directory.checkpoint
-        root = root_of([leaf_hash(entry.leaf) for entry in entries])
-        if (len(entries), root) != (checkpoint.size, checkpoint.root):
-            hint = "`exchange-audit verify` names what was altered"
+        tree = GrowingRoot()
+        for entry in entries:
+            tree.add_leaves([entry.leaf])
+        if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
+            hint = "`exchange-audit verify full` names what was altered"
             raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
         return self.directory.folded(self.trust, len(entries))
 
@@ -119,10 +159,9 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
     Raises:
         EvidenceError: its checkpoint is not the log's.
     """
-    loaded = file.load(0)
-    entries = tuple(LoggedEntry(entry.position, entry.leaf, entry.body) for entry in loaded.entries)
+    size, note = file.stored()
     try:
-        return MirroredDirectory(entries, open_checkpoint(loaded.note, trust.directory_log))
+        return MirroredDirectory(MirroredEntries(file, size), open_checkpoint(note, trust.directory_log), note)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
 

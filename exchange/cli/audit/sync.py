@@ -53,7 +53,7 @@ async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
             with AccessMirror.opened(home.path / FILE, session.trust.access_log, create=True) as mirror:
                 return await _both(session, mirror)
     except BrokenLogError as error:
-        _keep_evidence(home, error)
+        keep_evidence(home, error)
         raise
 
 
@@ -66,7 +66,7 @@ async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirro
     return Mirrored(directory, directory.size - had[0]), Mirrored(access, access.size - had[1])
 
 
-def _keep_evidence(home: Home, error: BrokenLogError) -> None:
+def keep_evidence(home: Home, error: BrokenLogError) -> None:
     """Both signed notes as files: they are what is shown to others."""
     for name, note in (("earlier", error.earlier), ("later", error.later)):
         log = note.partition(b"\n")[0].rpartition(b"/")[2].decode(errors="replace")

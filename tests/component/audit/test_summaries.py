@@ -133,6 +133,7 @@ def test_show_tells_the_story_of_one_summary_alone(run: Run, home: Path) -> None
     assert result.exit_code == 0, result.output
     assert "entry 1: refusals 2 OVERLOADED, 1 NO_AGREEMENT" in result.stdout
     assert "number 3, signed by broker" in result.stdout
+    assert "broker refused housing/applications 3 times within a minute: nothing was answered" in result.stdout
     assert "entry 2" not in result.stdout
 
 

@@ -1,0 +1,138 @@
+"""Either log as the auditor's home mirrors it, behind one interface: leaves, bodies, nodes, signed checkpoints."""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+import typer
+
+from exchange.cli.audit.offline import AuditHome
+from exchange.cli.audit.tree import place_of
+from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.errors import CommandError, ExitCode
+from exchange.core.checkpoint import Checkpoint
+from exchange.core.merkle import NodeId, inclusion_proof, leaf_hash, root_of, verify_inclusion
+from exchange.core.note import Verifier
+
+
+class LogName(StrEnum):
+    """Which of the two logs."""
+
+    ACCESS = "access"
+    DIRECTORY = "directory"
+
+
+LogOption = Annotated[LogName, typer.Option("--log", help="Which of the two logs.")]
+
+
+class MirroredLog(Protocol):
+    """A log as it is mirrored; nothing of it is verified but the signature of its checkpoint."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The last one that the log signed to this home."""
+        ...
+
+    @property
+    def verifier(self) -> Verifier:
+        """The log's key, out of the trust file."""
+        ...
+
+    def note(self, size: int) -> bytes:
+        """The signed checkpoint of a size; empty where the log never showed it."""
+        ...
+
+    def sizes(self) -> Sequence[int]:
+        """The sizes of which there are signed checkpoints, ascending."""
+        ...
+
+    def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
+        """Entries from `start` to before `stop`, as they are stored."""
+        ...
+
+    def nodes(self, wanted: Sequence[NodeId]) -> list[bytes]:
+        """The hashes of complete nodes, as they are stored."""
+        ...
+
+
+class AccessLog:
+    """The access log, whose nodes are stored."""
+
+    def __init__(self, place: AuditHome) -> None:
+        self._mirror = place.access
+        self.verifier = place.trust.access_log
+        self.checkpoint = place.access.checkpoint
+
+    def note(self, size: int) -> bytes:
+        """The signed checkpoint of a size."""
+        return self._mirror.note(size)
+
+    def sizes(self) -> Sequence[int]:
+        """The sizes of which there are signed checkpoints."""
+        return [checkpoint.size for checkpoint in self._mirror.checkpoints(verified=True)]
+
+    def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
+        """Entries from `start` to before `stop`."""
+        return self._mirror.rows(start, min(stop, self.checkpoint.size))
+
+    def nodes(self, wanted: Sequence[NodeId]) -> list[bytes]:
+        """The hashes of complete nodes."""
+        return [self._mirror.node(place_of(node.level, node.index)) or b"" for node in wanted]
+
+
+class DirectoryLog:
+    """The directory log, whose nodes are computed from its leaves."""
+
+    def __init__(self, place: AuditHome) -> None:
+        self._mirror = place.directory
+        self.verifier = place.trust.directory_log
+        self.checkpoint = place.directory.checkpoint
+        self._hashes: list[bytes] = []
+
+    def note(self, size: int) -> bytes:
+        """The signed checkpoint of a size: only the last one is kept."""
+        return self._mirror.note if size == self.checkpoint.size else b""
+
+    def sizes(self) -> Sequence[int]:
+        """The sizes of which there are signed checkpoints."""
+        return [self.checkpoint.size]
+
+    def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
+        """Entries from `start` to before `stop`."""
+        return self._mirror.entries.between(start, min(stop, self.checkpoint.size))
+
+    def nodes(self, wanted: Sequence[NodeId]) -> list[bytes]:
+        """The hashes of complete nodes."""
+        if not self._hashes:
+            self._hashes = [leaf_hash(entry.leaf) for entry in self._mirror.entries]
+        return [root_of(self._hashes[node.index << node.level : (node.index + 1) << node.level]) for node in wanted]
+
+
+def mirrored_log(place: AuditHome, name: LogName) -> MirroredLog:
+    """One of the two logs of a home."""
+    return AccessLog(place) if name is LogName.ACCESS else DirectoryLog(place)
+
+
+def proven_path(log: MirroredLog, entry: LoggedEntry, checkpoint: Checkpoint) -> tuple[bytes, ...]:
+    """The inclusion path of an entry, which is checked to hold.
+
+    Args:
+        log: the mirror.
+        entry: as it is stored.
+        checkpoint: one that the log signed.
+
+    Raises:
+        CommandError: leaf or nodes were altered.
+    """
+    try:
+        path = inclusion_proof(entry.index, checkpoint.size, log.nodes)
+        verify_inclusion(leaf_hash(entry.leaf), entry.index, checkpoint.size, path, checkpoint.root)
+    except ValueError as error:
+        raise altered(checkpoint.origin) from error
+    return path
+
+
+def altered(origin: str) -> CommandError:
+    """The error for a mirror that does not make the root that its log signed."""
+    hint = "`exchange-audit verify full` names what was altered"
+    return CommandError(f"the mirror of {origin} was altered: it does not make the signed root", hint, ExitCode.REFUSED)
