@@ -75,7 +75,8 @@ class Anchor:
                 await asyncio.to_thread(self.place)
                 waits = False
             except (StoreBusyError, StoreLostError) as error:
-                # What cannot be read has no new head that this broker knows of.
+                # What cannot be read has no new head that this broker knows of; and whoever keeps every connection
+                # busy must not be able to stop the broker with it.
                 if not waits:
                     logger.warning("the anchor waits for the database", reason=str(error))
                 waits = True
