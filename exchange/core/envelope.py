@@ -13,7 +13,9 @@ REQUEST = "exchange.v1/request"
 RESPONSE = "exchange.v1/response"
 REFUSAL = "exchange.v1/refusal"
 ENTRY = "exchange.v1/entry"
-KINDS = frozenset({REQUEST, RESPONSE, REFUSAL, ENTRY})
+SUBJECT_REQUEST = "exchange.v1/subject-request"
+SUBJECT_ANSWER = "exchange.v1/subject-answer"
+KINDS = frozenset({REQUEST, RESPONSE, REFUSAL, ENTRY, SUBJECT_REQUEST, SUBJECT_ANSWER})
 
 BATCH = "exchange.v1/batch"
 MAX_BATCH = 65_536

@@ -11,6 +11,7 @@ COMMANDS = (
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
     ("export", "Write what fits to a file: JSONL, CSV, Parquet or OCSF."),
+    ("subject-request", "Find out who saw a person's data, from every owner."),
     ("verify", "Verify everything: the mirror, or a copied database."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
 )
@@ -22,7 +23,7 @@ class Audit(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.audit.{name}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.audit.{name.replace('-', '_')}"))
 
 
 app = typer.Typer(

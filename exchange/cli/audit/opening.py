@@ -15,6 +15,7 @@ from exchange.v1.request_pb2 import RequestHeader, ResponseHeader
 
 RELEASED = AccessKind.ACCESS_KIND_RELEASED
 UNRELEASED = AccessKind.ACCESS_KIND_UNRELEASED
+SETTLING = (RELEASED, UNRELEASED)
 REFUSED = AccessKind.ACCESS_KIND_REFUSED
 
 

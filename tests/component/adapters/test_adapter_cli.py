@@ -395,7 +395,9 @@ def test_run_beside_another_adapter_is_exit_3(home: Home) -> None:
     assert "another adapter" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "run", "revoke", "stop", "resume", "subject", "reconcile"])
+@pytest.mark.parametrize(
+    "command", ["check", "run", "revoke", "stop", "resume", "subject", "reconcile", "subject-answer"]
+)
 def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

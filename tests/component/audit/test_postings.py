@@ -11,7 +11,7 @@ import pytest
 
 from exchange.cli.audit import postings as postings_module
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.mirror_schema import COLUMNS, VERSION, prepare
+from exchange.cli.audit.mirror_schema import COLUMNS, PAIR_INDEX, VERSION, prepare
 from exchange.cli.audit.postings import Wanted, postings
 from exchange.core.names import Party
 from exchange.home import Home
@@ -175,6 +175,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(synced: Path) -> None:
             ("case", "case_id, idx"),
         ):
             connection.execute(f"CREATE INDEX entries_{name} ON entries ({columns})")
+        connection.execute(f"DROP INDEX {PAIR_INDEX}")
         connection.execute("DROP TABLE disorder")
         connection.execute("UPDATE entries SET time = 0 WHERE idx = 3")
         connection.execute("PRAGMA user_version = 1")
