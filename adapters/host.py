@@ -200,12 +200,16 @@ async def run(home: Home, config: AdapterConfig, ready: Callable[[str], None]) -
     try:
         orders = Orders.open(home.path / ORDERS)
         try:
-            async with Session(home) as session:
+            async with Session(home, alarm=_alarm, max_age=config.adapter.max_directory_age) as session:
                 await Host(session, config, ledger, orders).run(ready)
         finally:
             orders.close()
     finally:
         ledger.close()
+
+
+def _alarm(index: int, reason: str) -> None:
+    logger.error("ALARM: a receipt is not cosigned in time", entry=index, reason=reason)
 
 
 def ledger_path(home: Home) -> Path:

@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,6 +40,10 @@ class BrokerConfig(BaseModel):
     requests_per_second: float = Field(default=2000, gt=0)
     burst: float = Field(default=4000, ge=1)
     drain_seconds: float = Field(default=10, ge=0)
+    missing_quorum: Literal["alarm", "stop"] = "alarm"
+    missing_quorum_seconds: float = Field(default=60, gt=0)
+    witness_round_seconds: float = Field(default=3, gt=0)
+    witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
 
 
 def load_config(home: Path) -> BrokerConfig:
@@ -91,6 +95,13 @@ def encode_config(config: BrokerConfig) -> str:
         f"burst = {config.burst:g}\n"
         "# How long a stopping broker waits for what is in flight.\n"
         f"drain_seconds = {config.drain_seconds:g}\n"
+        "# With a witness_policy in trust.toml: once too few witnesses have cosigned for so many seconds,\n"
+        '# "alarm" says so in the log, "stop" also releases nothing until they do again.\n'
+        f'missing_quorum = "{config.missing_quorum}"\n'
+        f"missing_quorum_seconds = {config.missing_quorum_seconds:g}\n"
+        "# How often witnesses are asked, and how often for the same checkpoint again, so that its time is fresh.\n"
+        f"witness_round_seconds = {config.witness_round_seconds:g}\n"
+        f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
     )
 
 

@@ -59,6 +59,7 @@ class Relay:
         taken: which message holds a request id.
         buckets: how many requests a party may make.
         clock: milliseconds.
+        forbidden: why nothing may be released now; empty where it may.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Relay:
         taken: TakenIds,
         buckets: TokenBuckets,
         clock: Callable[[], int],
+        forbidden: Callable[[], str] = str,
     ) -> None:
         self._logs = logs
         self._tunnels = tunnels
@@ -76,6 +78,7 @@ class Relay:
         self._taken = taken
         self._buckets = buckets
         self._clock = clock
+        self._forbidden = forbidden
         self._flights: dict[bytes, asyncio.Task[Answered]] = {}
 
     async def submit(self, peer: Party, frame: bytes, timeout: float) -> Released:
@@ -173,6 +176,9 @@ class Relay:
 
     async def _answer(self, allow: Allow, timeout: float) -> Released:
         """Checks 9 to 13."""
+        if reason := self._forbidden():
+            # A provider is not asked for what could not be released.
+            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest, reason)
         tunnel = self._tunnels.ready(allow.dataset.system)
         if tunnel is None or timeout <= 0:
             reason = "the provider is not attached" if tunnel is None else "no time is left before the deadline"
@@ -233,12 +239,15 @@ class Relay:
         def draw(directory: Directory, transaction: Transaction, now: int) -> AccessRecord | Standing:
             return draw_release(directory, transaction, allow, answer, now)
 
+        reason = self._forbidden()
         try:
+            if reason:
+                raise AuditUnavailableError(reason)
             entered = await self._logs.append(AccessProposal(draw))
         except AuditUnavailableError as error:
             # The provider is owed a settlement: it offers the answer again when it attaches again.
             self._tunnels.detach(tunnel)
-            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest) from error
+            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest, reason) from error
         self._taken.settle(allow.asked, self._clock())
         tunnel.settle(answer.digest, entered.receipt)
         if entered.deny is not None:

@@ -82,6 +82,23 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A checkpoint of a log that enough witnesses have cosigned.
+
+    Args:
+        log: the log.
+        size: its number of entries at that checkpoint.
+        time: since when a quorum has cosigned it, seconds; 0 where nothing is kept.
+        note: the checkpoint with its cosignatures; empty where nothing is kept.
+    """
+
+    log: Log
+    size: int
+    time: int
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AccessIndex:
     """What an access entry is found by: copied from its leaf, an index only, never the truth.
 
@@ -227,6 +244,15 @@ class Transaction(Protocol):
     def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
         """Does `settled` for many digests in one query; a digest without entries has no key."""
 
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        """Keeps a cosigned checkpoint in place of the one before, unless that one is larger, or as large and later.
+
+        Not checked: signatures, and that the log has this size.
+
+        Raises:
+            StoreFatalError: the database failed.
+        """
+
 
 class LogStore(Protocol):
     """Both logs of one exchange, in one database, under one append lock.
@@ -263,6 +289,9 @@ class LogStore(Protocol):
 
     def head(self, log: Log) -> Head:
         """Reads a log's last committed head."""
+
+    def cosigned(self, log: Log) -> Witnessed:
+        """Reads the last cosigned checkpoint that was kept; an empty one before the first."""
 
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """Reads entries that follow each other, from index `start` on.

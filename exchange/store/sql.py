@@ -25,6 +25,7 @@ from exchange.store.ports import (
     StoreError,
     StoreFatalError,
     Taken,
+    Witnessed,
     fitting,
     node_place,
 )
@@ -121,6 +122,11 @@ class SqlLogStore:
     def head(self, log: Log) -> Head:
         """See `LogStore.head`."""
         return _head(self._rows(schema.HEAD, of_log=log)[0])
+
+    def cosigned(self, log: Log) -> Witnessed:
+        """See `LogStore.cosigned`."""
+        row = self._rows(schema.COSIGNED_OF, of_log=log)[0]
+        return Witnessed(Log(row.log), row.size, row.time, row.note)
 
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """See `LogStore.entries`."""
@@ -241,6 +247,11 @@ class _SqlTransaction:
     def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
         with self._spoiling():
             return _settlements(self._connection, response_digests)
+
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        kept = {"kept_size": witnessed.size, "kept_time": witnessed.time, "kept_note": witnessed.note}
+        with self._spoiling():
+            self._connection.execute(schema.KEEP_COSIGNED, {"of_log": witnessed.log} | kept)
 
     def check(self) -> None:
         if self._error is not None:

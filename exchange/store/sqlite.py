@@ -136,6 +136,7 @@ def _make_schema(writer: Connection) -> None:
     with writer.begin():
         schema.METADATA.create_all(writer)
         add_rows(writer, schema.HEADS, [(log.value, 0, b"", 0) for log in Log])
+        add_rows(writer, schema.COSIGNED, [(log.value, 0, 0, b"") for log in Log])
         writer.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
         writer.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 

@@ -14,6 +14,7 @@ COMMANDS = (
     ("subject-request", "Find out who saw a person's data, from every owner."),
     ("verify", "Verify everything: the mirror, or a copied database."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
+    ("witness", "Host a witness: it cosigns a log as long as it only grows."),
 )
 
 

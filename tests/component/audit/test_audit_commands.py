@@ -26,7 +26,8 @@ from tests.world import APPLICATIONS, POPULATION, PURPOSE, World
 
 NO_WITNESSES = "split view not excluded: no witnesses"
 NAMES = [name for name, _ in COMMANDS]
-GROUPS = {"subject-request": ("new", "merge")}
+# A running witness prints nothing for programs.
+GROUPS = {"subject-request": ("new", "merge"), "witness": ("new",)}
 LEAVES = [(name, part) for name in NAMES for part in GROUPS.get(name, ("",))]
 
 
@@ -54,6 +55,13 @@ def test_every_command_has_json_and_a_home_from_the_environment(words: tuple[str
     shown = CliRunner().invoke(app, [*filter(None, words), "--help"]).stdout
     assert "--json" in shown
     assert "EXCHANGE_HOME" in shown
+
+
+@pytest.mark.parametrize("name", ["new", "run"])
+def test_every_command_of_a_witness_shows_an_example(name: str) -> None:
+    result = CliRunner().invoke(app, ["witness", name, "--help"])
+    assert f"exchange-audit witness {name}" in result.stdout.split("Example:\n")[1]
+    assert "EXCHANGE_HOME" in result.stdout
 
 
 def test_a_bare_command_shows_its_help_as_wrong_usage() -> None:

@@ -110,7 +110,13 @@ def logs_of(world: World, store: MemoryLogStore, directory: Directory | None = N
 class Broker:
     """Everything between the gRPC services and the store."""
 
-    def __init__(self, world: World, burst: float = 100, store: FailingStore | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        burst: float = 100,
+        store: FailingStore | None = None,
+        forbidden: Callable[[], str] = str,
+    ) -> None:
         self.world = world
         self.store = store or store_of(world)
         # What is in the store is what the world has folded; another broker's store is folded from entry 0.
@@ -122,7 +128,7 @@ class Broker:
         self.refusals = Refusals(self.logs, world.keys[BROKER], BROKER, self.clock)
         self.buckets = TokenBuckets(burst, burst)
         self.peers = Peers(self.logs, self.buckets, self.clock)
-        self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock)
+        self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock, forbidden)
         self.gateway = Gateway(self.logs, self.tunnels, self.relay, self.clock)
         self.adapters: list[Adapter] = []
 
