@@ -11,6 +11,7 @@ COMMANDS = (
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
     ("export", "Write what fits to a file: JSONL, CSV, Parquet or OCSF."),
+    ("incident", "Gather what happened, and keep it from being erased."),
     ("subject-request", "Find out who saw a person's data, from every owner."),
     ("verify", "Verify everything: the mirror, or a copied database."),
     ("prove", "Write an entry's proof as one file, a C2SP tlog-proof."),

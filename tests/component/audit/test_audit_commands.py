@@ -27,8 +27,8 @@ from tests.world import APPLICATIONS, POPULATION, PURPOSE, World
 NO_WITNESSES = "split view not excluded: no witnesses"
 NAMES = [name for name, _ in COMMANDS]
 WAYS = [f"verify {command.name}" for command in verify.app.registered_commands]
-WAYS += ["subject-request new", "subject-request merge"]
-COMMAND_LINES = [name for name in NAMES if name not in ("verify", "subject-request")] + WAYS
+WAYS += ["subject-request new", "subject-request merge", "incident open"]
+COMMAND_LINES = [name for name in NAMES if name not in ("verify", "subject-request", "incident")] + WAYS
 
 
 def alter(home: Path, statement: str, *values: object) -> None:
