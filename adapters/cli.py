@@ -229,7 +229,8 @@ def subject_answer(
         print_json({"asked_by": asked.asked_by, "reason": asked.reason, "rows": rows, "file": str(output)})
         return
     print_line(clean(f"asked by {_short(asked.asked_by)}: {asked.reason}"))
-    print_line(f"{output}: {rows} answers of this ledger, sealed to {_short(asked.asked_by)}")
+    count = "1 answer" if rows == 1 else f"{rows} answers"
+    print_line(f"{output}: {count} of this ledger, sealed to {_short(asked.asked_by)}")
 
 
 def _short(name: str) -> str:

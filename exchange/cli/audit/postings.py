@@ -76,7 +76,8 @@ def postings(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: i
     terms.sort(key=lambda term: (counts[term.column], -len(term.values)))
     walked = _Walked(terms[0]) if terms else None
     pair = [term for name in PAIR for term in terms if term.column == name]
-    if walked is not None and len(pair) == len(PAIR) and counts[walked.term.column] >= MANY:
+    is_long = walked is not None and counts[walked.term.column] >= MANY
+    if walked is not None and len(pair) == len(PAIR) and (is_long or walked.term in pair):
         walked = _Walked(*pair)
     looked_up = [term for term in terms if walked is not None and term not in (walked.term, walked.within)]
     looked_up.sort(key=lambda term: len(term.values))

@@ -14,6 +14,7 @@ from exchange.cli.audit.findings import Finding
 from exchange.cli.audit.ledgers import Numbers
 from exchange.cli.audit.opening import RELEASED, SETTLING, OpenedEntry
 from exchange.cli.audit.postings import Wanted
+from exchange.cli.audit.progress import Advance
 from exchange.cli.audit.rows import ProvenEntry, proven_entries
 from exchange.core.directory import Directory
 from exchange.v1.request_pb2 import RequestHeader
@@ -67,7 +68,11 @@ class Seen:
 
 
 def check_coverage(
-    mirror: AccessMirror, directory: Directory, header: SubjectAnswerHeader, disclosure: SubjectDisclosure
+    mirror: AccessMirror,
+    directory: Directory,
+    header: SubjectAnswerHeader,
+    disclosure: SubjectDisclosure,
+    advance: Advance,
 ) -> Iterator[Remark]:
     """Compare what a ledger claims to be with all of its answers that the log has.
 
@@ -75,6 +80,7 @@ def check_coverage(
         mirror: of the access log.
         directory: says which keys are the owner's.
         header: of the answer, verified; disclosure: what was sealed in it.
+        advance: told after each entry.
     """
     owner, last = header.answerer, disclosure.last_number
     numbers, highest = Numbers(1), 0
@@ -87,6 +93,7 @@ def check_coverage(
             if number is None or item.entry.answered is None:
                 continue
             numbers.add(number)
+            advance(number, max(last, number))
             highest = max(highest, number)
             yield from _compare(item, number, header, disclosure)
     gaps = [(first, min(stop, last)) for first, stop in numbers.gaps() if first <= last]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exchange.cli.audit.checks import short
 from exchange.cli.audit.naming import Names, names_of
+from exchange.cli.audit.progress import bar
 from exchange.cli.audit.subjects.checking import Doubt, Remark, Seen, check_coverage, match_row
 from exchange.cli.audit.subjects.office import Office, key_of, read_file
 from exchange.cli.errors import CommandError, WrongUsageError
@@ -123,7 +124,8 @@ def _rows(office: Office, answers: Iterable[Answered], remarks: list[Remark]) ->
             for row in answer.disclosure.rows:
                 yield Seen(owner, row, None, tuple(row.entries), bool(row.entries), 0)
             continue
-        remarks += check_coverage(office.access, office.directory, answer.header, answer.disclosure)
+        with bar(f"the ledger of {short(owner)}") as advance:
+            remarks += check_coverage(office.access, office.directory, answer.header, answer.disclosure, advance)
         for row in answer.disclosure.rows:
             seen, found = match_row(office.access, owner, row)
             remarks += found
