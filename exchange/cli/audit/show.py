@@ -74,8 +74,9 @@ class Chapter:
             return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
         if entry.leaf.kind == UNRELEASED:
             return f"{provider} committed an answer that the broker did not release here: count it as possible access"
-        refuser = shortened(entry.refused.refuser) if entry.refused is not None else "nobody"
-        return f"{refuser} refused the request: nothing was answered"
+        if entry.refused is not None:
+            return f"{shortened(entry.refused.refuser)} refused the request: nothing was answered"
+        return f"an entry of the kind {kind_name(entry.leaf.kind)}: nothing was answered"
 
 
 @app.command(
