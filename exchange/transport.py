@@ -21,6 +21,7 @@ DIRECTORY_SYNC: Final = "/exchange.v1.DirectoryService/Sync"
 DIRECTORY_PROVE: Final = "/exchange.v1.DirectoryService/Prove"
 ACCESS_SYNC: Final = "/exchange.v1.LogService/Sync"
 ACCESS_READ: Final = "/exchange.v1.LogService/Read"
+ACCESS_SEARCH: Final = "/exchange.v1.LogService/Search"
 ACCESS_PROVE: Final = "/exchange.v1.LogService/Prove"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 

@@ -1,21 +1,28 @@
 """Who may read what of the two logs (DESIGN section 7)."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 from exchange.broker.logs import Logs
+from exchange.broker.proofs import receipts
 from exchange.broker.status import NotPermittedError
+from exchange.core.access import read_access_leaf
 from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, ProofError
 from exchange.core.names import Party
 from exchange.core.state import MAX_ENTRY, Version
-from exchange.core.wire import decode
-from exchange.store.ports import Head, Log, StoredEntry
+from exchange.core.wire import MAX_TIME, decode
+from exchange.store.ports import AccessQuery, Head, Log, StoredEntry
 from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind, Role
-from exchange.v1.log_pb2 import Record
+from exchange.v1.log_pb2 import FoundEntry, Record, SearchRequest, SearchResponse
 
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE = 2000
+SEARCH_BYTES = 2 * 1024 * 1024
+SEARCH_PAGE = 500
+WINDOW = 200_000
+"""Entries that one search looks at."""
 
 SEES_ALL = frozenset({Role.ROLE_BROKER, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
 
@@ -55,8 +62,7 @@ class Reading:
             NotPermittedError: the peer is no auditor.
             ProofError: `start` lies past the head.
         """
-        if self._role(peer) != Role.ROLE_AUDITOR:
-            raise NotPermittedError("the access log is read by auditors; a party reads its own entries")
+        self._check_auditor(peer)
         head = self._logs.store.head(Log.ACCESS)
         return [_record(entry) for entry in self._page(head, start)], head
 
@@ -76,6 +82,30 @@ class Reading:
         following = entries[-1].index + 1 if entries else head.size
         return [_record(entry) for entry in entries], following, head
 
+    def search(self, peer: Party, request: SearchRequest) -> SearchResponse:
+        """Access entries that fit, for auditors, each with its inclusion proof under one head.
+
+        It looks at no more than `WINDOW` entries, so that no search holds up the exchange: `next` may come before
+        anything more fits.
+
+        Raises:
+            NotPermittedError: the peer is no auditor.
+        """
+        self._check_auditor(peer)
+        store = self._logs.store
+        head = store.head(Log.ACCESS)
+        query = _query(request)
+        start = max(request.start, self._first_since(query.since, head)) if query.since is not None else request.start
+        end = self._first_since(query.until + 1, head) if query.until is not None else head.size
+        stop = min(start + WINDOW, end)
+        entries = store.search(query, start, stop, SEARCH_BYTES, max(1, min(request.limit or SEARCH_PAGE, SEARCH_PAGE)))
+        following = entries[-1].index + 1 if entries else stop
+        proofs = receipts(store, head, {entry.index: entry.leaf for entry in entries})
+        found = [FoundEntry(record=_record(entry), path=proofs[entry.index].path) for entry in entries]
+        return SearchResponse(
+            entries=found, next=following if following < end else head.size, checkpoint=head.checkpoint
+        )
+
     def check(self, peer: Party) -> None:
         """Let only parties of the directory go on.
 
@@ -83,6 +113,18 @@ class Reading:
             NotPermittedError: the peer has no valid key in the directory.
         """
         self._role(peer)
+
+    def _check_auditor(self, peer: Party) -> None:
+        if self._role(peer) != Role.ROLE_AUDITOR:
+            raise NotPermittedError("the access log is read by auditors; a party reads its own entries")
+
+    def _first_since(self, time: int, head: Head) -> int:
+        """The first index whose entry is of this time or later: entries stand in the order of their times."""
+        return bisect_left(range(head.size), time, key=self._time)
+
+    def _time(self, index: int) -> int:
+        entry = self._logs.store.entry(Log.ACCESS, index)
+        return read_access_leaf(entry.leaf).time if entry is not None else MAX_TIME
 
     def _role(self, peer: Party) -> "Role.ValueType":
         role = self._logs.directory.role_of(peer, self._clock())
@@ -133,6 +175,18 @@ def _version(directory: Directory, entry: StoredEntry) -> Version | None:
     except CoreError:
         return None
     return directory.state.versions.get(envelope.digest)
+
+
+def _query(request: SearchRequest) -> AccessQuery:
+    return AccessQuery(
+        since=request.since or None,
+        until=min(request.until, MAX_TIME) or None,
+        kind=request.kind or None,
+        code=request.code or None,
+        requester=request.requester or None,
+        provider=request.provider or None,
+        request_id=request.request_id or None,
+    )
 
 
 def _record(entry: StoredEntry) -> Record:

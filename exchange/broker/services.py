@@ -28,6 +28,7 @@ from exchange.v1.log_pb2 import (
     ProofRequest,
     ReadRequest,
     ReadResponse,
+    SearchRequest,
 )
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
 
@@ -111,6 +112,11 @@ class LogService:
         records, following, head = await asyncio.to_thread(self._reading.own, self._peers.spend(context), start)
         return encode(ReadResponse(records=records, next=following, checkpoint=head.checkpoint))
 
+    async def search(self, request: bytes, context: Context) -> bytes:
+        """Entries that fit, by this broker's index, for auditors."""
+        asked = decode(SearchRequest, request)
+        return encode(await asyncio.to_thread(self._reading.search, self._peers.spend(context), asked))
+
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the access log."""
         self._reading.check(self._peers.spend(context))
@@ -119,7 +125,7 @@ class LogService:
 
     def handlers(self) -> Mapping[str, Unary]:
         """By method name."""
-        return {"Sync": self.sync, "Read": self.read, "Prove": self.prove}
+        return {"Sync": self.sync, "Read": self.read, "Search": self.search, "Prove": self.prove}
 
 
 class GatewayService:

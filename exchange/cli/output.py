@@ -41,6 +41,32 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         _print_aligned([list(columns), *cells])
 
 
+class RunningTable:
+    """A table whose rows come one by one: each is printed at once, in columns as wide as any row before it.
+
+    Args:
+        columns: printed before the first row.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        self._widths: list[int] = []
+
+    def add(self, row: Sequence[object]) -> None:
+        """Print a row."""
+        cells = [_cell(value) for value in row]
+        lines = [cells] if self._widths else [self._columns, cells]
+        known = self._widths or [0] * len(cells)
+        self._widths = [max(width, *map(_width, column)) for width, *column in zip(known, *lines, strict=True)]
+        for line in lines:
+            typer.echo("  ".join(_padded(cell, width) for cell, width in zip(line, self._widths, strict=True)).rstrip())
+
+
+def print_json_line(value: object) -> None:
+    """Print a value as one line of JSON, at once, for programs that read while more comes."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
 def print_pairs(pairs: Mapping[str, object]) -> None:
     """Print names with their values, the values in one column; a list takes a line for each item."""
     width = max((_width(name) for name in pairs), default=0)

@@ -12,6 +12,7 @@ from exchange.core.merkle import NodeId
 from exchange.store.ports import (
     RELEASED,
     AccessIndex,
+    AccessQuery,
     Batch,
     Head,
     HeadMovedError,
@@ -201,12 +202,36 @@ class MemoryLogStore:
         entries = (self.entry(Log.ACCESS, position) for position in islice(own, max(max_count, 0)))
         return fitting((entry for entry in entries if entry is not None), max_bytes)
 
+    def search(
+        self, query: AccessQuery, start: int, stop: int, max_bytes: int, max_count: int
+    ) -> tuple[StoredEntry, ...]:
+        """See `LogStore.search`."""
+        found = self._read(lambda content: list(content.access_from(max(start, 0))))
+        fit = (position for position, index in found if position < stop and _fits(index, query))
+        entries = (self.entry(Log.ACCESS, position) for position in islice(fit, max(max_count, 0)))
+        return fitting((entry for entry in entries if entry is not None), max_bytes)
+
     def close(self) -> None:
         """See `LogStore.close`."""
         with self._append_lock:
             self._closed = True
 
 
+def _fits(index: AccessIndex, query: AccessQuery) -> bool:
+    exact = ((index.kind, query.kind), (index.code, query.code), (index.request_id, query.request_id))
+    parties = ((index.requester, query.requester), (index.provider, query.provider))
+    return (
+        all(wanted is None or value == wanted for value, wanted in exact)
+        and all(wanted is None or _covered(name, wanted) for name, wanted in parties)
+        and (query.since is None or index.time >= query.since)
+        and (query.until is None or index.time <= query.until)
+    )
+
+
+def _covered(name: str, party: str) -> bool:
+    return f"{name}/".startswith(f"{party}/")
+
+
 def _concerns(index: AccessIndex, party: str) -> bool:
     names = (index.requester, index.provider)
-    return any(name and f"{name}/".startswith(f"{party}/") for name in names)
+    return any(name and _covered(name, party) for name in names)

@@ -111,6 +111,27 @@ class AccessIndex:
         return self.kind in (RELEASED, UNRELEASED)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessQuery:
+    """What a search of the access log asks for; all of it must hold, and None is no condition.
+
+    Args:
+        since, until: milliseconds, inclusive.
+        kind: an `AccessKind`.
+        code: a `Code`.
+        requester, provider: a party's name; it covers others by whole segments.
+        request_id: 16 bytes.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    kind: int | None = None
+    code: int | None = None
+    requester: str | None = None
+    provider: str | None = None
+    request_id: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class NewEntry:
     """An entry to append: its leaf, what stands beside it, and for the access log what it is found by."""
@@ -282,6 +303,21 @@ class LogStore(Protocol):
         Args:
             party: a party's name; it covers others by whole segments.
             start: no index below this one.
+            max_bytes: as for `entries`.
+            max_count: as for `entries`.
+        """
+
+    def search(
+        self, query: AccessQuery, start: int, stop: int, max_bytes: int, max_count: int
+    ) -> tuple[StoredEntry, ...]:
+        """Reads access entries that fit, by their index columns, in the log's order.
+
+        It may look at every entry from `start` to before `stop`: the caller bounds what that costs.
+
+        Args:
+            query: the conditions.
+            start: no index below this one.
+            stop: nor this one or any after it.
             max_bytes: as for `entries`.
             max_count: as for `entries`.
         """

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from exchange.core.merkle import MAX_SIZE, NodeId
 from exchange.store import schema
 from exchange.store.ports import (
+    AccessQuery,
     Batch,
     CommitUnknownError,
     Head,
@@ -27,6 +28,7 @@ from exchange.store.ports import (
     fitting,
     node_place,
 )
+from exchange.store.searching import search_access
 from exchange.store.sqlite import WAIT_SECONDS, SqliteDatabase, add_rows, reason, store_errors
 
 _TAKEN_PAGE: Final = 5000
@@ -172,6 +174,16 @@ class SqlLogStore:
         with self._reading() as connection:
             indexes = _own_indexes(connection, party, start, max_count)
             rows = connection.execute(schema.ACCESS_ENTRIES, {"indexes": sorted(indexes)[:max_count]})
+            return _fitting(rows, max_bytes)
+
+    def search(
+        self, query: AccessQuery, start: int, stop: int, max_bytes: int, max_count: int
+    ) -> tuple[StoredEntry, ...]:
+        """See `LogStore.search`."""
+        if start > MAX_SIZE or max_count <= 0:
+            return ()
+        with self._reading() as connection:
+            rows = search_access(connection, query, range(start, min(stop, MAX_SIZE)), max_count)
             return _fitting(rows, max_bytes)
 
     @contextmanager

@@ -12,6 +12,8 @@ from exchange.store.memory import MemoryLogStore
 from exchange.store.ports import (
     RELEASED,
     UNRELEASED,
+    AccessIndex,
+    AccessQuery,
     Batch,
     Head,
     HeadMovedError,
@@ -322,6 +324,51 @@ def test_own_entries_are_found_by_whole_segments(store: LogStore, party: str) ->
     ]
     assert indexes(store.own(party, 0, ALL, ALL)) == expected
     assert indexes(store.own(party, 20, ALL, 3)) == [n for n in expected if n >= 20][:3]
+
+
+CONDITIONS: tuple[dict[str, object], ...] = (
+    {},
+    {"kind": REFUSED},
+    {"code": 8},
+    {"request_id": digest("request 5")[:16]},
+    {"since": 1010},
+    {"until": 1010},
+    {"since": 1003, "until": 1003},
+    {"requester": "exchange://a/b"},
+    {"requester": "exchange://a/b/c"},
+    {"requester": "exchange://a/b", "provider": "exchange://a/bc", "kind": REFUSED, "since": 1002},
+    {"provider": "exchange://%"},
+    {"provider": "exchange://a/_"},
+)
+
+
+@pytest.mark.parametrize("conditions", CONDITIONS, ids=str)
+def test_search_finds_exactly_what_fits(store: LogStore, conditions: dict[str, object]) -> None:
+    rows = [
+        access(n, requester=NAMES[n % len(NAMES)], provider=NAMES[n // 3 % len(NAMES)], **kind)
+        for n, kind in enumerate([{"kind": RELEASED}, {"kind": REFUSED, "code": 8}, {"kind": UNRELEASED}] * 20)
+    ]
+    append(store, Log.ACCESS, *rows)
+    append(store, Log.DIRECTORY, directory(0), directory(1))
+    query = AccessQuery(**conditions)  # type: ignore[arg-type]
+    expected = [n for n, row in enumerate(rows) if row.index is not None and fits(row.index, query)]
+    assert indexes(store.search(query, 0, ALL, ALL, ALL)) == expected
+    assert indexes(store.search(query, 5, 40, ALL, 3)) == [n for n in expected if 5 <= n < 40][:3]
+    assert indexes(store.search(query, 0, ALL, 0, ALL)) == expected[:1]
+    assert store.search(query, MAX_SIZE + 1, ALL, ALL, ALL) == ()
+    assert store.search(query, 0, ALL, ALL, 0) == ()
+
+
+def fits(index: AccessIndex, query: AccessQuery) -> bool:
+    parties = (index.requester, query.requester), (index.provider, query.provider)
+    return (
+        query.kind in (None, index.kind)
+        and query.code in (None, index.code)
+        and query.request_id in (None, index.request_id)
+        and all(wanted is None or f"{name}/".startswith(f"{wanted}/") for name, wanted in parties)
+        and (query.since is None or index.time >= query.since)
+        and (query.until is None or index.time <= query.until)
+    )
 
 
 # --- threads

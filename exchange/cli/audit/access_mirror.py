@@ -5,60 +5,34 @@ where it ended, but nobody is shown it. The columns beside leaf and body are an 
 leaf and body again, and `exchange-audit verify full` compares the columns with them.
 """
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from exchange.cli.audit.mirror_schema import COLUMNS, VERSION, prepare
 from exchange.cli.audit.opening import read_entry
+from exchange.cli.audit.postings import Wanted, postings
 from exchange.cli.audit.tree import Expected, place_of
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
-from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes
+from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes, inclusion_nodes
 from exchange.core.note import Verifier
 
 FILE: Final = "access-mirror.db"
 EVIDENCE: Final = "evidence"
 
-_VERSION = 1
 _BUSY = 30.0
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE entries (
-    idx INTEGER PRIMARY KEY, time INTEGER, kind INTEGER, code INTEGER, requester TEXT, provider TEXT, request_id BLOB,
-    request_digest BLOB, dataset BLOB, officer TEXT, purpose TEXT, case_id TEXT, leaf BLOB NOT NULL, body BLOB NOT NULL
-);
-CREATE INDEX entries_time ON entries (time);
-CREATE INDEX entries_request_id ON entries (request_id);
-CREATE INDEX entries_request_digest ON entries (request_digest);
-CREATE INDEX entries_requester ON entries (requester, idx);
-CREATE INDEX entries_officer ON entries (officer, idx);
-CREATE INDEX entries_case ON entries (case_id, idx);
-CREATE TABLE nodes (place INTEGER PRIMARY KEY, hash BLOB NOT NULL);
-CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL, verified INTEGER NOT NULL);
-CREATE TABLE failures (kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB NOT NULL, later BLOB NOT NULL);
-PRAGMA user_version = {_VERSION};
-COMMIT;
-"""
 _NOTES: Final = "SELECT CAST(note AS BLOB) FROM checkpoints WHERE verified = ?"
-COLUMNS: Final = (
-    "time",
-    "kind",
-    "code",
-    "requester",
-    "provider",
-    "request_id",
-    "request_digest",
-    "dataset",
-    "officer",
-    "purpose",
-    "case_id",
-)
+PAGE: Final = 200
+"""Rows of a search that are read at once."""
 
 
 class AccessMirror:
@@ -154,6 +128,18 @@ class AccessMirror:
         """What proves an entry: the last verified checkpoint, and the nodes."""
         return Expected(self.origin, self.checkpoint, nodes=self.node)
 
+    def expected_of(self, indexes: Iterable[int]) -> Expected:
+        """What proves these entries, with the nodes of all their proofs read in one query."""
+        checkpoint = self.checkpoint
+        places = {
+            place_of(node.level, node.index) for index in indexes for node in inclusion_nodes(index, checkpoint.size)
+        }
+        rows = self._connection.execute(
+            "SELECT place, CAST(hash AS BLOB) FROM nodes WHERE place IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(places)),),
+        )
+        return Expected(self.origin, checkpoint, nodes=dict(rows.fetchall()).get)
+
     def node(self, place: int) -> bytes | None:
         """The stored hash at a place, 32 bytes."""
         row = self._connection.execute("SELECT CAST(hash AS BLOB) FROM nodes WHERE place = ?", (place,)).fetchone()
@@ -170,23 +156,29 @@ class AccessMirror:
             " WHERE idx >= ? AND idx < ? ORDER BY idx",
             (start, stop),
         )
-        for index, leaf, body, *stored in cursor:
-            yield LoggedEntry(index, leaf, body, index_problem(stored, columns_of(leaf, body)))
+        for row in cursor:
+            yield _logged(*row)
 
-    def find(self, conditions: Sequence[str], values: Mapping[str, object]) -> Iterator[LoggedEntry]:
-        """The verified entries that the index has under all conditions.
+    def find(self, wanted: Wanted, start: int = 0, page: int = PAGE) -> Iterator[tuple[LoggedEntry, ...]]:
+        """The verified entries that fit, by the index: page after page, read when they are asked for.
 
         Args:
-            conditions: SQL over `COLUMNS`, written by this program, with named parameters.
-            values: of the parameters.
+            wanted: the conditions.
+            start: the first index to look at.
+            page: rows that are read in one query.
         """
-        where = " AND ".join(("idx < :verified", *conditions))
-        indexes = self._connection.execute(
-            f"SELECT idx FROM entries WHERE {where} ORDER BY idx",  # noqa: S608 - values are bound
-            {**values, "verified": self.checkpoint.size},
-        ).fetchall()
-        for (index,) in indexes:
-            yield from self.rows(index, index + 1)
+        indexes = postings(self._connection, wanted, start, self.checkpoint.size)
+        while chosen := tuple(islice(indexes, page)):
+            yield self.chosen(chosen)
+
+    def chosen(self, indexes: Collection[int]) -> tuple[LoggedEntry, ...]:
+        """Some entries by their indexes, in one query."""
+        cursor = self._connection.execute(
+            f"SELECT idx, CAST(leaf AS BLOB), CAST(body AS BLOB), {', '.join(COLUMNS)} FROM entries"  # noqa: S608
+            " WHERE idx IN (SELECT value FROM json_each(?)) ORDER BY idx",
+            (json.dumps(list(indexes)),),
+        )
+        return tuple(_logged(*row) for row in cursor)
 
     def frontier(self) -> Frontier:
         """The tree's right edge, from which it grows."""
@@ -250,6 +242,7 @@ class AccessMirror:
                 raise UnavailableError("another sync is running in this home", "wait until it ends")
             places = ", ".join("?" * (len(COLUMNS) + 3))
             rows = [(entry.index, *columns_of(entry.leaf, entry.body), entry.leaf, entry.body) for entry in entries]
+            self._note_disorder((row[0], row[1]) for row in rows)
             self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608
             hashes = [(place_of(node.level, node.index), node.hash) for node in nodes]
             self._connection.executemany("INSERT INTO nodes VALUES (?, ?)", hashes)
@@ -265,6 +258,7 @@ class AccessMirror:
         size = self.checkpoint.size
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute("DELETE FROM entries WHERE idx >= ?", (size,))
+        self._connection.execute("DELETE FROM disorder WHERE idx >= ?", (size,))
         self._connection.execute("DELETE FROM nodes WHERE place >= ?", (place_of(0, size),))
         self._connection.execute("COMMIT")
 
@@ -275,6 +269,15 @@ class AccessMirror:
             row = (kind, str(error), error.earlier, error.later)
             self._connection.execute("INSERT INTO failures VALUES (?, ?, ?, ?)", row)
         return self.failure or error
+
+    def _note_disorder(self, times: Iterable[tuple[object, object]]) -> None:
+        """Remember where times run backwards: there a time says nothing about an index."""
+        (latest,) = self._connection.execute("SELECT coalesce(max(time), 0) FROM entries").fetchone()
+        for index, time in times:
+            if isinstance(time, int) and time < latest:
+                self._connection.execute("INSERT INTO disorder VALUES (?)", (index,))
+            elif isinstance(time, int):
+                latest = time
 
     def _read(self, rows: Iterable[tuple[bytes]]) -> tuple[Checkpoint, ...]:
         try:
@@ -287,12 +290,8 @@ class AccessMirror:
         return f"move {self.path} away: it is fetched again"
 
     def _prepare(self, *, create: bool) -> None:
-        self._connection.execute("PRAGMA synchronous = EXTRA")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0 and create:
-            self._connection.executescript(_SCHEMA)
-        elif version != _VERSION:
-            raise EvidenceError(f"{self.path} is no mirror of version {_VERSION}", self._remedy)
+        if not prepare(self._connection, create=create):
+            raise EvidenceError(f"{self.path} is no mirror of version {VERSION}", self._remedy)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -302,6 +301,10 @@ class AccessMirror:
             raise UnavailableError(f"the mirror {self.path} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise EvidenceError(f"the mirror {self.path} was altered: {error}", self._remedy) from error
+
+
+def _logged(index: int, leaf: bytes, body: bytes, *stored: object) -> LoggedEntry:
+    return LoggedEntry(index, leaf, body, index_problem(stored, columns_of(leaf, body)))
 
 
 def columns_of(leaf: bytes, body: bytes) -> tuple[object, ...]:

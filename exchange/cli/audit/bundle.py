@@ -22,6 +22,7 @@ from exchange.cli.audit.policies import (
     read_policy,
     standing,
 )
+from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.progress import Advance, bar
 from exchange.cli.audit.sources import LogName, MirroredLog, altered, mirrored_log
 from exchange.cli.audit.tree import Expected, RangeLeaves
@@ -101,7 +102,8 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _about(place: AuditHome, text: str) -> list[int]:
     wanted = request_id(text)
-    found = [entry.index for entry in place.access.find(("request_id = :id",), {"id": wanted})] if wanted else []
+    pages = place.access.find(Wanted({"request_id": wanted})) if wanted else ()
+    found = [entry.index for page in pages for entry in page]
     if not found:
         raise WrongUsageError(f"--request: there is no entry about {text}", "`exchange-audit search` finds requests")
     return found

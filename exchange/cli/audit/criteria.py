@@ -2,10 +2,10 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from exchange.cli.audit.opening import OpenedEntry
+from exchange.cli.audit.postings import Wanted
 from exchange.cli.errors import WrongUsageError
 from exchange.core.errors import NameFormatError
 from exchange.core.names import SCHEME, Party
@@ -18,34 +18,8 @@ KINDS: Mapping[str, int] = {
 CODES: Mapping[str, int] = {name.removeprefix("CODE_"): number for name, number in Code.items() if number}
 
 
-@dataclass(slots=True)
-class Criteria:
-    """Conditions that all hold; each is SQL over the mirror's index with one parameter, and what it means.
-
-    Args:
-        exact: columns and the values that they have.
-        parties: columns and the parties that cover what they name.
-        since, until: milliseconds, inclusive; None without a bound.
-    """
-
-    exact: dict[str, object] = field(default_factory=dict)
-    parties: dict[str, Party] = field(default_factory=dict)
-    since: int | None = None
-    until: int | None = None
-
-    def sql(self) -> tuple[list[str], dict[str, object]]:
-        """Conditions over the mirror's columns, and their parameters."""
-        conditions = [f"{name} = :{name}" for name in self.exact]
-        values = dict(self.exact)
-        for name, party in self.parties.items():
-            # Every name under "x" lies between "x/" and "x0", for "0" follows "/".
-            conditions.append(f"({name} = :{name} OR ({name} > :{name} || '/' AND {name} < :{name} || '0'))")
-            values[name] = str(party)
-        for name, bound, sign in (("since", self.since, ">="), ("until", self.until, "<=")):
-            if bound is not None:
-                conditions.append(f"time {sign} :{name}")
-                values[name] = bound
-        return conditions, values
+class Criteria(Wanted):
+    """What a search asks for, of the mirror's index and of the entry itself."""
 
     def holds(self, entry: OpenedEntry) -> bool:
         """Whether the entry itself fulfils every condition, whatever the index said."""
@@ -67,6 +41,7 @@ def said_of(entry: OpenedEntry) -> dict[str, object]:
         "requester": leaf.requester,
         "provider": leaf.provider,
         "request_id": leaf.request_id,
+        "request_digest": leaf.request_digest,
         "dataset": header.dataset if header is not None else None,
         "officer": header.officer if header is not None else None,
         "purpose": header.purpose if header is not None else None,

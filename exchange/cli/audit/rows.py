@@ -1,10 +1,14 @@
 """Rows as an auditor sees them: read again from leaf and body, and proven against the signed checkpoint."""
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from exchange.cli.audit.access_mirror import PAGE, AccessMirror
 from exchange.cli.audit.checks import short
+from exchange.cli.audit.findings import Finding
 from exchange.cli.audit.opening import OpenedEntry, read_entry
+from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.tree import Expected, prove
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.times import iso
@@ -42,6 +46,29 @@ def proven(expected: Expected, stored: LoggedEntry) -> ProvenEntry | str:
         return ProvenEntry(stored.index, read_entry(stored.leaf, stored.body))
     except CoreError as error:
         return str(error)
+
+
+def proven_entries(
+    mirror: AccessMirror, wanted: Wanted, start: int = 0, page: int = PAGE
+) -> Iterator[ProvenEntry | Finding]:
+    """The mirrored entries that fit, by the index, each proven; or what is wrong with one. Read page by page.
+
+    Args:
+        mirror: of the access log.
+        wanted: what the index is asked for; what the entry itself says is the caller's to compare.
+        start: the first index to look at.
+        page: rows that are read at once.
+    """
+    for stored in mirror.find(wanted, start, min(page, PAGE)):
+        expected = mirror.expected_of(entry.index for entry in stored)
+        for entry in stored:
+            result = proven(expected, entry)
+            if isinstance(result, str):
+                yield Finding(mirror.origin, entry.index, result)
+                continue
+            if entry.index_problem:
+                yield Finding(mirror.origin, entry.index, entry.index_problem)
+            yield result
 
 
 def row(directory: Directory, found: ProvenEntry) -> tuple[object, ...]:

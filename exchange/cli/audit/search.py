@@ -1,5 +1,7 @@
 """`exchange-audit search`: every access that fits, out of the mirror, each row proven before it is shown."""
 
+import asyncio
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +10,34 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.criteria import CODES, KINDS, Criteria, moment, object_id, one_of, party, request_id
+from exchange.cli.audit.asking import UNVERIFIED, ask_broker
 from exchange.cli.audit.findings import NO_WITNESSES, Finding, plural
+from exchange.cli.audit.following import follow
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven, row
+from exchange.cli.audit.options import (
+    CaseOption,
+    CodeOption,
+    DatasetOption,
+    KindOption,
+    OfficerOption,
+    ProviderOption,
+    PurposeOption,
+    RequesterOption,
+    RequestOption,
+    SinceOption,
+    Typed,
+    UntilOption,
+)
+from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
 from exchange.cli.errors import ExitCode, WrongUsageError, say
+from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_table
-from exchange.client.datasets import find_dataset
-from exchange.client.errors import UsageError
 from exchange.core.directory import Directory
+from exchange.home import Home
+
+MOST = 10_000
 
 app = new_command()
-
-_PARTY = "PARTY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,133 +46,161 @@ class Found:
 
     Args:
         rows: proven, by index.
-        more: how many more fit, past the limit.
         findings: rows that could not be proven, or that the index had under a wrong name.
+        following: the last index of this page, where more fit after it; None where nothing does.
+        log: the log's name.
+        size: how many entries the checkpoint counts that all of it is verified by.
+        caveats: what is not shown by this.
     """
 
     rows: tuple[ProvenEntry, ...]
-    more: int
     findings: tuple[Finding, ...]
+    following: int | None
+    log: str
+    size: int
+    caveats: tuple[str, ...] = (NO_WITNESSES,)
 
 
 @app.command(
     epilog=example(
         "exchange-audit search --case HS-2026-118 --home ./audit-office",
         "exchange-audit search --requester housing --since 2026-11-01 --kind refused --home ./audit-office",
+        "exchange-audit search --officer officer-17 --follow --home ./audit-office",
     )
 )
 def search(  # noqa: PLR0913 - an access is found by any of its sides
-    since: Annotated[str, typer.Option(metavar="TIME", help="From this day or time on, UTC.")] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="To the end of this day, or to this time, UTC.")] = "",
-    requester: Annotated[str, typer.Option(metavar=_PARTY, help="Who asked: a department, or a system of one.")] = "",
-    provider: Annotated[str, typer.Option(metavar=_PARTY, help="Who answered, or should have.")] = "",
-    dataset: Annotated[str, typer.Option(metavar="DEPARTMENT/CODE", help="What was asked for.")] = "",
-    officer: Annotated[str, typer.Option(metavar="NAME", help="The pseudonym of the person who asked.")] = "",
-    purpose: Annotated[str, typer.Option(metavar="CODE", help="What it was said to be for.")] = "",
-    case: Annotated[str, typer.Option(metavar="ID", help="The case that it was said to be for.")] = "",
-    code: Annotated[str, typer.Option(metavar="CODE", help="Why it was refused, such as NO_AGREEMENT.")] = "",
-    kind: Annotated[str, typer.Option(metavar="KIND", help="released, unreleased or refused.")] = "",
-    request: Annotated[str, typer.Option(metavar="ID", help="The request's id, a UUID.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="The most rows; 0 shows all of them.")] = 0,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    requester: RequesterOption = "",
+    provider: ProviderOption = "",
+    dataset: DatasetOption = "",
+    officer: OfficerOption = "",
+    purpose: PurposeOption = "",
+    case: CaseOption = "",
+    code: CodeOption = "",
+    kind: KindOption = "",
+    request: RequestOption = "",
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="The most rows of one page.")] = 100,
+    after: Annotated[
+        int | None, typer.Option(min=-1, metavar="INDEX", help="Only entries after this one: the next page.")
+    ] = None,
+    broker: Annotated[
+        bool, typer.Option("--broker", help="Ask the broker's index, not the mirror; it may leave entries out.")
+    ] = False,
+    following: Annotated[
+        bool, typer.Option("--follow", help="Go on: print what fits as it enters the log, until Ctrl-C.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Find accesses in the mirror; without any option, all of them.
 
-    Every row is read again from its leaf and body and proven against the signed checkpoint, so the index cannot make
-    one up. That it hides none is what `exchange-audit verify full` shows.
+    Every row is read again from its leaf and body and proven against the signed checkpoint, so no index can make one
+    up. That the mirror's hides none is what `exchange-audit verify full` shows; nothing shows it of the broker's. With
+    --follow, --json prints one line for each entry.
     """
-    words = {"officer": officer, "purpose": purpose, "case_id": case}
+    typed = Typed(
+        since=since,
+        until=until,
+        requester=requester,
+        provider=provider,
+        dataset=dataset,
+        officer=officer,
+        purpose=purpose,
+        case=case,
+        code=code,
+        kind=kind,
+        request=request,
+    )
+    if following and broker:
+        raise WrongUsageError(
+            "--follow and --broker exclude each other", "--follow brings the mirror up to date itself"
+        )
+    if following:
+        require_role(home, "auditor", "only an auditor is given the whole access log")
+        follow(Home(home), typed, after, as_json)
+        return
+    start, again = (after + 1 if after is not None else 0), _again(typed, limit, home, broker=broker)
+    if broker:
+        require_role(home, "auditor", "only an auditor may search the whole access log")
+        directory, answer = asyncio.run(ask_broker(Home(home), typed, start, limit))
+        caveats = (UNVERIFIED, NO_WITNESSES)
+        found = Found(answer.rows, answer.findings, answer.following, answer.log, answer.size, caveats)
+        _print(directory, found, as_json, again)
+        _end(home, found)
+        return
     with opened_home(home) as place:
         directory = place.verified_directory()
-        criteria = Criteria({name: word for name, word in words.items() if word})
-        criteria.since = moment(since, "--since", end=False) if since else None
-        criteria.until = moment(until, "--until", end=True) if until else None
-        for name, text in (("requester", requester), ("provider", provider)):
-            if text:
-                criteria.parties[name] = party(text, place.trust.name, f"--{name}")
-        criteria.exact |= {"kind": one_of(kind, KINDS, "--kind")} if kind else {}
-        criteria.exact |= {"code": one_of(code, CODES, "--code")} if code else {}
-        criteria.exact |= {"dataset": _dataset(directory, dataset)} if dataset else {}
-        criteria.exact |= {"request_id": _request(request)} if request else {}
-        found = _search(place, criteria, limit)
-        _print(place, directory, found, as_json)
-        _end(home, place, found)
+        found = _search(place, typed, directory, start, limit)
+        _print(directory, found, as_json, again)
+        _end(home, found)
+        place.end()
 
 
-def _dataset(directory: Directory, text: str) -> bytes:
-    """The object id of a dataset, published still or once."""
-    ended = {f"{owner.rpartition('/')[2]}/{code}": key for (owner, code), key in directory.terms.codes.items()}
-    known = object_id(text) or ended.get(text)
-    if known is not None:
-        return known
-    try:
-        return find_dataset(directory, text).object_id
-    except UsageError as error:
-        raise WrongUsageError(f"--dataset: {error}", error.hint) from error
-
-
-def _request(text: str) -> bytes:
-    found = request_id(text)
-    if found is None:
-        raise WrongUsageError(
-            f"--request: not a request's id: {text}",
-            "a UUID, as `exchange request --json` or `exchange-audit search --json` prints it",
-        )
-    return found
-
-
-def _search(place: AuditHome, criteria: Criteria, limit: int) -> Found:
-    expected = place.access.expected()
+def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, limit: int) -> Found:
+    criteria = typed.criteria(directory)
     rows: list[ProvenEntry] = []
     findings: list[Finding] = []
-    more = 0
-    for stored in place.access.find(*criteria.sql()):
-        if limit and len(rows) == limit:
-            more += 1
-            continue
-        result = proven(expected, stored)
-        if isinstance(result, str):
-            findings.append(Finding(place.access.origin, stored.index, result))
-            continue
-        if stored.index_problem:
-            findings.append(Finding(place.access.origin, stored.index, stored.index_problem))
-        if criteria.holds(result.entry):
-            rows.append(result)
-    return Found(tuple(rows), more, tuple(findings))
-
-
-def _print(place: AuditHome, directory: Directory, found: Found, as_json: bool) -> None:
+    following = None
+    # One more than is shown tells whether there is another page.
+    for item in proven_entries(place.access, criteria, start, limit + 1):
+        if len(rows) == limit:
+            following = rows[-1].index
+            break
+        if isinstance(item, Finding):
+            findings.append(item)
+        elif criteria.holds(item.entry):
+            rows.append(item)
     size = place.access.checkpoint.size
+    return Found(tuple(rows), tuple(findings), following, place.access.origin, size)
+
+
+def _again(typed: Typed, limit: int, home: Path, *, broker: bool) -> str:
+    """The command that was typed, but for its page."""
+    flags = ["--broker"] if broker else []
+    words = [
+        "exchange-audit",
+        "search",
+        *typed.words(),
+        *flags,
+        "--limit",
+        str(limit),
+        "--home",
+        shlex.quote(str(home)),
+    ]
+    return " ".join(words)
+
+
+def _print(directory: Directory, found: Found, as_json: bool, again: str) -> None:
     if as_json:
         print_json(
             {
                 "entries": [described(directory, item) for item in found.rows],
-                "more": found.more,
+                "next_after": found.following,
                 "findings": [{"index": item.index, "text": item.text} for item in found.findings],
-                "log": place.access.origin,
-                "verified_to": size,
-                "caveats": [NO_WITNESSES],
+                "log": found.log,
+                "verified_to": found.size,
+                "complete": UNVERIFIED not in found.caveats,
+                "caveats": list(found.caveats),
             }
         )
         return
     if found.rows:
         print_table(COLUMNS, [row(directory, item) for item in found.rows])
-    for line in _remarks(place, found):
+    for line in _remarks(found, again):
         say(line)
 
 
-def _remarks(place: AuditHome, found: Found) -> Iterator[str]:
+def _remarks(found: Found, again: str) -> Iterator[str]:
     for finding in found.findings:
         yield clean(str(finding))
-    if found.more:
-        yield f"{found.more} more fit: raise --limit"
-    size = place.access.checkpoint.size
-    yield f"{plural(len(found.rows))} of {size}, verified to {size} of {place.access.origin}; {NO_WITNESSES}"
+    shown = "; ".join(found.caveats)
+    yield f"{plural(len(found.rows))} of {found.size}, verified to {found.size} of {found.log}; {shown}"
+    if found.following is not None:
+        yield clean(f"more fit: {again} --after {found.following}")
 
 
-def _end(home: Path, place: AuditHome, found: Found) -> None:
+def _end(home: Path, found: Found) -> None:
     if found.findings:
         say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
         raise typer.Exit(ExitCode.REFUSED)
-    place.end()

@@ -1,8 +1,9 @@
 """`exchange-audit show`: the story of one request, every entry about it, every proof checked."""
 
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from typing import Annotated
 
 import typer
@@ -11,18 +12,23 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.checks import Check, judge
 from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import NO_WITNESSES, plural
+from exchange.cli.audit.naming import names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.opening import directory_time
+from exchange.cli.audit.opening import RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.output import print_json, print_line, print_pairs, print_table
+from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.v1.access_pb2 import AccessLeaf
 from exchange.v1.request_pb2 import RequestHeader
+
+MOST = 1_000
+"""Entries about one request that are told: a requester may have sent it any number of times."""
 
 app = new_command()
 
@@ -35,11 +41,13 @@ class Chapter:
         index: its place in the access log.
         found: leaf and body, where they can be read and are proven.
         checks: every one of them.
+        directory: as it was when the entry was decided; None where it is not here.
     """
 
     index: int
     found: ProvenEntry | None
     checks: tuple[Check, ...]
+    directory: Directory | None = None
 
     @property
     def holds(self) -> bool:
@@ -54,6 +62,20 @@ class Chapter:
         leaf = self.found.entry.leaf
         code = f" {code_name(leaf.code)}" if leaf.code else ""
         return f"entry {self.index}: {kind_name(leaf.kind)}{code}, {iso(leaf.time)}"
+
+    @property
+    def meaning(self) -> str:
+        """What that means, in words."""
+        if self.found is None:
+            return "it cannot be told what this entry says"
+        entry = self.found.entry
+        provider = shortened(entry.leaf.provider) or "nobody"
+        if entry.leaf.kind == RELEASED:
+            return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
+        if entry.leaf.kind == UNRELEASED:
+            return f"{provider} committed an answer that the broker did not release here: count it as possible access"
+        refuser = shortened(entry.refused.refuser) if entry.refused is not None else "nobody"
+        return f"{refuser} refused the request: nothing was answered"
 
 
 @app.command(
@@ -73,15 +95,36 @@ def show(
     proven to be in the log that was signed. One line that fails ends it with 1.
     """
     with opened_home(home) as place:
-        directory = place.verified_directory()
-        story = tuple(_chapter(place, stored) for stored in _about(place, entry))
+        now = place.verified_directory()
+        history = History(place)
+        story = tuple(_chapter(place, history, stored) for stored in _about(place, entry))
         if as_json:
-            print_json(_described(place, directory, story))
+            print_json(_described(place, now, story))
         else:
-            _print(place, directory, story)
+            _print(place, now, story)
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
+
+
+class History:
+    """The directory as it was at any size, each folded once.
+
+    Args:
+        place: its mirror, whose leaves are verified.
+    """
+
+    def __init__(self, place: AuditHome) -> None:
+        self._place = place
+        self._folded: dict[int, Directory] = {}
+
+    def at(self, size: int) -> Directory | None:
+        """The directory of a size; None where the mirror does not reach that far."""
+        if size > len(self._place.directory.entries):
+            return None
+        if size not in self._folded:
+            self._folded[size] = self._place.directory.folded(self._place.trust, size)
+        return self._folded[size]
 
 
 def _about(place: AuditHome, text: str) -> Sequence[LoggedEntry]:
@@ -89,7 +132,7 @@ def _about(place: AuditHome, text: str) -> Sequence[LoggedEntry]:
     access = place.access
     wanted = request_id(text) if not text.isdigit() else None
     if wanted is not None:
-        found = tuple(access.find(("request_id = :id",), {"id": wanted}))
+        found = _found(place, Wanted({"request_id": wanted}))
     elif text.isascii() and text.isdigit():
         found = tuple(access.rows(int(text), int(text) + 1)) if int(text) < access.checkpoint.size else ()
     else:
@@ -107,10 +150,15 @@ def _whole(place: AuditHome, found: Sequence[LoggedEntry]) -> Sequence[LoggedEnt
     for leaf in (_leaf(stored) for stored in found):
         if leaf is None:
             continue
-        same = {"digest": leaf.request_digest, "id": leaf.request_id, "requester": leaf.requester}
-        condition = "(request_digest = :digest OR (request_id = :id AND requester = :requester AND :id != x''))"
-        entries |= {stored.index: stored for stored in place.access.find((condition,), same)}
+        same = _found(place, Wanted({"request_digest": leaf.request_digest}))
+        if leaf.request_id:
+            same += _found(place, Wanted({"request_id": leaf.request_id, "requester": leaf.requester}))
+        entries |= {stored.index: stored for stored in same}
     return [entries[index] for index in sorted(entries)]
+
+
+def _found(place: AuditHome, wanted: Wanted) -> tuple[LoggedEntry, ...]:
+    return tuple(islice(chain.from_iterable(place.access.find(wanted)), MOST))
 
 
 def _leaf(stored: LoggedEntry) -> AccessLeaf | None:
@@ -120,72 +168,83 @@ def _leaf(stored: LoggedEntry) -> AccessLeaf | None:
         return None
 
 
-def _chapter(place: AuditHome, stored: LoggedEntry) -> Chapter:
+def _chapter(place: AuditHome, history: History, stored: LoggedEntry) -> Chapter:
     found = proven(place.access.expected(), stored)
     if isinstance(found, str):
         return Chapter(stored.index, None, (Check("log", found, ok=False),))
-    size = place.access.checkpoint.size
-    checks = [Check("log", f"in {place.access.origin} of {plural(size)}, as it was signed")]
+    checks = [Check("log", f"in {place.access.origin} of {plural(place.access.checkpoint.size)}, as it was signed")]
     if stored.index_problem:
         checks.append(Check("index", stored.index_problem, ok=False))
-    return Chapter(stored.index, found, (*checks, *_judged(place, found)))
-
-
-def _judged(place: AuditHome, found: ProvenEntry) -> Iterator[Check]:
     size = found.entry.leaf.directory_size
-    directory = place.directory.folded(place.trust, size)
-    if directory.size < size:
-        yield Check("directory", f"that of {size} entries is not here: `exchange-audit sync`", ok=False)
-        return
+    directory = history.at(size)
+    if directory is None:
+        checks.append(Check("directory", f"that of {size} entries is not here: `exchange-audit sync`", ok=False))
+        return Chapter(stored.index, found, tuple(checks))
     entries = place.directory.entries
     following = directory_time(entries[size].leaf) if size < len(entries) else None
-    yield from judge(directory, found.entry, following)
+    return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following)), directory)
 
 
-def _print(place: AuditHome, directory: Directory, story: Sequence[Chapter]) -> None:
-    header = _header(story)
+def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
+    header, directory = _header(story)
     if header is not None:
-        print_pairs(_request(directory, header))
+        print_pairs(_request(directory or now, header))
     for chapter in story:
         print_line()
         print_line(chapter.title)
+        print_line(clean(chapter.meaning))
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
     print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {NO_WITNESSES}")
 
 
-def _header(story: Sequence[Chapter]) -> RequestHeader | None:
-    """What was asked, out of the first entry that kept the request."""
-    entries = (chapter.found.entry for chapter in story if chapter.found is not None)
-    return next((entry.asked for entry in entries if entry.asked is not None), None)
+def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
+    """What was asked, out of the first entry that kept the request, and the directory of that moment."""
+    for chapter in story:
+        if chapter.found is not None and chapter.found.entry.asked is not None:
+            return chapter.found.entry.asked, chapter.directory
+    return None, None
 
 
 def _request(directory: Directory, header: RequestHeader) -> dict[str, object]:
+    """What was asked, with the names that purpose, dataset and fields had then."""
+    names = names_of(directory, header)
+    fields = [f"{name} ({label})" if label != name else name for name, label in names.fields.items()]
     return {
         "request": uuid.UUID(bytes=header.request_id),
         "requester": shortened(header.requester),
         "officer": f"{header.officer}, by the requester's word",
-        "purpose": header.purpose,
+        "purpose": _named(header.purpose, names.purpose),
+        "legal basis": names.legal_basis or None,
         "case": header.case_id,
-        "dataset": dataset_of(directory, header),
+        "dataset": _named(dataset_of(directory, header), names.dataset),
         "operation": operation_of(header),
-        "fields": ", ".join(header.fields),
+        "fields": ", ".join(fields),
         "agreement": header.agreement.hex()[:12],
+        "names": f"as they were in the directory of {plural(directory.size)}",
     }
 
 
-def _described(place: AuditHome, directory: Directory, story: Sequence[Chapter]) -> dict[str, object]:
+def _named(code: str, label: str) -> str:
+    return f"{code} ({label})" if label else code
+
+
+def _described(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> dict[str, object]:
     return {
-        "entries": [
-            {
-                **(described(directory, chapter.found) if chapter.found is not None else {"index": chapter.index}),
-                "checks": [{"what": c.subject, "ok": c.ok, "found": c.detail} for c in chapter.checks],
-            }
-            for chapter in story
-        ],
+        "entries": [_described_chapter(now, chapter) for chapter in story],
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
         "caveats": [NO_WITNESSES],
     }
+
+
+def _described_chapter(now: Directory, chapter: Chapter) -> dict[str, object]:
+    directory, found = chapter.directory or now, chapter.found
+    record: dict[str, object] = {"index": chapter.index}
+    if found is not None:
+        record = described(directory, found) | {"meaning": chapter.meaning}
+        if found.entry.asked is not None:
+            record["names_then"] = asdict(names_of(directory, found.entry.asked))
+    return record | {"checks": [{"what": c.subject, "ok": c.ok, "found": c.detail} for c in chapter.checks]}

@@ -21,12 +21,19 @@ from exchange.core.wire import decode, encode
 from exchange.home import Home
 from exchange.store.ports import AccessIndex, Batch, Head, Log, NewEntry
 from exchange.store.sql import SqlLogStore
-from exchange.transport import ACCESS_SYNC
+from exchange.transport import ACCESS_SEARCH, ACCESS_SYNC
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.directory_pb2 import DirectoryLeaf
-from exchange.v1.log_pb2 import LogServiceSyncRequest, LogServiceSyncResponse, Record
+from exchange.v1.log_pb2 import (
+    FoundEntry,
+    LogServiceSyncRequest,
+    LogServiceSyncResponse,
+    Record,
+    SearchRequest,
+    SearchResponse,
+)
 from tests.memory import MemoryLog
-from tests.simulator import Simulator, refused, trust_of
+from tests.simulator import Simulator, lost_connection, refused, trust_of
 from tests.world import AUDITOR, World
 
 DENY = Deny(6, Code.CODE_FIELD_NOT_GRANTED, "the agreement does not grant the field birth_date")
@@ -144,12 +151,38 @@ class AuditedExchange(Simulator):
         super().__init__(world)
         self.access_record: Callable[[Record], Record] = lambda record: record
         self.page = 3
+        self.ignores_conditions = False
+        self.search_response: Callable[[SearchResponse], SearchResponse] = lambda response: response
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
-        if method != ACCESS_SYNC:
+        if method not in (ACCESS_SYNC, ACCESS_SEARCH):
             return await super().unary(method, request, timeout)
         self.calls.append((method, request))
+        if self.down:
+            self.down -= 1
+            raise lost_connection()
+        if method == ACCESS_SEARCH:
+            return encode(self.search_response(self._search(decode(SearchRequest, request))))
         return encode(self._access_page(decode(LogServiceSyncRequest, request).start))
+
+    def _search(self, asked: SearchRequest) -> SearchResponse:
+        log = self.access_log or self.world.access_log
+        stop = min(asked.start + self.page, log.size)
+        fitting = [
+            index
+            for index in range(asked.start, stop)
+            if self.ignores_conditions or _fits(read_access_leaf(log.leaves[index]), asked)
+        ]
+        fitting = fitting[: asked.limit or None]
+        entries = [
+            FoundEntry(
+                record=Record(index=index, leaf=log.leaves[index], body=log.bodies[index]),
+                path=log.receipt(index).path,
+            )
+            for index in fitting
+        ]
+        following = fitting[-1] + 1 if fitting else stop
+        return SearchResponse(entries=entries, next=following, checkpoint=log.checkpoint())
 
     def _access_page(self, start: int) -> LogServiceSyncResponse:
         log = self.access_log or self.world.access_log
@@ -160,6 +193,16 @@ class AuditedExchange(Simulator):
             for index in range(start, min(start + self.page, log.size))
         ]
         return LogServiceSyncResponse(records=records, checkpoint=log.checkpoint())
+
+
+def _fits(leaf: AccessLeaf, asked: SearchRequest) -> bool:
+    exact = (leaf.kind, asked.kind), (leaf.code, asked.code), (leaf.request_id, asked.request_id)
+    parties = (leaf.requester, asked.requester), (leaf.provider, asked.provider)
+    return (
+        all(not wanted or found == wanted for found, wanted in exact)
+        and all(not wanted or f"{found}/".startswith(f"{wanted}/") for found, wanted in parties)
+        and asked.since <= leaf.time <= (asked.until or leaf.time)
+    )
 
 
 def audit_home(path: Path, world: World) -> Home:

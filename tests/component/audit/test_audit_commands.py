@@ -18,10 +18,11 @@ from exchange.cli.audit.access_mirror import FILE
 from exchange.cli.audit.main import COMMANDS, app
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import open_checkpoint
+from exchange.core.entries import ObjectVersion
 from exchange.home import Home
 from tests.component.audit.conftest import Run
-from tests.component.audit.copies import AuditedExchange, ask, audit_home, mirror, rebuilt
-from tests.world import APPLICATIONS, POPULATION, World
+from tests.component.audit.copies import DENY, AuditedExchange, ask, audit_home, mirror, rebuilt
+from tests.world import APPLICATIONS, POPULATION, PURPOSE, World
 
 NO_WITNESSES = "split view not excluded: no witnesses"
 NAMES = [name for name, _ in COMMANDS]
@@ -212,10 +213,6 @@ def test_search_finds_a_dataset_by_its_id_and_when_it_has_ended(run: Run, home: 
     assert found(run, home.path, "--dataset", dataset.object_id.hex()) == [0]
 
 
-def test_search_says_that_the_limit_cut_something_off(run: Run, synced: Path) -> None:
-    assert "3 more fit: raise --limit\n" in run("search", "--limit", "2", home=synced).stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -268,8 +265,11 @@ def test_show_tells_the_story_of_a_release(run: Run, synced: Path) -> None:
     result = run("show", 0, home=synced)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert "requester  housing/applications" in lines
-    assert "dataset    population/residents" in lines
+    assert "requester    housing/applications" in lines
+    assert "dataset      population/residents (常住人口)" in lines
+    assert "purpose      housing.allocation (住房分配)" in lines
+    assert "legal basis  Housing Act, article 12" in lines
+    assert "population/registry answered, and the broker released the answer to housing/applications" in lines
     assert "entry 0: released, 2027-01-15T08:00:00Z" in lines
     checks = [line.split()[:2] for line in lines if line.startswith(("ok", "FAIL"))]
     assert checks == [
@@ -283,6 +283,44 @@ def test_show_tells_every_entry_about_a_request(run: Run, synced: Path, busy: Wo
         shown = json.loads(run("show", named, "--json", home=synced).stdout)
         assert [(entry["index"], entry["kind"]) for entry in shown["entries"]] == [(2, "unreleased"), (3, "released")]
         assert shown["verified"] is True
+
+
+def test_show_names_things_as_they_were_called_then(run: Run, home: Home) -> None:
+    """A later version of purpose and dataset has other names: each entry is told with those of its own moment."""
+    world = World.standard()
+    ask(world)
+    world.now += 1000
+    purpose = world.directory.state.versions[world.directory.state.purposes[PURPOSE]]
+    world.register(PURPOSE, ObjectVersion(purpose.object_id, purpose.digest), label="公共住房")
+    dataset = world.dataset
+    world.publish(version=ObjectVersion(dataset.object_id, dataset.version.digest), title="户籍人口")
+    ask(world)
+    asyncio.run(mirror(home, AuditedExchange(world)))
+    for index, names in ((0, ("住房分配", "常住人口")), (1, ("公共住房", "户籍人口"))):
+        shown = json.loads(run("show", index, "--json", home=home.path).stdout)["entries"][0]
+        assert (shown["names_then"]["purpose"], shown["names_then"]["dataset"]) == names
+        assert all(name in run("show", index, home=home.path).stdout for name in names)
+
+
+def test_show_tells_a_refusal_before_what_was_answered_later(run: Run, home: Home) -> None:
+    world = World.standard()
+    request = world.request()
+    world.refuse(request, DENY)
+    world.now += 1000
+    response = world.respond(request)
+    world.withhold(request, response)
+    world.now += 1000
+    world.release(request, response)
+    asyncio.run(mirror(home, AuditedExchange(world)))
+    for named in (0, 2, identity(world, 1)):
+        result = run("show", named, home=home.path)
+        titles = [line.split(",")[0] for line in result.stdout.splitlines() if line.startswith("entry ")]
+        assert titles == [
+            "entry 0: refused FIELD_NOT_GRANTED",
+            "entry 1: unreleased INTERRUPTED",
+            "entry 2: released",
+        ]
+        assert "count it as possible access" in result.stdout
 
 
 def test_show_tells_why_a_request_was_refused(run: Run, synced: Path) -> None:

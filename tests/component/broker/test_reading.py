@@ -11,9 +11,11 @@ from exchange.core.access import access_body
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.errors import ProofError
 from exchange.core.keys import key_id
+from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
+from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.directory_pb2 import EntryKind
-from exchange.v1.log_pb2 import Record
+from exchange.v1.log_pb2 import Record, SearchRequest
 from tests.component.broker.parts import Broker, logs_of
 from tests.world import (
     APPLICATIONS,
@@ -220,3 +222,53 @@ async def test_own_entries_are_read_page_by_page_to_the_end(
         if start >= head.size:
             break
     assert indexes == [0, 2]
+
+
+# --- searching ----------------------------------------------------------------------------------------
+
+
+def found(reading: Reading, **conditions: object) -> list[int]:
+    """All that a search gives, page by page, each proven under its checkpoint."""
+    start, indexes = 0, []
+    while True:
+        page = reading.search(AUDITOR, SearchRequest(start=start, **conditions))  # type: ignore[arg-type]
+        indexes += [entry.record.index for entry in page.entries]
+        checkpoint = open_checkpoint(page.checkpoint, World.standard().access_log.signer.verifier)
+        for entry in page.entries:
+            digest = leaf_hash(entry.record.leaf)
+            verify_inclusion(digest, entry.record.index, checkpoint.size, tuple(entry.path), checkpoint.root)
+            assert entry.record.body
+        if page.next >= checkpoint.size:
+            return indexes
+        assert page.next > start
+        start = page.next
+
+
+@pytest.mark.parametrize("window", [1, 2, 200_000])
+async def test_auditors_search_the_access_log(
+    reading: Reading, filled: Broker, world: World, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr("exchange.broker.reading.WINDOW", window)
+    filled.world.now += 5000
+    await filled.submit(world.request())
+    assert found(reading) == [0, 1, 2]
+    assert found(reading, limit=1) == [0, 1, 2]
+    assert found(reading, requester=str(HOUSING)) == [0, 2]
+    assert found(reading, requester=str(MARRIAGE), kind=AccessKind.ACCESS_KIND_REFUSED) == [1]
+    assert found(reading, code=Code.CODE_NO_AGREEMENT) == [1]
+    assert found(reading, requester=str(STRANGER)) == []
+    assert found(reading, since=filled.clock()) == [2]
+    assert found(reading, until=filled.clock() - 1) == [0, 1]
+    assert found(reading, since=1, until=2) == []
+    assert found(reading, until=2**63) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("peer", [BROKER, COORDINATOR, POPULATION, REGISTRY, APPLICATIONS, ROOT, STRANGER], ids=str)
+async def test_nobody_else_searches_it(reading: Reading, filled: Broker, peer: Party) -> None:
+    with pytest.raises(NotPermittedError):
+        reading.search(peer, SearchRequest())
+
+
+async def test_a_search_past_the_end_finds_nothing(reading: Reading, filled: Broker) -> None:
+    page = reading.search(AUDITOR, SearchRequest(start=99))
+    assert (list(page.entries), page.next) == ([], 2)

@@ -231,7 +231,7 @@ async def test_every_method_of_the_contract_is_served(
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
     ]
-    assert len(methods) == 8
+    assert len(methods) == 9
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ async def calls(broker: Broker, directory: DirectoryService, access: LogService,
         GatewayService(broker.gateway, broker.peers).attach,
     ]
     raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
-    assert len(raised) == 8
+    assert len(raised) == 9
     return [error for error in raised if isinstance(error, BaseException)]
 
 
@@ -262,7 +262,7 @@ async def test_a_certificate_dies_with_the_key_that_it_came_with(
     world.revoke(key, APPLICATIONS)
     await broker.publish()
     errors = await calls(broker, directory, access, call_of(APPLICATIONS))
-    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 8
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 9
     assert broker.size == 0
 
 
@@ -273,7 +273,7 @@ async def test_a_certificate_without_a_key_lets_nobody_in(
     del call.auth_context()["x509_pem_cert"]
     errors = await calls(broker, directory, access, call)
     assert {type(error) for error in errors} == {PeerError}
-    assert len(errors) == 8
+    assert len(errors) == 9
 
 
 async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:
