@@ -85,9 +85,15 @@ class Refusals:
         logger.info("refused", code=code_name(record.code), requester=record.requester, provider=record.provider)
         return RefusedError(record.code, reason, record.refusal)
 
-    async def audit_unavailable(self, request_digest: bytes) -> RefusedError:
-        """The one refusal that is not logged, because the log is what fails (check 12)."""
-        deny = Deny(12, Code.CODE_AUDIT_UNAVAILABLE, "the access log cannot be written: nothing is released")
+    async def audit_unavailable(self, request_digest: bytes, reason: str = "") -> RefusedError:
+        """The one refusal that is not logged, because the log is what fails (check 12).
+
+        Args:
+            request_digest: the request's message digest.
+            reason: why nothing is released, where the log could be written.
+        """
+        reason = reason or "the access log cannot be written: nothing is released"
+        deny = Deny(12, Code.CODE_AUDIT_UNAVAILABLE, reason)
         return RefusedError(deny.code, deny.reason, await self._signed(deny, request_digest))
 
     async def _signed(self, deny: Deny, request_digest: bytes) -> Envelope:

@@ -75,6 +75,7 @@ async def check_answer(session: Session, prepared: Prepared, response: SubmitRes
         header = _check(session, prepared, envelope)
     # Kept before a row is handed over: a process that dies now still holds the log to what it has signed.
     await session.evidence.keep(response.receipt.checkpoint)
+    await session.receipts.keep(response.receipt)
     opened = open_response(prepared, envelope, header.rows_sha256)
     return Answer(
         opened.rows,

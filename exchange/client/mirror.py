@@ -85,17 +85,17 @@ class _MismatchError(Exception):
 
 
 class DirectoryMirror:
-    """The mirror of one home; create it with `open`, and use it on one event loop."""
+    """The mirror of one home; create it with `open`, and use it on one event loop. `cosigned` came last, unverified."""
 
     def __init__(self, file: MirrorFile, trust: Trust, wanted: Wanted) -> None:
         self._file = file
         self._trust = trust
         self._wanted = wanted
         empty = Checkpoint(trust.directory_log.name, 0, EMPTY_ROOT)
-        genesis = Directory.genesis(trust.name, trust.root_key)
-        self._genesis = self._folded = _Folded(genesis, Frontier(), (), empty, b"")
+        self._folded = _Folded(Directory.genesis(trust.name, trust.root_key), Frontier(), (), empty, b"")
+        self._genesis = self._folded
         self._failure: BrokenLogError | None = None
-        self._flight = Shared()
+        self._flight, self.cosigned = Shared(), b""
         self._completed: set[int] = set()
 
     @classmethod
@@ -297,6 +297,7 @@ class DirectoryMirror:
             checkpoint = brokers_checkpoint(response.checkpoint, self._trust.directory_log)
         except CoreError as error:
             raise EvidenceError(f"the broker's checkpoint of the directory does not hold: {error}") from error
+        self.cosigned = response.cosigned
         return response.records, checkpoint, response.checkpoint
 
     async def _expose_rollback(self, transport: Transport, timeout: float) -> None:

@@ -102,7 +102,7 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _about(place: AuditHome, text: str) -> list[int]:
     wanted = request_id(text)
-    pages = place.access.find(Wanted({"request_id": wanted})) if wanted else ()
+    pages = place.access.find(Wanted({"request_id": wanted})) if wanted else iter(())
     found = [entry.index for page in pages for entry in page]
     if not found:
         raise WrongUsageError(f"--request: there is no entry about {text}", "`exchange-audit search` finds requests")

@@ -49,11 +49,18 @@ def test_every_help_shows_an_example(name: str) -> None:
     assert f"exchange-audit {name}".strip() in result.stdout.split("Example:\n")[1]
 
 
-@pytest.mark.parametrize("name", COMMAND_LINES)
+@pytest.mark.parametrize("name", [*(name for name in COMMAND_LINES if name != "witness"), "witness new"])
 def test_every_command_has_json_and_a_home_from_the_environment(name: str) -> None:
     shown = CliRunner().invoke(app, [*name.split(), "--help"]).stdout
     assert "--json" in shown
     assert "EXCHANGE_HOME" in shown
+
+
+@pytest.mark.parametrize("name", ["new", "run"])
+def test_every_command_of_a_witness_shows_an_example(name: str) -> None:
+    result = CliRunner().invoke(app, ["witness", name, "--help"])
+    assert f"exchange-audit witness {name}" in result.stdout.split("Example:\n")[1]
+    assert "EXCHANGE_HOME" in result.stdout
 
 
 def test_a_bare_command_shows_its_help_as_wrong_usage() -> None:

@@ -30,6 +30,7 @@ from exchange.broker.status import (
     status_of,
 )
 from exchange.broker.tunnel import TunnelFullError, TunnelLostError
+from exchange.broker.witnesses import ForkAlarmError, WitnessError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope, decode_envelope
@@ -56,7 +57,16 @@ EXPECTED = {
     CoreError: (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED"),
 }
 # What never leaves a call: it ends a process, or is caught on the way. Should it come, it is a fault of the program.
-INTERNAL = {AnchorError, ConfigError, TunnelLostError, TunnelFullError, batching.ClosedError, home.HomeError}
+INTERNAL = {
+    AnchorError,
+    ConfigError,
+    ForkAlarmError,
+    TunnelLostError,
+    TunnelFullError,
+    WitnessError,
+    batching.ClosedError,
+    home.HomeError,
+}
 
 
 def modules() -> Iterator[object]:
