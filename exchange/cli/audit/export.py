@@ -109,7 +109,7 @@ def export(  # noqa: PLR0913 - as search
             file.write(json.dumps(about, ensure_ascii=False, indent=2).encode() + b"\n")
         _print(place, about, output, as_json)
         if written.findings:
-            say(f"hint: `exchange-audit verify --home {home}` names all that was altered")
+            say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
 
