@@ -13,9 +13,9 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.database import BrokerDatabase
 from exchange.cli.audit.findings import Finding, Level, plural, span
 from exchange.cli.audit.offline import AuditHome, is_mirrored, opened_home
-from exchange.cli.audit.policies import RECENT, PolicyOption, Standing, newest_standing, read_policy, standing
+from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.seen import compare, keep_evidence
-from exchange.cli.audit.sources import LogName
+from exchange.cli.audit.sources import LogName, log_standing, mirrored_log
 from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
 from exchange.cli.audit.verify.outcome import Copy, Outcome, print_outcome, verified
 from exchange.cli.errors import WrongUsageError, say
@@ -132,7 +132,6 @@ def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -
     size, stored = place.access.checkpoint.size, place.access.size
     start, stop = bounds = _bounded(asked, size)
     text = f"{span(size, stored - 1)}: not verified yet, a sync was interrupted: run `exchange-audit sync`"
-    access = newest_standing(place.access.notes(RECENT), place.trust.access_log, policy)
     copy = Copy(
         place.trust,
         place.directory.expected(),
@@ -140,7 +139,10 @@ def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -
         iter(place.directory.entries),
         place.access.rows(start, stop),
         stop - start,
-        (standing(place.directory.note, place.trust.directory_log, policy), access),
+        (
+            log_standing(mirrored_log(place, LogName.DIRECTORY), policy),
+            log_standing(mirrored_log(place, LogName.ACCESS), policy),
+        ),
         (Finding(place.access.origin, None, text, Level.WARNING),) if stored > size else (),
     )
     return copy, bounds
