@@ -7,8 +7,9 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import NO_WITNESSES, plural
+from exchange.cli.audit.offline import opened_home
 from exchange.cli.audit.progress import bar
-from exchange.cli.audit.seen import keep_evidence
+from exchange.cli.audit.seen import hold_to_later, keep_evidence
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.client.errors import BrokenLogError
@@ -52,7 +53,10 @@ async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
     try:
         async with Session(home) as session:
             with AccessMirror.opened(home.path / FILE, session.trust.access_log, create=True) as mirror:
-                return await _both(session, mirror)
+                logs = await _both(session, mirror)
+        with opened_home(home.path) as place:
+            hold_to_later(place)
+        return logs
     except BrokenLogError as error:
         keep_evidence(home, error)
         raise

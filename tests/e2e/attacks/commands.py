@@ -43,12 +43,12 @@ def sync(home: Path) -> Ended:
 
 def verify_mirror(home: Path) -> Ended:
     """The auditor verifies the mirror."""
-    return _run("exchange-audit", "verify", home)
+    return _run("exchange-audit", "verify full", home)
 
 
 def verify_database(home: Path, database: Path) -> Ended:
     """The auditor verifies a copy of the broker's database, against the mirror where there is one."""
-    return _run("exchange-audit", "verify", home, "--database", str(database))
+    return _run("exchange-audit", "verify full", home, "--database", str(database))
 
 
 def search(home: Path, *criteria: str) -> Ended:
