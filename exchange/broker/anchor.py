@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from exchange.broker.proofs import load_frontier
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
 from exchange.home import write_file
-from exchange.store.ports import Log, LogStore, StoreError
+from exchange.store.ports import Log, LogStore, StoreBusyError, StoreError, StoreLostError
 
 INTERVAL = 0.5
+
+logger = structlog.get_logger("exchange.broker")
 
 
 class AnchorError(Exception):
@@ -65,8 +69,16 @@ class Anchor:
         Raises:
             HomeError: a file cannot be written.
         """
+        waits = False
         while True:
-            await asyncio.to_thread(self.place)
+            try:
+                await asyncio.to_thread(self.place)
+                waits = False
+            except (StoreBusyError, StoreLostError) as error:
+                # What cannot be read has no new head that this broker knows of.
+                if not waits:
+                    logger.warning("the anchor waits for the database", reason=str(error))
+                waits = True
             await asyncio.sleep(INTERVAL)
 
     def _check(self, log: Log) -> None:

@@ -19,6 +19,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
@@ -44,7 +45,7 @@ from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesse
 from exchange.core.directory import Directory
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
-from exchange.store.ports import Log, LogStore, StoreError
+from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
 from exchange.transport import SERVER_OPTIONS, server_credentials
 
@@ -65,6 +66,7 @@ class Broker:
     config: BrokerConfig
     logs: Logs
     anchor: Anchor
+    follower: Follower
     relay: Relay
     gateway: Gateway
     witnesses: Witnesses | None
@@ -91,16 +93,26 @@ async def serve(home: Home, ready: Callable[[str], None]) -> None:
         BrokerError: the port is taken, or the log could not be written any more.
     """
     config = load_config(home.path)
-    try:
-        store = SqlLogStore.open(home.path / config.database)
-    except StoreError as error:
-        _check_missing(home, config)
-        raise HomeError(f"{home.path / config.database}: {error}") from error
+    store = _open(home, config)
     try:
         async with httpx.AsyncClient(trust_env=False, headers=_PLAIN) as http:
             await _run(await _compose(home, config, store, http), ready)
     finally:
         store.close()
+
+
+def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
+    name = config.store_name(home.path)
+    try:
+        return SqlLogStore.open(name)
+    except StoreMissingError as error:
+        # A log that the anchor has seen, and that is gone, was rolled back to nothing.
+        if any((home.path / config.anchor / log.value).exists() for log in Log):
+            raise AnchorError(f"the database is missing, but the anchor has seen its logs: {error}") from error
+        raise HomeError(str(error)) from error
+    except StoreError as error:
+        what = "the database of broker.toml" if isinstance(name, str) else name
+        raise HomeError(f"{what}: {error}") from error
 
 
 async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
@@ -125,7 +137,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
-    taken = TakenIds(store.taken_since(now_ms() - MEMORY))
+    since = now_ms() - MEMORY
+    taken = TakenIds(store.taken_since(since))
     buckets = TokenBuckets(config.requests_per_second, config.burst)
     witnesses = _witnesses(trust.policy, config, WitnessClient(store, http, now_ms), store, verifiers)
     forbidden = witnesses.forbids if witnesses is not None else str
@@ -146,7 +159,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
         )
     )
     port = _bind(server, home, config)
-    return Broker(config, logs, anchor, relay, gateway, witnesses, server, servicer, port)
+    follower = Follower(logs, taken, since)
+    return Broker(config, logs, anchor, follower, relay, gateway, witnesses, server, servicer, port)
 
 
 def _witnesses(
@@ -158,13 +172,6 @@ def _witnesses(
         raise BrokerError("the witnesses in trust.toml that have a URL cannot meet its quorum: add the others' URLs")
     rhythm = Rhythm(config.witness_round_seconds, config.witness_heartbeat_seconds, config.missing_quorum_seconds)
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
-
-
-def _check_missing(home: Home, config: BrokerConfig) -> None:
-    """A log that the anchor has seen, and that is gone, was rolled back to nothing."""
-    path = home.path / config.database
-    if not path.exists() and any((home.path / config.anchor / log.value).exists() for log in Log):
-        raise AnchorError(f"the database {path} is missing, but the anchor has seen its logs")
 
 
 def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
@@ -237,6 +244,8 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
     }
+    if broker.logs.store.is_shared:
+        waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
     if broker.witnesses is not None:
         waits[asyncio.create_task(broker.witnesses.run())] = "no cosignatures can be gathered any more"
     done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
 """The broker's configuration file, broker.toml."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.home import HomeError
+from exchange.store.ports import StoreOpenError
+from exchange.store.postgres_url import has_password
 
 _USAGE = 2
+# As RFC 3986 section 2 has it; none of them needs another spelling in TOML.
+_PLAIN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
 
 
 class ConfigError(HomeError):
@@ -26,6 +31,18 @@ def _checked_port(listen: str) -> str:
     return listen
 
 
+def _checked_database(name: str) -> str:
+    if "://" not in name:
+        return name
+    try:
+        has_password(name)
+    except StoreOpenError as error:
+        raise ValueError(str(error)) from None
+    if not _PLAIN.fullmatch(name):
+        raise ValueError("characters that a URL cannot hold are written as %XX")
+    return name
+
+
 class BrokerConfig(BaseModel):
     """What an operator may set; paths are relative to the broker's home."""
 
@@ -35,7 +52,8 @@ class BrokerConfig(BaseModel):
         str, Field(pattern=r"^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_port)
     ]
     hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:*-]+$")], ...] = ("localhost", "127.0.0.1")
-    database: Path = Path("exchange.db")
+    # It may hold a password: nothing prints it.
+    database: Annotated[str, AfterValidator(_checked_database), Field(repr=False)] = "exchange.db"
     anchor: Path = Path("anchor")
     requests_per_second: float = Field(default=2000, gt=0)
     burst: float = Field(default=4000, ge=1)
@@ -44,6 +62,19 @@ class BrokerConfig(BaseModel):
     missing_quorum_seconds: float = Field(default=60, gt=0)
     witness_round_seconds: float = Field(default=3, gt=0)
     witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the logs are in a PostgreSQL database, where other brokers may stand beside this one."""
+        return "://" in self.database
+
+    def store_name(self, home: Path) -> Path | str:
+        """What `SqlLogStore` opens.
+
+        Args:
+            home: the broker's folder.
+        """
+        return self.database if self.is_shared else home / self.database
 
 
 def load_config(home: Path) -> BrokerConfig:
@@ -57,7 +88,9 @@ def load_config(home: Path) -> BrokerConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         _check_names(path, values)
-        return BrokerConfig.model_validate(values)
+        config = BrokerConfig.model_validate(values)
+        _check_private(path, config)
+        return config
     except OSError as error:
         raise HomeError(
             f"cannot read {path}: {error.strerror}", "a broker's home is made with `exchange init`"
@@ -68,14 +101,14 @@ def load_config(home: Path) -> BrokerConfig:
         raise ConfigError(f"{path}: {_first(error)}") from error
 
 
-def new_config(listen: str, hosts: Sequence[str]) -> BrokerConfig:
+def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db") -> BrokerConfig:
     """The configuration of a new broker, every other setting as it is by default.
 
     Raises:
-        ConfigError: the address or a host is not in its form.
+        ConfigError: the address, a host or the database is not in its form.
     """
     try:
-        return BrokerConfig(listen=listen, hosts=tuple(hosts))
+        return BrokerConfig(listen=listen, hosts=tuple(hosts), database=database)
     except ValidationError as error:
         raise ConfigError(_first(error)) from error
 
@@ -88,6 +121,8 @@ def encode_config(config: BrokerConfig) -> str:
         f'listen = "{config.listen}"\n'
         "# Names and addresses that the TLS certificate is good for.\n"
         f"hosts = [{hosts}]\n"
+        "# A SQLite file, or a PostgreSQL database that several brokers share: postgresql://USER@HOST/DATABASE.\n"
+        "# Its password is better kept in ~/.pgpass; in here, this file must be its owner's alone to read.\n"
         f'database = "{config.database}"\n'
         f'anchor = "{config.anchor}"\n'
         "# What one party may ask.\n"
@@ -103,6 +138,12 @@ def encode_config(config: BrokerConfig) -> str:
         f"witness_round_seconds = {config.witness_round_seconds:g}\n"
         f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
     )
+
+
+def _check_private(path: Path, config: BrokerConfig) -> None:
+    if config.is_shared and has_password(config.database) and path.stat().st_mode & 0o077:
+        hint = f"chmod 600 {path}, or keep the password in ~/.pgpass"
+        raise ConfigError(f"{path} holds the database's password, and can be read by others", hint)
 
 
 def _check_names(path: Path, values: dict[str, object]) -> None:

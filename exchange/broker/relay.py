@@ -1,6 +1,7 @@
 """Submit: one request through the thirteen checks (DESIGN section 6)."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
 from exchange.core.state import signing_record
-from exchange.store.ports import Transaction
+from exchange.store.ports import StoreError, Transaction
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.envelope_pb2 import Receipt
 
@@ -94,6 +95,7 @@ class Relay:
         """
         envelope = await self._frame(peer, frame)
         asked = await self._authenticated(peer, envelope)
+        await self._reach(asked.header.directory_size)
         # No await between check 4 and the flight's start: two messages cannot both find a request id free.
         examined = self._examine(asked)
         if isinstance(examined, Deny):
@@ -105,6 +107,12 @@ class Relay:
             # A new one: the shared one, raised here, would keep this frame alive, which keeps it, and the request.
             raise RefusedError(answered.outcome.code, str(answered.outcome), answered.outcome.refusal)
         return answered.outcome
+
+    async def _reach(self, size: int) -> None:
+        """A directory larger than the one here may be another broker's, from less than a second ago."""
+        if size > self._logs.directory.size and self._logs.store.is_shared:
+            with contextlib.suppress(StoreError):
+                await self._logs.catch_up()
 
     def _examine(self, asked: Asked) -> Allow | Deny:
         """Checks 4 to 8; and a directory that does not exist is not worth a provider's search for it."""

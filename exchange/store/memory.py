@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from threading import Lock
-from typing import TypeVar
+from threading import Event, Lock
+from typing import Final, TypeVar
 
 from exchange.core.merkle import NodeId
 from exchange.store.ports import (
@@ -141,11 +141,17 @@ class _MemoryTransaction:
 class MemoryLogStore:
     """Both logs in dictionaries; see `LogStore` for what it promises. Nothing outlives the object."""
 
+    is_shared: Final = False
+
     def __init__(self) -> None:
         self._content = _Content(heads={log: Head(log, 0, b"", 0) for log in Log})
         self._append_lock = Lock()
         self._read_lock = Lock()
-        self._closed = False
+        self._closed = Event()
+
+    def wait_for_others(self, seconds: float) -> None:
+        """See `LogStore.wait_for_others`."""
+        self._closed.wait(seconds)
 
     @contextmanager
     def locked(self) -> Iterator[_MemoryTransaction]:
@@ -153,7 +159,7 @@ class MemoryLogStore:
         if not self._append_lock.acquire(timeout=_LOCK_SECONDS):
             raise StoreBusyError("the append lock was not free in time")
         try:
-            if self._closed:
+            if self._closed.is_set():
                 raise StoreFatalError("the store is closed")
             transaction = _MemoryTransaction(self._content)
             yield transaction
@@ -228,7 +234,7 @@ class MemoryLogStore:
     def close(self) -> None:
         """See `LogStore.close`."""
         with self._append_lock:
-            self._closed = True
+            self._closed.set()
 
 
 def _fits(index: AccessIndex, query: AccessQuery) -> bool:

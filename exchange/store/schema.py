@@ -26,6 +26,9 @@ VERSION = 2
 
 METADATA = MetaData()
 
+# Compared byte by byte in every engine: the names under one are a range only in that order.
+_TEXT = String().with_variant(String(collation="C"), "postgresql")
+
 _RELEASED = text(f"kind = {RELEASED}")
 # A partial index serves only a query that repeats its condition word for word: no bound parameters.
 _SETTLES = text(f"kind IN ({RELEASED}, {UNRELEASED})")
@@ -34,13 +37,13 @@ _SETTLES = text(f"kind IN ({RELEASED}, {UNRELEASED})")
 ENTRIES = Table(
     "entries",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("idx", BigInteger, primary_key=True),
     Column("time", BigInteger),
     Column("kind", SmallInteger),
     Column("code", SmallInteger),
-    Column("requester", String),
-    Column("provider", String),
+    Column("requester", _TEXT),
+    Column("provider", _TEXT),
     Column("request_id", LargeBinary),
     Column("request_digest", LargeBinary),
     Column("response_digest", LargeBinary),
@@ -68,7 +71,7 @@ Index("entries_provider", _E.provider, _E.idx)
 NODES = Table(
     "nodes",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("place", BigInteger, primary_key=True),
     Column("hash", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
@@ -77,7 +80,7 @@ NODES = Table(
 HEADS = Table(
     "heads",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("checkpoint", LargeBinary, nullable=False),
     Column("time", BigInteger, nullable=False),
@@ -87,7 +90,7 @@ HEADS = Table(
 COSIGNED = Table(
     "cosigned",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("note", LargeBinary, nullable=False),

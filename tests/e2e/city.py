@@ -89,7 +89,7 @@ class City:
             faulty: its programs obey `tests.e2e.faulty`.
         """
         shutil.copytree(self.path, path)
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         for file in (*path.glob("*/trust.toml"), path / BROKER / "broker.toml"):
             text = file.read_text()
             assert f'"{self.address}"' in text
@@ -158,10 +158,11 @@ class City:
 
     def _program(self, name: str, ready: str) -> Program:
         if name not in self._programs:
-            module, *command = ("exchange.cli.main", "broker", "run") if name == BROKER else ("adapters.cli", "run")
+            is_broker = name.startswith(BROKER)
+            module, *command = ("exchange.cli.main", "broker", "run") if is_broker else ("adapters.cli", "run")
             program = ["-c", f"from {module} import app; app()"]
             if self.is_faulty:
-                program = ["-m", "tests.e2e.faulty", "broker" if name == BROKER else "adapter"]
+                program = ["-m", "tests.e2e.faulty", "broker" if is_broker else "adapter"]
             faults = self.faults(name).folder
             arguments = [*program, *command, "--home", str(self.path / name)]
             log = self.path / "output" / f"{name}.log"
@@ -292,7 +293,7 @@ def _agreement(directory: Directory) -> bytes:
     return digest
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port below those that the kernel gives to outgoing connections, so that it stays free while a broker restarts.
 
     Several tests, also of other runs, may look at the same moment: their process ids set them apart.

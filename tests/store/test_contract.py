@@ -28,6 +28,7 @@ from exchange.store.ports import (
 )
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import ACCESS_KIND_REFUSED
+from tests.databases import Server
 from tests.store.fixtures import (
     ALL,
     PROVIDER,
@@ -44,11 +45,21 @@ from tests.store.fixtures import (
 REFUSED: int = ACCESS_KIND_REFUSED
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    opened: LogStore = MemoryLogStore() if request.param == "memory" else SqlLogStore.create(tmp_path / "log.db")
+    opened = new_store(request, tmp_path)
     yield opened
     opened.close()
+
+
+def new_store(request: pytest.FixtureRequest, folder: Path) -> LogStore:
+    if request.param == "memory":
+        return MemoryLogStore()
+    if request.param == "sqlite":
+        return SqlLogStore.create(folder / "log.db")
+    # Asked for only here: a run of the other engines starts no server.
+    server: Server = request.getfixturevalue("postgres_server")
+    return SqlLogStore.create(server.new_database())
 
 
 def indexes(entries: tuple[StoredEntry, ...]) -> list[int]:

@@ -10,8 +10,10 @@ from exchange.cli.audit.tree import Expected
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
+from exchange.client.receipt_file import FILE as RECEIPTS
+from exchange.client.receipt_file import ReceiptFile
 from exchange.client.session import MIRROR
-from exchange.client.storage import MirrorFile
+from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
@@ -63,7 +65,7 @@ class MirroredDirectory:
     Args:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
-        note: the same as the log signed it.
+        note: the same as the log signed it, and witnesses cosigned it.
     """
 
     entries: MirroredEntries
@@ -93,12 +95,14 @@ class AuditHome:
     Args:
         trust: what all of it is checked against.
         directory, access: the mirrors.
+        file: the directory's mirror on disk.
         failure: why a log cannot be trusted any more; what was mirrored before can still be looked at.
     """
 
     trust: Trust
     directory: MirroredDirectory
     access: AccessMirror
+    file: MirrorFile
     failure: BrokenLogError | None
 
     def verified_directory(self) -> Directory:
@@ -115,6 +119,10 @@ class AuditHome:
             hint = "`exchange-audit verify full` names what was altered"
             raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
         return self.directory.folded(self.trust, len(entries))
+
+    def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
+        """Keep a log's failure for good, and give it back as every later use will find it."""
+        return self.access.fail(error) if log == "access" else self.file.fail(DIRECTORY, error)
 
     def end(self) -> None:
         """Let a command end as it must where a log has failed.
@@ -145,7 +153,7 @@ def opened_home(path: Path) -> Iterator[AuditHome]:
     with AccessMirror.opened(path / FILE, trust.access_log) as access:
         if not access.is_complete:
             raise CommandError("the first sync was interrupted", _hint(path), ExitCode.UNCHECKED)
-        yield AuditHome(trust, read_directory(file, trust), access, file.failure() or access.failure)
+        yield AuditHome(trust, read_directory(file, trust), access, file, file.failure() or access.failure)
 
 
 def is_mirrored(path: Path) -> bool:
@@ -161,9 +169,20 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
     """
     size, note = file.stored()
     try:
-        return MirroredDirectory(MirroredEntries(file, size), open_checkpoint(note, trust.directory_log), note)
+        checkpoint = open_checkpoint(note, trust.directory_log)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
+    return MirroredDirectory(MirroredEntries(file, size), checkpoint, _cosigned(file, checkpoint, trust) or note)
+
+
+def _cosigned(file: MirrorFile, checkpoint: Checkpoint, trust: Trust) -> bytes:
+    """The same checkpoint with its cosignatures, where the home keeps it; else empty."""
+    path = file.path.with_name(RECEIPTS)
+    note = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    try:
+        return note if open_checkpoint(note, trust.directory_log) == checkpoint else b""
+    except CoreError:
+        return b""
 
 
 def _hint(path: Path) -> str:

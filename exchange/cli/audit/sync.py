@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.access_mirror import EVIDENCE, FILE, AccessMirror
+from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.progress import bar
+from exchange.cli.audit.seen import keep_evidence
 from exchange.cli.audit.witnessed import Stance, has_quorum
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
@@ -100,15 +101,6 @@ def _mirrored(session: Session, log: str, checkpoint: Checkpoint, new: int) -> M
     stance = Stance(checkpoint.origin, checkpoint.size, cosigned, has_quorum(session.trust))
     stale = split_view(policy, cosigned, session.clock()) if cosigned is not None else ""
     return Mirrored(checkpoint, new, stance, stale)
-
-
-def keep_evidence(home: Home, error: BrokenLogError) -> None:
-    """Both signed notes as files: they are what is shown to others."""
-    for name, note in (("earlier", error.earlier), ("later", error.later)):
-        log = note.partition(b"\n")[0].rpartition(b"/")[2].decode(errors="replace")
-        path = f"{EVIDENCE}/{log}-{name}.checkpoint"
-        if note and not (home.path / path).exists():
-            home.write(path, note)
 
 
 def _root(checkpoint: Checkpoint) -> str:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from exchange.cli.audit.findings import NO_WITNESSES
 from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.sources import LogName, MirroredLog, mirrored_log
+from exchange.cli.audit.seen import root_at
+from exchange.cli.audit.sources import LogName, mirrored_log
 from exchange.cli.output import clean, listed
 from exchange.cli.times import SECOND, iso
 from exchange.client.errors import EvidenceError
 from exchange.client.receipt_file import FILE, ReceiptFile
 from exchange.client.storage import DIRECTORY
-from exchange.core.errors import NoteError, ProofError
-from exchange.core.merkle import Frontier, frontier_nodes
+from exchange.core.errors import NoteError
 from exchange.core.policy import Cosigned, open_cosigned
 from exchange.core.trust import Trust
 
@@ -79,7 +79,7 @@ def stance_of(place: AuditHome, log: LogName = LogName.ACCESS) -> Stance:
     cosigned = kept_cosigned(home, place.trust, log)
     if cosigned is not None and cosigned.checkpoint.size <= own.size:
         seen = cosigned.checkpoint
-        if _root(source, seen.size) != seen.root:
+        if root_at(source, seen.size) != seen.root:
             text = f"witnesses have cosigned another history of {seen.origin} than the mirror has"
             raise EvidenceError(text, "`exchange-audit verify full` names what was altered, if it is the mirror")
     return Stance(own.origin, own.size, cosigned, has_quorum(place.trust))
@@ -106,12 +106,3 @@ def kept_cosigned(home: Path, trust: Trust, log: str) -> Cosigned | None:
     except NoteError:
         return None
     return cosigned if cosigned.quorum else None
-
-
-def _root(source: MirroredLog, size: int) -> bytes:
-    if size == source.checkpoint.size:
-        return source.checkpoint.root
-    try:
-        return Frontier(size, tuple(source.nodes(frontier_nodes(size)))).root()
-    except ProofError as error:
-        raise EvidenceError(f"the mirror of {source.checkpoint.origin} lacks nodes of its tree: {error}") from error

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_the_caveat_is_gone_where_a_quorum_has_seen_all(home: Home, tmp_path: Pa
     assert SPLIT not in result.output
     if command[0] != "search":
         assert "cosigned by a quorum to 5" in result.output
+
+
+@pytest.mark.parametrize("what", ["head", "full"])
+def test_verify_finds_the_quorum_of_both_logs(home: Home, exchange: AuditedExchange, what: str) -> None:
+    exchange.cosigned_at = int(time.time())
+    run(home, "sync")
+    result = run(home, "verify", what)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("quorum met") == 2
+    assert SPLIT not in result.stdout
 
 
 def test_the_mirror_keeps_the_checkpoint_with_its_cosignatures(home: Home, busy: World) -> None:
