@@ -15,7 +15,6 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.note import Verifier
-from exchange.core.tlog_proof import TlogProof, encode_proof
 from exchange.core.wire import decode, encode
 from exchange.transport import ACCESS_PROVE
 from exchange.v1.envelope_pb2 import Receipt
@@ -218,8 +217,3 @@ class Receipts:
             if kept.position not in self._alarmed and self._clock() - kept.since > WITHIN * 1000:
                 self._alarmed.add(kept.position)
                 self._alarm(kept.position, reason or "no cosigned checkpoint proves it")
-
-
-def proof_of(receipt: Receipt) -> bytes:
-    """A receipt as a file that any C2SP tool verifies, NAME.tlog-proof (C2SP tlog-proof)."""
-    return encode_proof(TlogProof(receipt.index, tuple(receipt.path), receipt.checkpoint, receipt.leaf))
