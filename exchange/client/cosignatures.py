@@ -205,8 +205,24 @@ class Cosignatures:
         return f"the directory was cosigned {age} s ago; at most {self._max_age:g} s are allowed", hint
 
 
+def unseen(policy: Policy | None, cosigned: Cosigned | None, size: int) -> str:
+    """What must be said beside a verification of what was: which entries no quorum has seen; empty where it saw all.
+
+    Args:
+        policy: the trust file's.
+        cosigned: the log's last cosigned checkpoint, of the history that was verified.
+        size: entries that were verified.
+    """
+    if policy is None or not policy.needs_witnesses:
+        return NO_WITNESSES
+    if cosigned is None or not cosigned.quorum:
+        return "split view not excluded: no quorum of witnesses has cosigned"
+    seen = cosigned.checkpoint.size
+    return f"split view not excluded from entry {seen} on: not cosigned yet" if seen < size else ""
+
+
 def split_view(policy: Policy | None, cosigned: Cosigned | None, now: int, max_age: float = MAX_AGE) -> str:
-    """What must be said beside every verification while a split view is not excluded; empty where it is.
+    """What must be said of a log as it is now, while a split view is not excluded; empty where it is.
 
     Args:
         policy: the trust file's.

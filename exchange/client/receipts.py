@@ -98,6 +98,13 @@ class Receipts:
         """What is kept of an entry: its receipt, or the cosigned one in its place."""
         return await asyncio.to_thread(self._file.receipt, index)
 
+    async def late(self) -> tuple[int, ...]:
+        """The indexes of the entries whose receipts should be cosigned by now, and are not."""
+        if not self._cosignatures.needed:
+            return ()
+        until = self._clock() - int(WITHIN * 1000)
+        return await asyncio.to_thread(lambda: tuple(self._file.late(until)))
+
     async def cosigned(self, index: int, timeout: float = WITHIN) -> Receipt:
         """Wait for the cosigned receipt of an entry whose receipt was kept.
 
@@ -128,6 +135,20 @@ class Receipts:
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])
+
+    async def catch_up(self) -> None:
+        """Upgrade all that can be upgraded now: before what is late is named.
+
+        Raises:
+            BrokenLogError: the access log contradicts itself; sticky.
+        """
+        before = -1
+        while True:
+            waiting = await asyncio.to_thread(self._file.count_waiting, 0)
+            if waiting[0] in (0, before):
+                return
+            before = waiting[0]
+            await self.round()
 
     async def round(self) -> bool:
         """Upgrade what can be; returns whether anything still waits.

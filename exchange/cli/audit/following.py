@@ -12,7 +12,7 @@ from exchange.cli.audit.options import Typed
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
 from exchange.cli.audit.seen import keep_evidence
-from exchange.cli.audit.witnessed import Stance, has_quorum
+from exchange.cli.audit.witnessed import Stance
 from exchange.cli.errors import ExitCode, say
 from exchange.cli.output import RunningTable, clean, print_json_line
 from exchange.client.errors import BrokenLogError, UnavailableError
@@ -120,7 +120,7 @@ async def _follow(home: Home, typed: Typed, after: int | None, printer: Printer)
                 finally:
                     size, trust = mirror.checkpoint.size, session.trust
                     cosigned = session.cosignatures.of(ACCESS)
-                    stance = Stance(mirror.origin, size, cosigned, has_quorum(trust))
+                    stance = Stance(mirror.origin, size, cosigned, trust.policy)
                     say(f"followed and verified to {size} of {mirror.origin}; {stance}")
     except BrokenLogError as error:
         keep_evidence(home, error)

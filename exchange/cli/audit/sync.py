@@ -10,7 +10,7 @@ from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.seen import keep_evidence
-from exchange.cli.audit.witnessed import Stance, has_quorum
+from exchange.cli.audit.witnessed import Stance
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.client.cosignatures import split_view
@@ -98,7 +98,7 @@ async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirro
 
 def _mirrored(session: Session, log: str, checkpoint: Checkpoint, new: int) -> Mirrored:
     cosigned, policy = session.cosignatures.of(log), session.trust.policy
-    stance = Stance(checkpoint.origin, checkpoint.size, cosigned, has_quorum(session.trust))
+    stance = Stance(checkpoint.origin, checkpoint.size, cosigned, session.trust.policy)
     stale = split_view(policy, cosigned, session.clock()) if cosigned is not None else ""
     return Mirrored(checkpoint, new, stance, stale)
 

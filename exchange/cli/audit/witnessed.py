@@ -9,11 +9,12 @@ from exchange.cli.audit.seen import root_at
 from exchange.cli.audit.sources import LogName, mirrored_log
 from exchange.cli.output import clean, listed
 from exchange.cli.times import SECOND, iso
+from exchange.client.cosignatures import unseen
 from exchange.client.errors import EvidenceError
 from exchange.client.receipt_file import FILE, ReceiptFile
 from exchange.client.storage import DIRECTORY
 from exchange.core.errors import NoteError
-from exchange.core.policy import Cosigned, open_cosigned
+from exchange.core.policy import Cosigned, Policy, open_cosigned
 from exchange.core.trust import Trust
 
 
@@ -25,25 +26,24 @@ class Stance:
         log: its origin.
         size: entries that are verified here.
         cosigned: the last checkpoint with a quorum, of the same history; None without.
-        configured: whether the trust file has a quorum.
+        policy: the trust file's.
     """
 
     log: str
     size: int
     cosigned: Cosigned | None
-    configured: bool
+    policy: Policy | None
+
+    @property
+    def configured(self) -> bool:
+        """Whether the trust file needs witnesses."""
+        return self.policy is not None and self.policy.needs_witnesses
 
     @property
     def caveats(self) -> tuple[str, ...]:
         """What is not excluded."""
-        if not self.configured:
-            return (NO_WITNESSES,)
-        seen = self.cosigned.checkpoint.size if self.cosigned is not None else 0
-        if self.cosigned is None:
-            return ("split view not excluded: no quorum of witnesses has cosigned",)
-        if seen < self.size:
-            return (f"split view not excluded from entry {seen} on: not cosigned yet",)
-        return ()
+        text = unseen(self.policy, self.cosigned, self.size)
+        return (text,) if text else ()
 
     def __str__(self) -> str:
         """For the last line of a command."""
@@ -82,12 +82,7 @@ def stance_of(place: AuditHome, log: LogName = LogName.ACCESS) -> Stance:
         if root_at(source, seen.size) != seen.root:
             text = f"witnesses have cosigned another history of {seen.origin} than the mirror has"
             raise EvidenceError(text, "`exchange-audit verify full` names what was altered, if it is the mirror")
-    return Stance(own.origin, own.size, cosigned, has_quorum(place.trust))
-
-
-def has_quorum(trust: Trust) -> bool:
-    """Whether a trust file needs witnesses."""
-    return trust.policy is not None and trust.policy.needs_witnesses
+    return Stance(own.origin, own.size, cosigned, place.trust.policy)
 
 
 def kept_cosigned(home: Path, trust: Trust, log: str) -> Cosigned | None:
@@ -98,7 +93,7 @@ def kept_cosigned(home: Path, trust: Trust, log: str) -> Cosigned | None:
         trust: keys and policy.
         log: directory or access.
     """
-    if trust.policy is None or not has_quorum(trust) or not (home / FILE).exists():
+    if trust.policy is None or not trust.policy.needs_witnesses or not (home / FILE).exists():
         return None
     verifier = trust.directory_log if log == DIRECTORY else trust.access_log
     try:

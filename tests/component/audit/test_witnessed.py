@@ -69,7 +69,7 @@ def test_what_is_not_cosigned_yet_is_said(home: Home, exchange: AuditedExchange)
     assert result.exit_code == 0
     assert "cosigned to 3, quorum met" in result.stdout
     assert f"verified to 5; {SPLIT} from entry 3 on: not cosigned yet" in result.stdout
-    for command in (("show", "0"), ("search",)):
+    for command in (("show", "0"), ("search",), ("export", "--output", str(home.path / "all.jsonl"))):
         assert f"{SPLIT} from entry 3 on" in run(home, *command).output
 
 
