@@ -39,7 +39,7 @@ async def test_two_of_three_witnesses_are_enough_for_everything(template: City, 
         trust = city.home(APPLICATIONS).trust
         async with city.client() as client:
             answer = await ask(client)
-            receipt = await client.session.receipts.cosigned(answer.index, TIMEOUT)
+            receipt = await client.cosigned(answer, timeout=TIMEOUT)
             await client.session.cosignatures.require_fresh()
         proven = verify_receipt(receipt, trust.access_log)
         cosigned = open_cosigned(receipt.checkpoint, trust.access_log, witnesses.policy)

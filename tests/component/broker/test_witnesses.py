@@ -202,6 +202,26 @@ async def test_a_quorum_is_enough(gatherer: Gatherer, switchboard: Switchboard, 
     assert [entry["witness"] for entry in logged if entry["event"] == "a witness did not cosign"] == ["two"]
 
 
+async def test_a_witness_that_stays_away_is_named_once_and_again_when_it_is_back(
+    gatherer: Gatherer, switchboard: Switchboard, logged: Logged
+) -> None:
+    switchboard.silence("two")
+    for _ in range(3):
+        await gatherer.round()
+    switchboard.instead["two"] = answering(500)
+    for _ in range(3):
+        await gatherer.round()
+    switchboard.instead.clear()
+    for _ in range(3):
+        await gatherer.round()
+    told = [(entry["event"], entry.get("reason")) for entry in logged if entry.get("witness") == "two"]
+    assert told == [
+        ("a witness did not cosign", "no answer: ConnectError"),
+        ("a witness did not cosign", "it answered with status 500"),
+        ("a witness cosigns again", None),
+    ]
+
+
 async def test_without_a_quorum_the_last_one_is_kept(gatherer: Gatherer, switchboard: Switchboard) -> None:
     await gatherer.round()
     kept = gatherer.broker.store.cosigned(Log.ACCESS)
@@ -369,7 +389,7 @@ async def test_a_missing_quorum_is_an_alarm_once_and_then_well_again(
     switchboard.instead.clear()
     await gatherer.round()
     await gatherer.round()
-    assert [entry["event"] for entry in logged if "again" in entry["event"]] == ["enough witnesses cosign again"]
+    assert [entry["event"] for entry in logged if "enough" in entry["event"]] == ["enough witnesses cosign again"]
 
 
 async def test_a_quorum_that_is_missing_for_a_moment_is_no_alarm(

@@ -71,7 +71,7 @@ def check(simulator: Simulator, receipt: Receipt, answer: Answer) -> int:
 async def test_a_receipt_becomes_a_cosigned_one(session: Session, simulator: Simulator) -> None:
     answer = await asked(session)
     assert not open_cosigned(answer.receipt.checkpoint, session.trust.access_log, POLICY).quorum
-    receipt = await session.receipts.cosigned(answer.index)
+    receipt = await ExchangeClient(session).cosigned(answer)
     assert check(simulator, receipt, answer) == answer.proven.checkpoint.size
     assert simulator.count(ACCESS_PROVE) == 0
 
