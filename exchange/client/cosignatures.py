@@ -5,7 +5,7 @@ file's policy, and the checkpoint must be of the one history that this party has
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from exchange.client.calls import Shared, Transport, call, check_length
@@ -27,6 +27,9 @@ from exchange.v1.log_pb2 import (
 
 TIMEOUT = 5.0
 """Seconds for one question."""
+
+MOST_PROVEN = 500
+"""Entries of one question."""
 
 RETRY = 2.0
 """Seconds between two questions for the same, while what is known is still fresh."""
@@ -159,10 +162,27 @@ class Cosignatures:
             )
             await self.take(log, directory.cosigned)
         else:
-            access = await call(
-                self._transport, ACCESS_COSIGNED, LogServiceCosignedRequest(), LogServiceCosignedResponse, TIMEOUT
-            )
-            await self.take(log, access.cosigned)
+            await self.prove(())
+
+    async def prove(self, indexes: Sequence[int]) -> Mapping[int, tuple[bytes, ...]]:
+        """Ask for the access log's last cosigned checkpoint, take it, and get entries' inclusion paths in it.
+
+        Args:
+            indexes: at most `MOST_PROVEN`.
+
+        Returns:
+            The paths, by index, not verified yet; those of entries that it does not hold are missing, and all are where
+            the broker's is not the newest that this party knows.
+
+        Raises:
+            ExchangeError: as `refresh`.
+        """
+        request = LogServiceCosignedRequest(indexes=indexes)
+        response = await call(self._transport, ACCESS_COSIGNED, request, LogServiceCosignedResponse, TIMEOUT)
+        await self.take(ACCESS, response.cosigned)
+        if response.cosigned != self.note(ACCESS):
+            return {}
+        return {item.index: tuple(item.path) for item in response.paths}
 
     async def close(self) -> None:
         """Give up a question that is under way."""

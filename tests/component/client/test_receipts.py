@@ -73,6 +73,7 @@ async def test_a_receipt_becomes_a_cosigned_one(session: Session, simulator: Sim
     assert not open_cosigned(answer.receipt.checkpoint, session.trust.access_log, POLICY).quorum
     receipt = await ExchangeClient(session).cosigned(answer)
     assert check(simulator, receipt, answer) == answer.proven.checkpoint.size
+    assert simulator.count(ACCESS_COSIGNED) >= 1
     assert simulator.count(ACCESS_PROVE) == 0
 
 
