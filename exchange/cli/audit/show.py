@@ -11,13 +11,14 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checks import Check, counts_of, judge
 from exchange.cli.audit.criteria import request_id
-from exchange.cli.audit.findings import NO_WITNESSES, plural
+from exchange.cli.audit.findings import plural
 from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.opening import REFUSALS, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.witnessed import stance_of
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
@@ -182,7 +183,7 @@ def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
-    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {NO_WITNESSES}")
+    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance_of(place)}")
 
 
 def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
@@ -222,7 +223,7 @@ def _described(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> di
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
-        "caveats": [NO_WITNESSES],
+        "caveats": list(stance_of(place).caveats),
     }
 
 
