@@ -47,6 +47,7 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
+            StoreError: the present heads cannot be read.
         """
         for log in Log:
             checkpoint = self._store.head(log).checkpoint
@@ -68,6 +69,7 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
+            StoreError: the present heads cannot be read, for another reason than that others are reading.
         """
         waits = False
         while True:
@@ -75,7 +77,8 @@ class Anchor:
                 await asyncio.to_thread(self.place)
                 waits = False
             except (StoreBusyError, StoreLostError) as error:
-                # What cannot be read has no new head that this broker knows of.
+                # What cannot be read has no new head that this broker knows of; and whoever keeps every connection
+                # busy must not be able to stop the broker with it.
                 if not waits:
                     logger.warning("the anchor waits for the database", reason=str(error))
                 waits = True

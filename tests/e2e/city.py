@@ -16,6 +16,7 @@ import secrets
 import shutil
 import socket
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -216,10 +217,10 @@ class City:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
             rows = db.execute("SELECT number, request_digest, response_digest FROM answers ORDER BY number").fetchall()
             settled = db.execute("SELECT number, log_index, kind, code FROM settlements ORDER BY log_index").fetchall()
-        return [
-            Row(number, asked, answered, tuple((one[1], one[2], one[3]) for one in settled if one[0] == number))
-            for number, asked, answered in rows
-        ]
+        entries = defaultdict[int, list[tuple[int, int, int]]](list)
+        for number, index, kind, code in settled:
+            entries[number].append((index, kind, code))
+        return [Row(number, asked, answered, tuple(entries[number])) for number, asked, answered in rows]
 
     def rows_of(self, digest: bytes, name: str = REGISTRY) -> list[Row]:
         """The ledger's answers to a request, by its message digest."""

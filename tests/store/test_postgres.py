@@ -464,7 +464,7 @@ def test_process_that_stops_with_the_lock_in_hand_loses_it(
     postgres_server: Server, url: str, store: SqlLogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "exchange.store.postgres._WRITER", ("lock_timeout = '30s'", "idle_in_transaction_session_timeout = '50ms'")
+        "exchange.store.postgres._WRITER", ("lock_timeout = '30s'", "idle_in_transaction_session_timeout = '2s'")
     )
 
     def stopped(mine: SqlLogStore) -> None:

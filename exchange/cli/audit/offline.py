@@ -11,7 +11,7 @@ from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import MIRROR
-from exchange.client.storage import MirrorFile
+from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
@@ -93,12 +93,14 @@ class AuditHome:
     Args:
         trust: what all of it is checked against.
         directory, access: the mirrors.
+        file: the directory's mirror on disk.
         failure: why a log cannot be trusted any more; what was mirrored before can still be looked at.
     """
 
     trust: Trust
     directory: MirroredDirectory
     access: AccessMirror
+    file: MirrorFile
     failure: BrokenLogError | None
 
     def verified_directory(self) -> Directory:
@@ -115,6 +117,10 @@ class AuditHome:
             hint = "`exchange-audit verify full` names what was altered"
             raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
         return self.directory.folded(self.trust, len(entries))
+
+    def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
+        """Keep a log's failure for good, and give it back as every later use will find it."""
+        return self.access.fail(error) if log == "access" else self.file.fail(DIRECTORY, error)
 
     def end(self) -> None:
         """Let a command end as it must where a log has failed.
@@ -145,7 +151,7 @@ def opened_home(path: Path) -> Iterator[AuditHome]:
     with AccessMirror.opened(path / FILE, trust.access_log) as access:
         if not access.is_complete:
             raise CommandError("the first sync was interrupted", _hint(path), ExitCode.UNCHECKED)
-        yield AuditHome(trust, read_directory(file, trust), access, file.failure() or access.failure)
+        yield AuditHome(trust, read_directory(file, trust), access, file, file.failure() or access.failure)
 
 
 def is_mirrored(path: Path) -> bool:
