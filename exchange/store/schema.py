@@ -98,6 +98,12 @@ MOVE_HEAD = (
 HEADS_OF_ALL = select(_H.log, _H.size, _H.checkpoint, _H.time)
 HEAD = HEADS_OF_ALL.where(_H.log == bindparam("of_log"))
 
+ERASE = (
+    update(ENTRIES)
+    .where(_E.log == bindparam("of_log"), _E.idx >= bindparam("first"), _E.idx < bindparam("end"))
+    .values(body=b"")
+)
+
 _STORED = select(_E.idx, _E.leaf, _E.body)
 _IN_ACCESS = _E.log == literal_column(f"'{Log.ACCESS}'")
 ENTRY = _STORED.where(_E.log == bindparam("of_log"), _E.idx == bindparam("index"))

@@ -1,6 +1,6 @@
 """What the auditor's home holds, read without asking anybody: both mirrors and the trust file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,17 @@ from exchange.client.session import MIRROR
 from exchange.client.storage import MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
+from exchange.core.envelope import ENTRY, decode_envelope
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
+from exchange.core.fold import apply
 from exchange.core.merkle import leaf_hash
 from exchange.core.ranges import GrowingRoot
+from exchange.core.state import MAX_ENTRY, genesis
 from exchange.core.trust import Trust
+from exchange.core.wire import decode
 from exchange.home import Home
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
 
 _PAGE = 1000
 
@@ -86,6 +92,32 @@ class MirroredDirectory:
         return directory
 
 
+def erasures_of(trust: Trust, entries: Iterable[LoggedEntry]) -> Erasures:
+    """Which bodies the directory's valid erasures let go of.
+
+    Args:
+        trust: what the fold begins with.
+        entries: all of them; they are folded only where there is an erasure among them.
+    """
+    erasures = Erasures()
+    listed = [(entry.leaf, entry.body) for entry in entries]
+    if any(map(_may_erase, (leaf for leaf, _ in listed))):
+        state = genesis(trust.name, trust.root_key)
+        for leaf, _ in listed:
+            state, applied = apply(state, leaf)
+            erasures.add(applied, state)
+    return erasures
+
+
+def _may_erase(leaf: bytes) -> bool:
+    """Whether a leaf says that it erases something, whoever signed it."""
+    try:
+        envelope = decode_envelope(decode(DirectoryLeaf, leaf, MAX_ENTRY).envelope, ENTRY, MAX_ENTRY)
+        return decode(Entry, envelope.payload, MAX_ENTRY).WhichOneof("body") == "erased"
+    except CoreError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class AuditHome:
     """Both mirrors.
@@ -115,6 +147,10 @@ class AuditHome:
             hint = "`exchange-audit verify full` names what was altered"
             raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
         return self.directory.folded(self.trust, len(entries))
+
+    def erasures(self) -> Erasures:
+        """Which bodies may be missing."""
+        return erasures_of(self.trust, self.directory.entries)
 
     def end(self) -> None:
         """Let a command end as it must where a log has failed.
@@ -164,6 +200,15 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
         return MirroredDirectory(MirroredEntries(file, size), open_checkpoint(note, trust.directory_log), note)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
+
+
+def mirrored_erasures(path: Path, trust: Trust) -> Erasures:
+    """Which bodies may be missing, by the directory that a home mirrors.
+
+    Raises:
+        EvidenceError: the mirror's checkpoint is not the log's.
+    """
+    return erasures_of(trust, read_directory(MirrorFile(path / MIRROR), trust).entries)
 
 
 def _hint(path: Path) -> str:

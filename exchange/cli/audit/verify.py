@@ -12,12 +12,13 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.database import BrokerDatabase
 from exchange.cli.audit.findings import NO_WITNESSES, Finding, Level, exit_code, plural, span
-from exchange.cli.audit.offline import AuditHome, is_mirrored, opened_home
+from exchange.cli.audit.offline import AuditHome, erasures_of, is_mirrored, opened_home
 from exchange.cli.audit.progress import bar, counted
 from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
 from exchange.cli.audit.verification import LoggedEntry, Verification
 from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.core.erasures import Erasures
 from exchange.core.note import encode_base64
 from exchange.core.trust import Trust
 from exchange.home import Home
@@ -39,6 +40,7 @@ class Copy:
         directory, access: what their leaves must lead to.
         directory_rows, access_rows: their entries.
         count: how many access entries there are to read.
+        erasures: which bodies may be missing.
         findings: what was found while opening them.
     """
 
@@ -48,6 +50,7 @@ class Copy:
     directory_rows: Iterator[LoggedEntry]
     access_rows: Iterator[LoggedEntry]
     count: int
+    erasures: Erasures
     findings: tuple[Finding, ...] = ()
 
 
@@ -134,6 +137,7 @@ def _mirror_copy(place: AuditHome, asked: tuple[int, int] | None) -> Copy:
         iter(place.directory.entries),
         place.access.rows(start, stop),
         stop - start,
+        place.erasures(),
         (Finding(place.access.origin, None, text, Level.WARNING),) if stored > size else (),
     )
 
@@ -166,7 +170,8 @@ def _database_copy(file: BrokerDatabase, trust: Trust, known: AuditHome | None, 
     bounds = _bounded(asked, access.size if access is not None else 0) if asked is not None else None
     rows = file.rows("access", *bounds) if bounds is not None else file.rows("access")
     count = bounds[1] - bounds[0] if bounds is not None else file.count("access")
-    return Copy(trust, *expected, file.rows("directory"), rows, count, (*problems, *more))
+    erasures = erasures_of(trust, file.rows("directory"))
+    return Copy(trust, *expected, file.rows("directory"), rows, count, erasures, (*problems, *more))
 
 
 def _bounded(asked: tuple[int, int] | None, size: int) -> tuple[int, int]:
@@ -180,7 +185,7 @@ def _bounded(asked: tuple[int, int] | None, size: int) -> tuple[int, int]:
 def _verified(copy: Copy, asked: tuple[int, int] | None) -> Outcome:
     tree: TreeCheck = WholeTree(copy.access) if asked is None else ProvenLeaves(copy.access, asked[0])
     from_start = asked is None or asked[0] == 0
-    verification = Verification(copy.trust, WholeTree(copy.directory), tree, from_start=from_start)
+    verification = Verification(copy.trust, WholeTree(copy.directory), tree, copy.erasures, from_start=from_start)
     with bar("verifying") as advance:
         rows = counted(copy.access_rows, copy.count, advance)
         walked = list(verification.walk(copy.directory_rows, rows))
