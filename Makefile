@@ -61,6 +61,14 @@ check: $(INSTALLED) ## what CI checks before the tests: style, types, imports, c
 		$(BIN)/python -m tests.vectors --check; \
 	fi
 
+.PHONY: crash
+crash: $(INSTALLED) ## kill -9 under load, ROUNDS times (20); SEED=n draws the same
+	$(BIN)/python -m tests.e2e.crash $(or $(ROUNDS),20) $(SEED)
+
+.PHONY: attacks
+attacks: $(INSTALLED) ## the numbered attacks, as a table: what was done, what found it, the exit code
+	$(BIN)/python -m pytest -q tests/e2e/attacks
+
 .PHONY: bench
 bench: $(INSTALLED) ## measure throughput and latency
 	$(BIN)/python -m bench

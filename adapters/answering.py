@@ -14,7 +14,7 @@ from adapters.connectors.rows import encode_rows
 from adapters.ledger import Ledger
 from adapters.orders import Orders
 from adapters.sources import Sources
-from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError
+from exchange.client.errors import BrokenLogError, ExchangeError, StaleError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
 from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, decide, decide_again
@@ -33,6 +33,9 @@ MAX_ANSWER = 2 * 1024 * 1024
 SYNC_SECONDS = 3.0
 
 logger = structlog.get_logger("exchange.adapter")
+
+
+_STALE = Deny(10, Code.CODE_STATE_STALE, "this provider has no directory that enough witnesses have cosigned lately")
 
 
 class DenyError(Exception):
@@ -137,6 +140,7 @@ class Answerer:
             asked = authenticate(await self._caught_up(None), envelope, self._clock(), None)
         if isinstance(asked, Deny):
             raise DenyError(asked)
+        await self._check_fresh()
         directory = await self._caught_up(asked.header.directory_size)
         # From check 3 on: what the mirror gained may be a revocation of the very key.
         decided = decide(directory, envelope, self._clock(), taken=self._taken)
@@ -148,6 +152,8 @@ class Answerer:
     def _check_again(self, allow: Allow) -> None:
         """The source may have taken seconds: orders, revocations and a broken log hold up to the commit."""
         self._session.check()
+        if self._session.cosignatures.is_stale:
+            raise DenyError(_STALE)
         directory = self._session.directory
         allowed = decide_again(directory, allow.asked.envelope, self._clock())
         if isinstance(allowed, Deny):
@@ -163,6 +169,14 @@ class Answerer:
         except (UnavailableError, TimeoutError) as error:
             reason = "the access log owes this provider a proof that it only grew: nothing new is answered"
             raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason)) from error
+
+    async def _check_fresh(self) -> None:
+        """Where a quorum is configured, a broker cannot withhold a revocation for longer than its cosignatures last."""
+        try:
+            async with asyncio.timeout(SYNC_SECONDS):
+                await self._session.cosignatures.require_fresh()
+        except (StaleError, TimeoutError) as error:
+            raise DenyError(_STALE) from error
 
     async def _caught_up(self, at_least: int | None) -> Directory:
         directory = self._session.directory

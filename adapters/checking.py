@@ -91,6 +91,7 @@ async def examine(home: Home, config: Path) -> list[Result]:
     try:
         async with Session(home) as session:
             results.append(await _broker(session))
+            results.append(_witnesses(session))
             results.extend([result async for result in _each(session, settings)])
     except (ExchangeError, HomeError) as error:
         results.append(_failed("directory", error))
@@ -165,6 +166,16 @@ async def _broker(session: Session) -> Result:
     except ExchangeError as error:
         return _failed("broker", error)
     return Result("broker", f"directory of {directory.size} entries, verified")
+
+
+def _witnesses(session: Session) -> Result:
+    cosignatures = session.cosignatures
+    if not cosignatures.needed:
+        return Result("witnesses", "none in the trust file: a split view is not excluded")
+    if cosignatures.is_stale:
+        text = "no quorum has cosigned the directory lately: nothing can be answered"
+        return Result("witnesses", text, NO_BROKER, Failure.STALE)
+    return Result("witnesses", "a quorum has cosigned the directory lately")
 
 
 async def _each(session: Session, settings: AdapterConfig) -> AsyncIterator[Result]:

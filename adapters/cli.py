@@ -178,6 +178,29 @@ def subject(
     )
 
 
+@app.command(epilog=example("exchange-adapter reconcile --home ./registry"))
+def reconcile(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Compare the ledger with the access log: every answer has its entry, every entry its answer, no number is missing.
+
+    The adapter may be running. Every entry is proven, by the receipt in the ledger or by the log. Exit code 1 where
+    the two do not agree.
+    """
+    from adapters.reconciling import described, summary
+    from adapters.reconciling import reconcile as compare
+
+    found = asyncio.run(compare(Home(home)))
+    if as_json:
+        print_json(described(found))
+    else:
+        if found.differences:
+            rows = [(item.problem, item.number, item.entry, item.detail) for item in found.differences]
+            print_table(("what", "answer", "entry", "detail"), rows)
+        for line in summary(found):
+            print_line(line)
+    if found.differences:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
 def _short(name: str) -> str:
     """A party without the exchange's name, which is the same in every row."""
     return "/".join(Party.parse(name).segments[1:])

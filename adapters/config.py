@@ -30,6 +30,7 @@ from sqlalchemy import exc
 from adapters.connectors import ConnectorError
 from adapters.connectors.tables import Description, Table
 from exchange.core.names import is_code, is_field
+from exchange.core.policy import MAX_AGE
 
 _ENVIRONMENT = "env:"
 _PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
@@ -64,11 +65,14 @@ class AdapterSettings(_Model):
         home: the party's home, where its keys, mirror and ledger lie; relative to the file, and its folder by default.
         row_limit: the most rows that one answer has.
         statement_timeout_ms: after which a database's statement is given up.
+        max_directory_age: seconds since a quorum of witnesses cosigned the directory, where trust.toml has one; a
+            department may be stricter than the exchange's five minutes, not laxer.
     """
 
     home: Annotated[Path, Field(strict=False, validate_default=True)] = Path()
     row_limit: _RowLimit = 1000
     statement_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
+    max_directory_age: Annotated[int, Field(ge=1, le=MAX_AGE)] = MAX_AGE
 
     @field_validator("home", mode="after")
     @classmethod

@@ -5,6 +5,7 @@ import contextlib
 import random
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -109,7 +110,8 @@ class Host:
         """Keep a tunnel to one broker; wait longer after each failure, never the same for two adapters."""
         waits = _waits()
         while True:
-            tunnel = Tunnel(broker, self._session, self._answerer, self._settler, self._ledger, ready)
+            elsewhere = partial(self._is_owed_elsewhere, broker)
+            tunnel = Tunnel(broker, self._session, self._answerer, self._settler, self._ledger, ready, elsewhere)
             self._tunnels[broker] = tunnel
             try:
                 await self._sealing_keys.ensure()
@@ -129,6 +131,10 @@ class Host:
             wait = next(waits)
             logger.warning("not attached", broker=broker, reason=reason, retry_in=round(wait, 1))
             await asyncio.sleep(wait)
+
+    def _is_owed_elsewhere(self, broker: str, response_digest: bytes) -> bool:
+        others = (tunnel for address, tunnel in self._tunnels.items() if address != broker)
+        return any(tunnel.is_owed(response_digest) for tunnel in others)
 
     async def _keep_keys(self) -> None:
         """A fresh sealing key before the old one ends; old ones are destroyed."""
@@ -200,12 +206,16 @@ async def run(home: Home, config: AdapterConfig, ready: Callable[[str], None]) -
     try:
         orders = Orders.open(home.path / ORDERS)
         try:
-            async with Session(home) as session:
+            async with Session(home, alarm=_alarm, max_age=config.adapter.max_directory_age) as session:
                 await Host(session, config, ledger, orders).run(ready)
         finally:
             orders.close()
     finally:
         ledger.close()
+
+
+def _alarm(index: int, reason: str) -> None:
+    logger.error("ALARM: a receipt is not cosigned in time", entry=index, reason=reason)
 
 
 def ledger_path(home: Home) -> Path:

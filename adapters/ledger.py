@@ -21,6 +21,7 @@ from adapters.ledger_file import (
     HEAD,
     MARGIN,
     NAMED,
+    NEXT,
     ON_PAGE,
     OTHER,
     PAGE,
@@ -108,6 +109,28 @@ class LedgerReader:
         rows, settled = self._read({"subject": subject}, ANSWERS + NAMED, SETTLEMENTS + NAMED + ", log_index")
         settlements = by_number(settled)
         return tuple(told_of(subject, Stored(*row), settlements[row[0]]) for row in rows)
+
+    def settlements(self, number: int) -> tuple[Settlement, ...]:
+        """The entries that settle an answer, in the log's order; empty while it is owed."""
+        [rows] = self._read({"number": number}, SETTLEMENTS + "number = :number ORDER BY log_index")
+        return tuple(Settlement(*row[1:]) for row in rows)
+
+    def answers(self) -> Iterator[tuple[Stored, tuple[Settlement, ...]]]:
+        """Every answer in the ledger's order, with the entries that settle it; read page by page.
+
+        Answers that are committed meanwhile may or may not be among them.
+        """
+        after = 0
+        while True:
+            [[(following,)]] = self._read({"after": after}, NEXT)
+            if following is None:
+                return
+            page = {"after": following - 1, "page": PAGE}
+            rows, settled = self._read(page, ANSWERS + ON_PAGE, SETTLEMENTS + ON_PAGE)
+            settlements = by_number(settled)
+            for row in rows:
+                yield Stored(*row), tuple(Settlement(*values) for values in settlements[row[0]])
+            after = rows[-1][0]
 
     def verify(self) -> None:
         """Checks every row: its place in the chain, the digests of what stands beside it, and the indexes.

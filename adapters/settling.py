@@ -44,6 +44,8 @@ class Settler:
             self._check_names(proven.leaf)
             # The checkpoint is on disk before the answer counts as settled: the log is held to it whatever happens.
             await self._session.evidence.keep(frame.receipt.checkpoint)
+            # And is upgraded to a cosigned one, beside the ledger, which keeps the first.
+            await self._session.receipts.keep(frame.receipt)
         except (CoreError, EvidenceError, UnavailableError) as error:
             logger.error("a settlement does not hold", reason=str(error), answer=digest.hex()[:16])
             return False

@@ -58,6 +58,7 @@ class Tunnel:
         answerer: answers deliveries; settler: takes receipts.
         ledger: says what is owed.
         ready: called with the address once everything owed is settled, and requests may come.
+        elsewhere: whether another broker, through a tunnel that stands, is about to settle an answer.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Tunnel:
         settler: Settler,
         ledger: Ledger,
         ready: Callable[[str], None],
+        elsewhere: Callable[[bytes], bool] = lambda _digest: False,
     ) -> None:
         self._address = address
         self._session = session
@@ -84,6 +86,7 @@ class Tunnel:
         self._call: Any = None
         self._frames: Batcher[AdapterFrame, None] = Batcher(self._send)
         self._ready = ready
+        self._elsewhere = elsewhere
         self.is_ready = False
         self.was_ready = False
         self.is_leaving = False
@@ -110,6 +113,10 @@ class Tunnel:
                 self._call.cancel()
                 await self._end(reading, watching)
 
+    def is_owed(self, response_digest: bytes) -> bool:
+        """Whether this broker, attached and ready, owes the receipt of an answer that was given through it."""
+        return self.is_ready and response_digest in self._owed
+
     async def drain(self) -> None:
         """Finish what was delivered, send it, and see it arrive: each answer's receipt says so."""
         self.is_leaving = True
@@ -125,6 +132,8 @@ class Tunnel:
             await self._ended.wait()
 
     async def _end(self, *tasks: "asyncio.Task[None]") -> None:
+        # What it owed is no longer its own to settle: any other may be offered it.
+        self.is_ready = False
         self._receipted.set()
         self._ended.set()
         for task in (*tasks, *self._tasks):
@@ -152,8 +161,10 @@ class Tunnel:
     async def _offer(self) -> None:
         """Offer every unsettled answer, without its ciphertext; nothing new is answered until all are settled."""
         for stored in await asyncio.to_thread(self._ledger.owed):
-            self._offered.add(stored.response_digest)
-            self._post_offer(stored)
+            # Offered here, it would be logged as unreleased while the other broker releases it.
+            if not self._elsewhere(stored.response_digest):
+                self._offered.add(stored.response_digest)
+                self._post_offer(stored)
         if self._offered:
             logger.info("unsettled answers are offered", broker=self._address, answers=len(self._offered))
         self._ready_if_settled()

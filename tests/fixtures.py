@@ -7,6 +7,7 @@ import pytest
 import pytest_socket
 from structlog.testing import capture_logs
 
+from tests.databases import Server, server
 from tests.world import World
 
 
@@ -31,3 +32,10 @@ def logged() -> Iterator[list[MutableMapping[str, Any]]]:
 @pytest.fixture
 def world() -> World:
     return World.standard()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL that keeps what it commits, over a Unix socket; started where a test asks for it."""
+    with server(tmp_path_factory.mktemp("postgres")) as running:
+        yield running

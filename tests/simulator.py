@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -21,24 +22,38 @@ from google.rpc.status_pb2 import Status
 from exchange.client.calls import error_of
 from exchange.client.errors import UnavailableError
 from exchange.core.access import code_name, refusal_draft
+from exchange.core.cosignature import Cosigner
 from exchange.core.decision import Deny, decide, read_request
 from exchange.core.envelope import ENTRY, REQUEST, Envelope, decode_envelope
 from exchange.core.keys import sealing_private_key
 from exchange.core.names import Party
+from exchange.core.policy import Policy, PolicyGroup, PolicyWitness
 from exchange.core.sealing import TO_PROVIDER, capsule_info, message_key, open_body, open_capsule
 from exchange.core.trust import Trust, encode_trust
 from exchange.core.wire import decode, encode
 from exchange.home import Home
-from exchange.transport import ACCESS_PROVE, ACCESS_READ, APPEND, DIRECTORY_PROVE, DIRECTORY_SYNC, ERROR_DOMAIN, SUBMIT
+from exchange.transport import (
+    ACCESS_COSIGNED,
+    ACCESS_PROVE,
+    ACCESS_READ,
+    APPEND,
+    DIRECTORY_COSIGNED,
+    DIRECTORY_PROVE,
+    DIRECTORY_SYNC,
+    ERROR_DOMAIN,
+    SUBMIT,
+)
 from exchange.v1.access_pb2 import Code
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import (
     AppendRequest,
     AppendResponse,
+    DirectoryServiceCosignedResponse,
     DirectoryServiceProveRequest,
     DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
+    LogServiceCosignedResponse,
     LogServiceProveRequest,
     LogServiceProveResponse,
     ReadRequest,
@@ -47,7 +62,7 @@ from exchange.v1.log_pb2 import (
 )
 from exchange.v1.relay_pb2 import RefusalDetail, SubmitRequest, SubmitResponse
 from exchange.v1.request_pb2 import Query, Sealed
-from tests.memory import MemoryLog, signer
+from tests.memory import MemoryLog, fixed, signer
 from tests.world import APPLICATIONS, BROKER, ORIGIN, REGISTRY, ROWS, World
 
 
@@ -89,6 +104,12 @@ class Simulator:
         # The code that the broker writes beside the signed one.
         self.label: Code.ValueType | None = None
         self.proves = True
+        # Witnesses: who cosigns, when (seconds; now, unless told), of which sizes and logs, and what is handed out.
+        self.cosigners: tuple[Cosigner, ...] = ()
+        self.cosigned_at: int | None = None
+        self.cosigned_size: dict[str, int] = {}
+        self.cosigned_log: MemoryLog | None = None
+        self.hand_out: Callable[[bytes], bytes] = lambda note: note
         self.closed = False
         self._answers: dict[bytes, SubmitResponse] = {}
         self._appended: dict[bytes, int] = {}
@@ -117,6 +138,8 @@ class Simulator:
             DIRECTORY_PROVE: self._prove_directory,
             ACCESS_PROVE: self._prove,
             ACCESS_READ: self._read,
+            DIRECTORY_COSIGNED: lambda _: DirectoryServiceCosignedResponse(cosigned=self.cosigned("directory")),
+            ACCESS_COSIGNED: lambda _: LogServiceCosignedResponse(cosigned=self.cosigned("access")),
         }
         response = handlers[method](request)
         if self.lost:
@@ -192,7 +215,23 @@ class Simulator:
             self.sync_record(Record(index=index, leaf=log.leaves[index], body=log.bodies[index]))
             for index in range(start, min(start + self.page, log.size))
         ]
-        return DirectoryServiceSyncResponse(records=records, checkpoint=log.checkpoint())
+        cosigned = self.cosigned("directory")
+        return DirectoryServiceSyncResponse(records=records, checkpoint=log.checkpoint(), cosigned=cosigned)
+
+    def cosigned(self, name: str) -> bytes:
+        """A log's checkpoint with the cosignatures of `cosigners`; empty without any."""
+        if not self.cosigners:
+            return b""
+        logs = {
+            "directory": self.directory_log or self.world.directory_log,
+            "access": self.access_log or self.world.access_log,
+        }
+        log = self.cosigned_log or logs[name]
+        checkpoint = log.checkpoint(self.cosigned_size.get(name))
+        text = checkpoint.rpartition(b"\n\n")[0] + b"\n"
+        time = self.world.now // 1000 if self.cosigned_at is None else self.cosigned_at
+        lines = b"".join(str(cosigner.cosign(text, time)).encode() for cosigner in self.cosigners)
+        return self.hand_out(checkpoint + lines)
 
     def _prove(self, data: bytes) -> LogServiceProveResponse:
         proof = decode(LogServiceProveRequest, data).proof
@@ -201,6 +240,8 @@ class Simulator:
             raise lost_connection()
         if proof.size > log.size:
             raise refused("MALFORMED", "the log has no such size yet")
+        if proof.WhichOneof("proof") == "index":
+            return LogServiceProveResponse(path=log.receipt(proof.index, proof.size).path)
         return LogServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
 
     def _read(self, data: bytes) -> ReadResponse:
@@ -231,7 +272,19 @@ def refused(label: str, reason: str, refusal: Envelope | None = None) -> Excepti
     return error_of(grpc.StatusCode.PERMISSION_DENIED, reason, Status.FromString(status.SerializeToString()))
 
 
-def trust_of(world: World) -> Trust:
+COSIGNERS = tuple(
+    Cosigner(f"{name}.test", Ed25519PrivateKey.from_private_bytes(fixed(f"witness {name}")))
+    for name in ("one", "two", "three")
+)
+POLICY = Policy(
+    witnesses=tuple(PolicyWitness(one.name.removesuffix(".test"), one.verifier) for one in COSIGNERS),
+    groups=(PolicyGroup("enough", 2, ("one", "two", "three")),),
+    quorum="enough",
+)
+"""Two of three witnesses."""
+
+
+def trust_of(world: World, policy: Policy | None = None) -> Trust:
     """The trust file of a world."""
     return Trust(
         ORIGIN,
@@ -240,13 +293,14 @@ def trust_of(world: World) -> Trust:
         world.access_log.signer.verifier,
         "no authority",
         ("127.0.0.1:1",),
+        policy,
     )
 
 
-def make_home(path: Path, world: World, party: Party = APPLICATIONS) -> Home:
+def make_home(path: Path, world: World, party: Party = APPLICATIONS, policy: Policy | None = None) -> Home:
     """A party's home, with its signing key and the world's trust file."""
     home = Home.create(path, party, "system" if party.is_system else "department")
-    home.write("trust.toml", encode_trust(trust_of(world)).encode())
+    home.write("trust.toml", encode_trust(trust_of(world, policy)).encode())
     home.new_private_key("signing", world.keys[party].private_key)
     return home
 

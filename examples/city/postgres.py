@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -64,20 +64,21 @@ class _Server:
 
 
 @contextmanager
-def postgres(directory: Path) -> Iterator[URL]:
-    """Run a server in a directory while the block runs."""
-    url = start(directory)
+def postgres(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[URL]:
+    """Run a server in a directory while the block runs; settings go before those of a demonstration."""
+    url = start(directory, settings)
     try:
         yield url
     finally:
         stop(directory)
 
 
-def start(directory: Path) -> URL:
+def start(directory: Path, settings: Mapping[str, str] | None = None) -> URL:
     """Start a server that outlives this process; one that already runs there is kept.
 
     Args:
         directory: made if missing; belongs to the server. The data in it are kept from one start to the next.
+        settings: of the server, before those of a demonstration.
 
     Returns:
         The URL of its database for the superuser, with the password.
@@ -92,8 +93,8 @@ def start(directory: Path) -> URL:
     _forget_crashed(directory)
     _initialise(directory)
     sockets = _make_socket_directory()
-    settings = _SETTINGS | {"unix_socket_directories": str(sockets)}
-    options = " ".join(shlex.quote(f"-c{name}={value}") for name, value in settings.items())
+    chosen = _SETTINGS | dict(settings or {}) | {"unix_socket_directories": str(sockets)}
+    options = " ".join(shlex.quote(f"-c{name}={value}") for name, value in chosen.items())
     try:
         _run(directory, "pg_ctl", "start", *_patiently(directory), "-l", _log(directory), "-o", options)
     except PostgresError:

@@ -78,14 +78,14 @@ class Story:
         auditor = self._stage.auditor
         self._quietly("exchange-audit", "sync", home=auditor)
         self._show("exchange-audit", "search", "--case", CASE, home=auditor, most=8)
-        self._show("exchange-audit", "verify", home=auditor, most=6)
+        self._show("exchange-audit", "verify", "full", home=auditor, most=6)
 
     def _tampered(self) -> None:
         _title("6. Somebody alters one row of the log, in a copy of the broker's database")
         copy = self._stage.folder / "tampered.db"
         where = alter_copy(self._stage.log_database, copy)
         print(f"   sqlite> {where}")
-        self._show("exchange-audit", "verify", "--database", copy, home=self._stage.auditor, expect=1, most=2)
+        self._show("exchange-audit", "verify", "full", "--database", copy, home=self._stage.auditor, expect=1, most=2)
 
     def _ask(self, dataset: str, fields: str, purpose: str, refusal: str = "", agreement: str = "") -> None:
         arguments = [dataset, "--key", self._person, "--fields", fields, "--purpose", purpose]
@@ -167,7 +167,7 @@ def offer(kept: bool) -> None:
     ask = f'exchange request {POPULATION.dataset} --key "$RESIDENT" --fields name,address'
     print(f"   . .demo/env && {ask} --purpose {PURPOSE} --case HS-1 --officer me")
     print('   . .demo/env && exchange-adapter subject "$RESIDENT" --home "$POPULATION"')
-    print('   . .demo/env && exchange-audit sync --home "$AUDITOR" && exchange-audit verify --home "$AUDITOR"')
+    print('   . .demo/env && exchange-audit sync --home "$AUDITOR" && exchange-audit verify full --home "$AUDITOR"')
 
 
 def _title(text: str) -> None:

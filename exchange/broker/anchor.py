@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from exchange.broker.proofs import load_frontier
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
 from exchange.home import write_file
-from exchange.store.ports import Log, LogStore, StoreError
+from exchange.store.ports import Log, LogStore, StoreBusyError, StoreError, StoreLostError
 
 INTERVAL = 0.5
+
+logger = structlog.get_logger("exchange.broker")
 
 
 class AnchorError(Exception):
@@ -43,6 +47,7 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
+            StoreError: the present heads cannot be read.
         """
         for log in Log:
             checkpoint = self._store.head(log).checkpoint
@@ -64,9 +69,19 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
+            StoreError: the present heads cannot be read, for another reason than that others are reading.
         """
+        waits = False
         while True:
-            await asyncio.to_thread(self.place)
+            try:
+                await asyncio.to_thread(self.place)
+                waits = False
+            except (StoreBusyError, StoreLostError) as error:
+                # What cannot be read has no new head that this broker knows of; and whoever keeps every connection
+                # busy must not be able to stop the broker with it.
+                if not waits:
+                    logger.warning("the anchor waits for the database", reason=str(error))
+                waits = True
             await asyncio.sleep(INTERVAL)
 
     def _check(self, log: Log) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import httpx
 import structlog
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -18,6 +19,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
@@ -41,9 +43,11 @@ from exchange.broker.services import (
 from exchange.broker.snapshots import Snapshots
 from exchange.broker.taken import MEMORY, TakenIds
 from exchange.broker.tunnel import Tunnels
+from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
 from exchange.core.directory import Directory
+from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
-from exchange.store.ports import Log, StoreError
+from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
 from exchange.transport import SERVER_OPTIONS, server_credentials
 
@@ -64,9 +68,11 @@ class Broker:
     config: BrokerConfig
     logs: Logs
     anchor: Anchor
+    follower: Follower
     relay: Relay
     refusals: Refusals
     gateway: Gateway
+    witnesses: Witnesses | None
     server: grpc.aio.Server
     health: Any
     port: int
@@ -90,36 +96,58 @@ async def serve(home: Home, ready: Callable[[str], None]) -> None:
         BrokerError: the port is taken, or the log could not be written any more.
     """
     config = load_config(home.path)
+    store = _open(home, config)
     try:
-        store = SqlLogStore.open(home.path / config.database)
-    except StoreError as error:
-        _check_missing(home, config)
-        raise HomeError(f"{home.path / config.database}: {error}") from error
-    try:
-        broker = await _compose(home, config, store)
-        await broker.server.start()
-        await _serving(broker, HealthCheckResponse.SERVING)
-        ready(f"{config.listen.rpartition(':')[0]}:{broker.port}")
-        try:
-            await _until_stopped(broker)
-        finally:
-            await _drain(broker)
+        async with httpx.AsyncClient(trust_env=False, headers=_PLAIN) as http:
+            await _run(await _compose(home, config, store, http), ready)
     finally:
         store.close()
 
 
-async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Broker:
+def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
+    name = config.store_name(home.path)
+    try:
+        return SqlLogStore.open(name)
+    except StoreMissingError as error:
+        # A log that the anchor has seen, and that is gone, was rolled back to nothing.
+        if any((home.path / config.anchor / log.value).exists() for log in Log):
+            raise AnchorError(f"the database is missing, but the anchor has seen its logs: {error}") from error
+        raise HomeError(str(error)) from error
+    except StoreError as error:
+        what = "the database of broker.toml" if isinstance(name, str) else name
+        raise HomeError(f"{what}: {error}") from error
+
+
+async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
+    await broker.server.start()
+    await _serving(broker, HealthCheckResponse.SERVING)
+    ready(f"{broker.config.listen.rpartition(':')[0]}:{broker.port}")
+    try:
+        await _until_stopped(broker)
+    finally:
+        await _drain(broker)
+
+
+# What is compressed could grow without end.
+_PLAIN = {"Accept-Encoding": "identity"}
+
+
+async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: httpx.AsyncClient) -> Broker:
     trust, signers = home.trust, log_signers(home)
-    anchor = Anchor(home.path / config.anchor, store, {log: signer.verifier for log, signer in signers.items()})
+    verifiers = {log: signer.verifier for log, signer in signers.items()}
+    anchor = Anchor(home.path / config.anchor, store, verifiers)
     await asyncio.to_thread(anchor.check)
     snapshots = Snapshots(home.signer(), home.party)
     retention = Retention(config.retention_days, lambda: read_holds(home.path))
     logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots, retention)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
-    taken = TakenIds(store.taken_since(now_ms() - MEMORY))
+    since = now_ms() - MEMORY
+    taken = TakenIds(store.taken_since(since))
     buckets = TokenBuckets(config.requests_per_second, config.burst)
-    relay = Relay(logs, tunnels, refusals, taken, buckets, now_ms)
+    witnesses = _witnesses(trust.policy, config, WitnessClient(store, http, now_ms), store, verifiers)
+    forbidden = witnesses.forbids if witnesses is not None else str
+    relay = Relay(logs, tunnels, refusals, taken, buckets, now_ms, forbidden)
     gateway = Gateway(logs, tunnels, relay, now_ms)
     reading = Reading(logs, now_ms)
     peers = Peers(logs, buckets, now_ms)
@@ -136,14 +164,19 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore) -> Brok
         )
     )
     port = _bind(server, home, config)
-    return Broker(config, logs, anchor, relay, refusals, gateway, server, servicer, port)
+    follower = Follower(logs, taken, since)
+    return Broker(config, logs, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
 
 
-def _check_missing(home: Home, config: BrokerConfig) -> None:
-    """A log that the anchor has seen, and that is gone, was rolled back to nothing."""
-    path = home.path / config.database
-    if not path.exists() and any((home.path / config.anchor / log.value).exists() for log in Log):
-        raise AnchorError(f"the database {path} is missing, but the anchor has seen its logs")
+def _witnesses(
+    policy: Policy | None, config: BrokerConfig, client: WitnessClient, store: LogStore, verifiers: Verifiers
+) -> Witnesses | None:
+    if policy is None or not policy.needs_witnesses:
+        return None
+    if not policy.is_met([witness.name for witness in policy.witnesses if witness.url]):
+        raise BrokerError("the witnesses in trust.toml that have a URL cannot meet its quorum: add the others' URLs")
+    rhythm = Rhythm(config.witness_round_seconds, config.witness_heartbeat_seconds, config.missing_quorum_seconds)
+    return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
 def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
@@ -212,18 +245,22 @@ async def _until_stopped(broker: Broker) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     waits = {
-        asyncio.create_task(stop.wait()): "a signal",
-        asyncio.create_task(broker.logs.failed.wait()): "the log",
-        asyncio.create_task(broker.anchor.follow()): "the anchor",
+        asyncio.create_task(stop.wait()): "",
+        asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
+        asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
     }
+    if broker.logs.store.is_shared:
+        waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
+    if broker.witnesses is not None:
+        waits[asyncio.create_task(broker.witnesses.run())] = "no cosignatures can be gathered any more"
     done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
-        if waits[task] != "a signal":
+        if waits[task]:
             cause = task.exception() if not task.cancelled() else None
-            raise BrokerError(f"{waits[task]} cannot be written any more: the broker stops") from cause
+            raise BrokerError(f"{waits[task]}: the broker stops") from cause
 
 
 async def _drain(broker: Broker) -> None:

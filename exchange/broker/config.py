@@ -1,16 +1,21 @@
 """The broker's configuration file, broker.toml."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.home import HomeError
+from exchange.store.ports import StoreOpenError
+from exchange.store.postgres_url import has_password
 
 _USAGE = 2
+# As RFC 3986 section 2 has it; none of them needs another spelling in TOML.
+_PLAIN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
 
 
 class ConfigError(HomeError):
@@ -26,6 +31,18 @@ def _checked_port(listen: str) -> str:
     return listen
 
 
+def _checked_database(name: str) -> str:
+    if "://" not in name:
+        return name
+    try:
+        has_password(name)
+    except StoreOpenError as error:
+        raise ValueError(str(error)) from None
+    if not _PLAIN.fullmatch(name):
+        raise ValueError("characters that a URL cannot hold are written as %XX")
+    return name
+
+
 class BrokerConfig(BaseModel):
     """What an operator may set; paths are relative to the broker's home."""
 
@@ -35,12 +52,30 @@ class BrokerConfig(BaseModel):
         str, Field(pattern=r"^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_port)
     ]
     hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:*-]+$")], ...] = ("localhost", "127.0.0.1")
-    database: Path = Path("exchange.db")
+    # It may hold a password: nothing prints it.
+    database: Annotated[str, AfterValidator(_checked_database), Field(repr=False)] = "exchange.db"
     anchor: Path = Path("anchor")
     requests_per_second: float = Field(default=2000, gt=0)
     burst: float = Field(default=4000, ge=1)
     drain_seconds: float = Field(default=10, ge=0)
     retention_days: int = Field(default=3 * 365, ge=1)
+    missing_quorum: Literal["alarm", "stop"] = "alarm"
+    missing_quorum_seconds: float = Field(default=60, gt=0)
+    witness_round_seconds: float = Field(default=3, gt=0)
+    witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the logs are in a PostgreSQL database, where other brokers may stand beside this one."""
+        return "://" in self.database
+
+    def store_name(self, home: Path) -> Path | str:
+        """What `SqlLogStore` opens.
+
+        Args:
+            home: the broker's folder.
+        """
+        return self.database if self.is_shared else home / self.database
 
 
 def load_config(home: Path) -> BrokerConfig:
@@ -54,7 +89,9 @@ def load_config(home: Path) -> BrokerConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         _check_names(path, values)
-        return BrokerConfig.model_validate(values)
+        config = BrokerConfig.model_validate(values)
+        _check_private(path, config)
+        return config
     except OSError as error:
         raise HomeError(
             f"cannot read {path}: {error.strerror}", "a broker's home is made with `exchange init`"
@@ -65,14 +102,14 @@ def load_config(home: Path) -> BrokerConfig:
         raise ConfigError(f"{path}: {_first(error)}") from error
 
 
-def new_config(listen: str, hosts: Sequence[str]) -> BrokerConfig:
+def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db") -> BrokerConfig:
     """The configuration of a new broker, every other setting as it is by default.
 
     Raises:
-        ConfigError: the address or a host is not in its form.
+        ConfigError: the address, a host or the database is not in its form.
     """
     try:
-        return BrokerConfig(listen=listen, hosts=tuple(hosts))
+        return BrokerConfig(listen=listen, hosts=tuple(hosts), database=database)
     except ValidationError as error:
         raise ConfigError(_first(error)) from error
 
@@ -85,6 +122,8 @@ def encode_config(config: BrokerConfig) -> str:
         f'listen = "{config.listen}"\n'
         "# Names and addresses that the TLS certificate is good for.\n"
         f"hosts = [{hosts}]\n"
+        "# A SQLite file, or a PostgreSQL database that several brokers share: postgresql://USER@HOST/DATABASE.\n"
+        "# Its password is better kept in ~/.pgpass; in here, this file must be its owner's alone to read.\n"
         f'database = "{config.database}"\n'
         f'anchor = "{config.anchor}"\n'
         "# What one party may ask.\n"
@@ -94,7 +133,20 @@ def encode_config(config: BrokerConfig) -> str:
         f"drain_seconds = {config.drain_seconds:g}\n"
         "# Bodies of the access log that are younger are never erased, whoever signs for it.\n"
         f"retention_days = {config.retention_days}\n"
+        "# With a witness_policy in trust.toml: once too few witnesses have cosigned for so many seconds,\n"
+        '# "alarm" says so in the log, "stop" also releases nothing until they do again.\n'
+        f'missing_quorum = "{config.missing_quorum}"\n'
+        f"missing_quorum_seconds = {config.missing_quorum_seconds:g}\n"
+        "# How often witnesses are asked, and how often for the same checkpoint again, so that its time is fresh.\n"
+        f"witness_round_seconds = {config.witness_round_seconds:g}\n"
+        f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
     )
+
+
+def _check_private(path: Path, config: BrokerConfig) -> None:
+    if config.is_shared and has_password(config.database) and path.stat().st_mode & 0o077:
+        hint = f"chmod 600 {path}, or keep the password in ~/.pgpass"
+        raise ConfigError(f"{path} holds the database's password, and can be read by others", hint)
 
 
 def _check_names(path: Path, values: dict[str, object]) -> None:

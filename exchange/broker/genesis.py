@@ -14,15 +14,16 @@ from exchange.broker.config import BrokerConfig, encode_config, new_config
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.entries import directory_leaf, key_entry, signing_key_statement
-from exchange.core.envelope import sign
+from exchange.core.envelope import Envelope, sign
 from exchange.core.keys import key_id
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
 from exchange.core.state import OBJECT_ID
 from exchange.core.trust import Trust, encode_trust
-from exchange.home import Home, HomeError
+from exchange.home import Home, HomeError, write_file
 from exchange.store.ports import Batch, Head, Log, NewEntry, StoreError
+from exchange.store.postgres import PostgresDatabase
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Role
 
@@ -34,7 +35,7 @@ AUTHORITY_KEY = "tls-authority"
 AUTHORITY_FILE = "tls-authority.pem"
 
 
-def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) -> Trust:
+def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, database: str = "exchange.db") -> Trust:
     """Found an exchange: the operator's home at `path`, the broker's in its folder `broker`.
 
     The operator's home holds the root key, which belongs offline; the broker's holds its own key, the log keys and the
@@ -46,6 +47,7 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) ->
         listen: HOST:PORT of the broker.
         hosts: DNS names and addresses for its certificate.
         now: milliseconds.
+        database: a SQLite file in the broker's home, or the URL of an empty PostgreSQL database.
 
     Returns:
         What every party is to trust, also written as trust.toml.
@@ -55,7 +57,9 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) ->
         NameFormatError: `name` is not a domain.
     """
     root = Party(name)
-    config = new_config(listen, hosts)
+    config = new_config(listen, hosts, database)
+    if config.is_shared:
+        _check_empty(config)
     operator = Home.create(path, root, "root", finished=False)
     broker = Home.create(path / "broker", Party(name, "broker"), "broker")
     for home in (operator, broker):
@@ -73,8 +77,8 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int) ->
     for home, names in ((operator, ()), (broker, tuple(hosts))):
         home.write("trust.toml", encode_trust(trust).encode())
         key = key_id(home.signer().public_key)
-        home.write("tls.pem", authority.issue(home.new_tls_request(), home.party, key, _moment(now), names))
-    broker.write("broker.toml", encode_config(config).encode())
+        home.write("tls.pem", authority.issue(home.new_tls_request(), home.party, key, moment(now), names))
+    write_config(broker, config)
     _write_logs(operator, broker, config, signers, now)
     operator.finish()
     return trust
@@ -108,7 +112,7 @@ def load_authority(broker: Home) -> Authority:
 def _authority(broker: Home, name: str, now: int) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     broker.new_private_key(AUTHORITY_KEY, key)
-    authority = found_authority(key, name, _moment(now))
+    authority = found_authority(key, name, moment(now))
     broker.write(AUTHORITY_FILE, authority.pem)
     return authority
 
@@ -128,11 +132,11 @@ def _log_signer(broker: Home, log: Log) -> NoteSigner:
 
 def _write_logs(operator: Home, broker: Home, config: BrokerConfig, signers: dict[Log, NoteSigner], now: int) -> None:
     """Entry 0 of the directory names the broker; both logs get their first checkpoint, and the anchor is placed."""
-    path = broker.path / config.database
+    name = config.store_name(broker.path)
     try:
-        store = SqlLogStore.create(path)
+        store = SqlLogStore.create(name)
     except StoreError as error:
-        raise HomeError(f"cannot make {path}: {error}") from error
+        raise HomeError(f"cannot make {'the log store' if config.is_shared else name}: {error}") from error
     try:
         with store.locked() as transaction:
             transaction.append(_first(Log.DIRECTORY, [_broker_entry(operator, broker, now)], signers, now))
@@ -145,15 +149,44 @@ def _write_logs(operator: Home, broker: Home, config: BrokerConfig, signers: dic
 
 def _broker_entry(operator: Home, broker: Home, now: int) -> NewEntry:
     """The broker's key, signed by the root."""
-    name, root = broker.trust.name, operator.signer()
-    validity = (now, now + BROKER_YEARS * YEAR)
-    statement = signing_key_statement(name, broker.party, Role.ROLE_BROKER, broker.signer(), validity)
-    draft = key_entry(operator.party, secrets.token_bytes(OBJECT_ID), statement)
-    leaf = directory_leaf(sign(root, name, draft), now)
-    _, applied = Directory.genesis(name, root.public_key).apply(leaf, b"")
+    leaf = directory_leaf(broker_key_entry(operator, broker, now), now)
+    _, applied = Directory.genesis(broker.trust.name, operator.signer().public_key).apply(leaf, b"")
     if applied.reason:
         raise HomeError(f"the first entry breaks a rule: {applied.reason}")
     return NewEntry(leaf, b"", None)
+
+
+def broker_key_entry(operator: Home, broker: Home, now: int) -> Envelope:
+    """A broker's key, signed by the root: an entry of the directory.
+
+    Args:
+        operator: the root's home; broker: has a signing key, and the trust file.
+        now: milliseconds.
+
+    Raises:
+        HomeError: a key is missing.
+    """
+    name = broker.trust.name
+    validity = (now, now + BROKER_YEARS * YEAR)
+    statement = signing_key_statement(name, broker.party, Role.ROLE_BROKER, broker.signer(), validity)
+    return sign(operator.signer(), name, key_entry(operator.party, secrets.token_bytes(OBJECT_ID), statement))
+
+
+def write_config(broker: Home, config: BrokerConfig) -> None:
+    """Write a new broker.toml, for its owner alone: it may be told the database's password one day.
+
+    Raises:
+        HomeError: it cannot be written.
+    """
+    write_file(broker.path / "broker.toml", encode_config(config).encode(), 0o600)
+
+
+def _check_empty(config: BrokerConfig) -> None:
+    """Before any key is made: a founding that stops halfway has to be begun anew."""
+    try:
+        PostgresDatabase.check_empty(config.database)
+    except StoreError as error:
+        raise HomeError(f"cannot make the log store: {error}") from error
 
 
 def _first(log: Log, entries: list[NewEntry], signers: dict[Log, NoteSigner], now: int) -> Batch:
@@ -163,5 +196,6 @@ def _first(log: Log, entries: list[NewEntry], signers: dict[Log, NoteSigner], no
     return Batch(log, 0, tuple(entries), nodes, Head(log, frontier.size, checkpoint, now if entries else 0))
 
 
-def _moment(now: int) -> datetime.datetime:
+def moment(now: int) -> datetime.datetime:
+    """A time in milliseconds as an aware datetime."""
     return datetime.datetime.fromtimestamp(now / 1000, datetime.UTC)

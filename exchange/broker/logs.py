@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from exchange.batching import Batcher, ClosedError
-from exchange.broker.proofs import load_frontier, receipts
+from exchange.broker.proofs import continued, receipts
 from exchange.broker.records import AccessRecord, access_entry
 from exchange.broker.retention import Erasure, Retention, RetentionError
 from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
@@ -23,7 +23,6 @@ from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
 from exchange.store.ports import (
     Batch,
-    CommitUnknownError,
     Head,
     Log,
     LogStore,
@@ -153,6 +152,8 @@ class Logs:
         self._writer = ThreadPoolExecutor(1, "append")
         self._batcher: Batcher[Proposal, Entered] = Batcher(self._append)
         self._moved = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._checkpoints: dict[Log, bytes] = {}
         self._catch_up({log: store.head(log) for log in Log})
 
     @property
@@ -179,10 +180,54 @@ class Logs:
             await self._moved.wait()
         return self._directory.size
 
+    async def catch_up(self) -> None:
+        """Take up what other brokers have appended to the directory; callers at the same moment share one look.
+
+        Raises:
+            StoreError: it cannot be read; after a StoreFatalError nothing more is appended.
+        """
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(self._looked)
+        await asyncio.shield(self._looking)
+
     async def close(self) -> None:
         """Write what is queued, then stop."""
         await self._batcher.close()
+        if self._looking is not None:
+            await asyncio.wait((self._looking,))
         self._writer.shutdown()
+
+    async def _look(self) -> None:
+        before = self._directory.size
+        try:
+            # In the writer's thread, which alone changes what is known of the logs.
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._read_directory)
+        except StoreFatalError as error:
+            self._fail(error)
+            raise
+        finally:
+            self._tell_if_moved(before)
+        if self._directory.size != before:
+            logger.info("another broker's entries are taken up", size=self._directory.size)
+
+    def _looked(self, task: "asyncio.Task[None]") -> None:
+        self._looking = None
+        # Read, so that nothing is logged where every caller has gone.
+        if not task.cancelled():
+            task.exception()
+
+    def _read_directory(self) -> None:
+        self._catch_up({Log.DIRECTORY: self.store.head(Log.DIRECTORY)})
+
+    def _fail(self, error: StoreFatalError) -> None:
+        logger.critical("the log cannot be written: nothing more is released", reason=str(error))
+        self.failed.set()
+
+    def _tell_if_moved(self, before: int) -> None:
+        if self._directory.size != before:
+            self._moved.set()
+            self._moved = asyncio.Event()
 
     async def _append(self, proposals: Sequence[Proposal]) -> Sequence[Entered | Exception]:
         if self.failed.is_set():
@@ -191,38 +236,32 @@ class Logs:
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._writer, self._write, proposals)
         except StoreFatalError as error:
-            logger.critical("the log cannot be written: nothing more is released", reason=str(error))
-            self.failed.set()
+            self._fail(error)
             raise AuditUnavailableError("the log cannot be written") from error
         except StoreError as error:
             logger.error("a batch was not written", reason=str(error), entries=len(proposals))
             raise AuditUnavailableError("the entry was not written") from error
         finally:
-            if self._directory.size != before:
-                self._moved.set()
-                self._moved = asyncio.Event()
+            self._tell_if_moved(before)
         return results
 
     def _write(self, proposals: Sequence[Proposal]) -> list[Entered | Exception]:
         """In the writer thread: lock, decide, extend, sign, commit, prove."""
-        try:
-            with self.store.locked() as transaction:
-                heads = dict(transaction.heads())
-                # Another broker, or a commit whose outcome was unknown, may have moved the heads.
-                self._catch_up(heads)
-                tails = {log: _Tail(log, self._frontiers[log], heads[log].time) for log in Log}
-                directory, places = self._decide(proposals, tails, transaction)
-                grown = [self._grow(tail) for tail in tails.values() if tail.entries]
-                for batch, _ in grown:
-                    transaction.append(batch)
-                for erasure in tails[Log.DIRECTORY].erasures:
-                    transaction.erase(erasure.log, erasure.first, erasure.end)
-            # COMMITTED: from here on checkpoints, receipts and answers may leave the process.
-        except CommitUnknownError:
-            self._frontiers = {log: Frontier() for log in Log}
-            raise
+        with self.store.locked() as transaction:
+            heads = dict(transaction.heads())
+            # Another broker, or a commit whose outcome was unknown, may have moved the heads.
+            self._catch_up(heads)
+            tails = {log: _Tail(log, self._frontiers[log], heads[log].time) for log in Log}
+            directory, places = self._decide(proposals, tails, transaction)
+            grown = [self._grow(tail) for tail in tails.values() if tail.entries]
+            for batch, _ in grown:
+                transaction.append(batch)
+            for erasure in tails[Log.DIRECTORY].erasures:
+                transaction.erase(erasure.log, erasure.first, erasure.end)
+        # COMMITTED: from here on checkpoints, receipts and answers may leave the process.
         for batch, frontier in grown:
             self._frontiers[batch.log] = frontier
+            self._checkpoints[batch.log] = batch.head.checkpoint
             heads[batch.log] = batch.head
         for place in places:
             if isinstance(place, _Place) and place.digest:
@@ -332,14 +371,16 @@ class Logs:
     def _catch_up(self, heads: Mapping[Log, Head]) -> None:
         """Read what the store holds beyond what this process knows."""
         for log, head in heads.items():
-            if self._frontiers[log].size != head.size:
-                self._frontiers[log] = load_frontier(self.store, log, head.size)
+            if self._checkpoints.get(log) != head.checkpoint:
+                self._frontiers[log] = continued(self.store, head, self._frontiers[log], self._signers[log].verifier)
+                self._checkpoints[log] = head.checkpoint
         size = heads[Log.DIRECTORY].size
         directory = self._directory
         while directory.size < size:
             for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
                 directory, applied = directory.apply(entry.leaf, entry.body)
                 if applied.differs:
-                    raise DirectoryDiffersError(entry.index, applied.reason)
+                    text = f"entry {entry.index} of the directory is a snapshot, and {applied.reason}"
+                    raise DirectoryDiffersError(f"{text}: compare the brokers' versions")
                 self._indexes[applied.digest] = entry.index
         self._directory = directory

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from exchange.core.errors import ProofError
+from exchange.core.checkpoint import open_checkpoint
+from exchange.core.errors import NoteError, ProofError
 from exchange.core.merkle import (
     Frontier,
     NodeId,
@@ -11,7 +12,8 @@ from exchange.core.merkle import (
     inclusion_nodes,
     inclusion_proof,
 )
-from exchange.store.ports import Head, Log, LogStore
+from exchange.core.note import Verifier
+from exchange.store.ports import Head, Log, LogStore, StoreFatalError
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import ProofRequest
 
@@ -19,6 +21,39 @@ from exchange.v1.log_pb2 import ProofRequest
 def load_frontier(store: LogStore, log: Log, size: int) -> Frontier:
     """The frontier of a log at a size that it has, or had."""
     return Frontier(size, store.nodes(log, frontier_nodes(size)))
+
+
+def continued(store: LogStore, head: Head, known: Frontier, verifier: Verifier) -> Frontier:
+    """The frontier at a head that another process wrote, once it is known to continue what this one has seen.
+
+    A server that fails over to a standby which lacks entries rolls a log back: who extends that forks it.
+
+    Args:
+        store: holds the nodes.
+        head: the log's last; known: the frontier that this process has seen last.
+        verifier: the log's note key.
+
+    Raises:
+        StoreFatalError: it does not continue it, or is not signed.
+    """
+    if head.size >= known.size:
+        before, now = frontier_nodes(known.size), frontier_nodes(head.size)
+        hashes = store.nodes(head.log, (*before, *now))
+        frontier = Frontier(head.size, hashes[len(before) :])
+        if hashes[: len(before)] == known.hashes and _is_signed(head, frontier, verifier):
+            return frontier
+    raise StoreFatalError(f"the {head.log} log does not continue what this broker has seen of it: it was changed")
+
+
+def _is_signed(head: Head, frontier: Frontier, verifier: Verifier) -> bool:
+    # Before its first batch a log has no checkpoint.
+    if not head.size and not head.checkpoint:
+        return True
+    try:
+        signed = open_checkpoint(head.checkpoint, verifier)
+    except NoteError:
+        return False
+    return (signed.size, signed.root) == (head.size, frontier.root())
 
 
 def receipts(store: LogStore, head: Head, leaves: "dict[int, bytes]") -> dict[int, Receipt]:

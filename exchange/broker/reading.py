@@ -82,6 +82,13 @@ class Reading:
         following = entries[-1].index + 1 if entries else head.size
         return [_record(entry) for entry in entries], following, head
 
+    def cosigned(self, log: Log) -> bytes:
+        """The last checkpoint of a log that enough witnesses cosigned; empty without witnesses.
+
+        Read before a head, it is no larger than that head.
+        """
+        return self._logs.store.cosigned(log).note
+
     def search(self, peer: Party, request: SearchRequest) -> SearchResponse:
         """Access entries that fit, for auditors, each with its inclusion proof under one head.
 

@@ -126,9 +126,15 @@ class Refusals:
             return await self._sum_up(requester, deny, record.request_digest)
         return await self._log(record, record.refusal, deny.reason)
 
-    async def audit_unavailable(self, request_digest: bytes) -> RefusedError:
-        """The one refusal that the log never has, because the log is what fails (check 12)."""
-        deny = Deny(12, Code.CODE_AUDIT_UNAVAILABLE, "the access log cannot be written: nothing is released")
+    async def audit_unavailable(self, request_digest: bytes, reason: str = "") -> RefusedError:
+        """The one refusal that the log never has, because the log is what fails (check 12).
+
+        Args:
+            request_digest: the request's message digest.
+            reason: why nothing is released, where the log could be written.
+        """
+        reason = reason or "the access log cannot be written: nothing is released"
+        deny = Deny(12, Code.CODE_AUDIT_UNAVAILABLE, reason)
         refusal = await self._batcher.submit(self._draft(deny, request_digest))
         return RefusedError(deny.code, deny.reason, refusal)
 

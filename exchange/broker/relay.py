@@ -1,6 +1,7 @@
 """Submit: one request through the thirteen checks (DESIGN section 6)."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
 from exchange.core.state import signing_record
-from exchange.store.ports import Transaction
+from exchange.store.ports import StoreError, Transaction
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.envelope_pb2 import Receipt
 
@@ -60,6 +61,7 @@ class Relay:
         taken: which message holds a request id.
         buckets: how many requests a party may make.
         clock: milliseconds.
+        forbidden: why nothing may be released now; empty where it may.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Relay:
         taken: TakenIds,
         buckets: TokenBuckets,
         clock: Callable[[], int],
+        forbidden: Callable[[], str] = str,
     ) -> None:
         self._logs = logs
         self._tunnels = tunnels
@@ -77,6 +80,7 @@ class Relay:
         self._taken = taken
         self._buckets = buckets
         self._clock = clock
+        self._forbidden = forbidden
         self._flights: dict[bytes, asyncio.Task[Answered]] = {}
 
     async def submit(self, peer: Party, frame: bytes, timeout: float) -> Released:
@@ -92,6 +96,7 @@ class Relay:
         """
         envelope = await self._frame(peer, frame)
         asked = await self._authenticated(peer, envelope)
+        await self._reach(asked.header.directory_size)
         # No await between check 4 and the flight's start: two messages cannot both find a request id free.
         examined = self._examine(asked)
         if isinstance(examined, Deny):
@@ -103,6 +108,12 @@ class Relay:
             # A new one: the shared one, raised here, would keep this frame alive, which keeps it, and the request.
             raise RefusedError(answered.outcome.code, str(answered.outcome), answered.outcome.refusal)
         return answered.outcome
+
+    async def _reach(self, size: int) -> None:
+        """A directory larger than the one here may be another broker's, from less than a second ago."""
+        if size > self._logs.directory.size and self._logs.store.is_shared:
+            with contextlib.suppress(StoreError):
+                await self._logs.catch_up()
 
     def _examine(self, asked: Asked) -> Allow | Deny:
         """Checks 4 to 8; and a directory that does not exist is not worth a provider's search for it."""
@@ -174,6 +185,9 @@ class Relay:
 
     async def _answer(self, allow: Allow, timeout: float) -> Released:
         """Checks 9 to 13."""
+        if reason := self._forbidden():
+            # A provider is not asked for what could not be released.
+            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest, reason)
         tunnel = self._tunnels.ready(allow.dataset.system)
         if tunnel is None or timeout <= 0:
             reason = "the provider is not attached" if tunnel is None else "no time is left before the deadline"
@@ -235,12 +249,15 @@ class Relay:
         def draw(directory: Directory, transaction: Transaction, now: int) -> AccessRecord | Standing:
             return draw_release(directory, transaction, allow, answer, now)
 
+        reason = self._forbidden()
         try:
+            if reason:
+                raise AuditUnavailableError(reason)
             entered = await self._logs.append(AccessProposal(draw))
         except AuditUnavailableError as error:
             # The provider is owed a settlement: it offers the answer again when it attaches again.
             self._tunnels.detach(tunnel)
-            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest) from error
+            raise await self._refusals.audit_unavailable(allow.asked.envelope.digest, reason) from error
         self._taken.settle(allow.asked, self._clock())
         tunnel.settle(answer.digest, entered.receipt)
         if entered.deny is not None:

@@ -17,10 +17,14 @@ from exchange.store.ports import Log, LogStore
 from exchange.v1.log_pb2 import (
     AppendRequest,
     AppendResponse,
+    DirectoryServiceCosignedRequest,
+    DirectoryServiceCosignedResponse,
     DirectoryServiceProveRequest,
     DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
+    LogServiceCosignedRequest,
+    LogServiceCosignedResponse,
     LogServiceProveRequest,
     LogServiceProveResponse,
     LogServiceSyncRequest,
@@ -78,8 +82,12 @@ class DirectoryService:
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, with the bodies that the peer may see."""
         start = decode(DirectoryServiceSyncRequest, request).start
-        records, head = await asyncio.to_thread(self._reading.directory, self._peers.spend(context), start)
-        return encode(DirectoryServiceSyncResponse(records=records, checkpoint=head.checkpoint))
+        peer = self._peers.spend(context)
+        # Read before the head, so that it is no larger.
+        cosigned = await asyncio.to_thread(self._reading.cosigned, Log.DIRECTORY)
+        records, head = await asyncio.to_thread(self._reading.directory, peer, start)
+        response = DirectoryServiceSyncResponse(records=records, checkpoint=head.checkpoint, cosigned=cosigned)
+        return encode(response)
 
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the directory log."""
@@ -87,9 +95,16 @@ class DirectoryService:
         path = await _path(self._store, Log.DIRECTORY, decode(DirectoryServiceProveRequest, request).proof)
         return encode(DirectoryServiceProveResponse(path=path))
 
+    async def cosigned(self, request: bytes, context: Context) -> bytes:
+        """The directory log's last cosigned checkpoint."""
+        self._reading.check(self._peers.spend(context))
+        decode(DirectoryServiceCosignedRequest, request)
+        note = await asyncio.to_thread(self._reading.cosigned, Log.DIRECTORY)
+        return encode(DirectoryServiceCosignedResponse(cosigned=note))
+
     def handlers(self) -> Mapping[str, Unary]:
         """By method name."""
-        return {"Append": self.append, "Sync": self.sync, "Prove": self.prove}
+        return {"Append": self.append, "Sync": self.sync, "Prove": self.prove, "Cosigned": self.cosigned}
 
 
 class LogService:
@@ -103,8 +118,10 @@ class LogService:
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, for auditors."""
         start = decode(LogServiceSyncRequest, request).start
-        records, head = await asyncio.to_thread(self._reading.access, self._peers.spend(context), start)
-        return encode(LogServiceSyncResponse(records=records, checkpoint=head.checkpoint))
+        peer = self._peers.spend(context)
+        cosigned = await asyncio.to_thread(self._reading.cosigned, Log.ACCESS)
+        records, head = await asyncio.to_thread(self._reading.access, peer, start)
+        return encode(LogServiceSyncResponse(records=records, checkpoint=head.checkpoint, cosigned=cosigned))
 
     async def read(self, request: bytes, context: Context) -> bytes:
         """The peer's own entries from an index on."""
@@ -123,9 +140,22 @@ class LogService:
         path = await _path(self._store, Log.ACCESS, decode(LogServiceProveRequest, request).proof)
         return encode(LogServiceProveResponse(path=path))
 
+    async def cosigned(self, request: bytes, context: Context) -> bytes:
+        """The access log's last cosigned checkpoint."""
+        self._reading.check(self._peers.spend(context))
+        decode(LogServiceCosignedRequest, request)
+        note = await asyncio.to_thread(self._reading.cosigned, Log.ACCESS)
+        return encode(LogServiceCosignedResponse(cosigned=note))
+
     def handlers(self) -> Mapping[str, Unary]:
         """By method name."""
-        return {"Sync": self.sync, "Read": self.read, "Search": self.search, "Prove": self.prove}
+        return {
+            "Sync": self.sync,
+            "Read": self.read,
+            "Search": self.search,
+            "Prove": self.prove,
+            "Cosigned": self.cosigned,
+        }
 
 
 class GatewayService:

@@ -21,9 +21,13 @@ class TakenIds:
     def __init__(self, answered: Iterable[Taken] = ()) -> None:
         self._flying: dict[Id, bytes] = {}
         self._answered: dict[Id, tuple[bytes, int]] = {}
+        self.learn(answered)
+
+    def learn(self, answered: Iterable[Taken]) -> None:
+        """Ids that are in the log by somebody else's doing; what is known already stays as it is."""
         for taken in answered:
             key = (taken.requester, taken.request_id)
-            self._answered[key] = (taken.request_digest, taken.time + MEMORY)
+            self._answered.setdefault(key, (taken.request_digest, taken.time + MEMORY))
 
     def holder(self, requester: str, request_id: bytes) -> bytes | None:
         """The message digest that holds an id, or None while it is free."""

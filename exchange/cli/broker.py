@@ -1,15 +1,24 @@
-"""`exchange broker`: run a broker."""
+"""`exchange broker`: run a broker, or make one more."""
 
 import asyncio
+from pathlib import Path
+from typing import Annotated
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode
+import typer
+
+from exchange.cli.addresses import certificate_hosts, check_listen
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.homes import require_role
-from exchange.cli.output import print_line
+from exchange.cli.output import grouped, listed, print_json, print_line, print_pairs
 from exchange.cli.service_log import log_to_stderr
+from exchange.cli.times import now
+from exchange.core.errors import CoreError
+from exchange.core.keys import key_id
+from exchange.core.names import Party
 from exchange.home import Home
 
-app = new_group("Run a broker.", "exchange broker run --home ./operator/broker")
+app = new_group("Run a broker, or make one more.", "exchange broker run --home ./operator/broker")
 
 
 @app.command("run", epilog=example("exchange broker run --home ./operator/broker"))
@@ -31,3 +40,71 @@ def run(home: HomeOption = DEFAULT_HOME) -> None:
         raise CommandError(str(error), getattr(error, "hint", ""), ExitCode.FORK) from error
     except (BrokerError, StoreError) as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+
+
+@app.command(
+    "add",
+    epilog=example("exchange broker add broker-2 --listen b2.city.example:7443 --home ./operator"),
+)
+def add(
+    name: Annotated[str, typer.Argument(help="The last part of its name: broker-2.")],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it listens.")],
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="DNS", help="Another name of its machine; may be repeated.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="A broker's home [default: HOME/broker].")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one more broker over the same PostgreSQL database (operator).
+
+    Its home is made in the operator's, like the first one's: with the logs' keys and the TLS authority, and keys of
+    its own that the root signs. No broker has to run, and those that run need no restart.
+    """
+    from exchange.broker.anchor import AnchorError
+    from exchange.broker.joining import join
+
+    require_role(home, "root", "only the operator makes brokers")
+    first = source or home / "broker"
+    require_role(first, "broker", "--from is the home of a broker that there is already")
+    check_listen(listen)
+    _check_name(Home(home).party, name)
+    try:
+        joined = join(Home(home), Home(first), name, listen, certificate_hosts(listen, host or []), now())
+    except AnchorError as error:
+        raise CommandError(str(error), error.hint, ExitCode.FORK) from error
+    described = {
+        "party": str(joined.home.party),
+        "home": str(joined.home.path),
+        "index": joined.index,
+        "fingerprint": key_id(joined.home.signer().public_key),
+        "brokers": list(joined.trust.brokers),
+    }
+    if as_json:
+        print_json(described)
+        return
+    print_line(f"Added {joined.home.party}.")
+    print_line()
+    print_pairs(
+        {
+            "its home": joined.home.path,
+            "entry": f"{joined.index} of {joined.trust.name}/directory",
+            "fingerprint": grouped(key_id(joined.home.signer().public_key)),
+            "brokers now": listed(joined.trust.brokers),
+        }
+    )
+    print_line()
+    print_line(f"Its home holds the logs' keys: carry {joined.home.path} to its machine as safely as the first one's.")
+    print_line("Every party puts the brokers' addresses into its trust file: clients go on with the next one when one")
+    print_line("stops, and adapters attach to all of them. Parties that are admitted from now on have them.")
+    print_line()
+    print_line(f"Next: exchange broker run --home {joined.home.path}")
+
+
+def _check_name(exchange: Party, name: str) -> None:
+    try:
+        Party(exchange.domain, name)
+    except CoreError as error:
+        raise WrongUsageError(str(error), "small letters, digits and hyphens: broker-2") from error

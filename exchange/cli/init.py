@@ -1,12 +1,11 @@
 """`exchange init`: found an exchange."""
 
-import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from exchange.cli.addresses import certificate_hosts, check_database, check_listen
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import grouped, listed, print_json, print_line, print_pairs
@@ -16,72 +15,46 @@ from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust
 
-_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
-_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - refused
-
 app = new_command()
 
 
-@app.command(epilog=example("exchange init city.example --home ./operator --listen 127.0.0.1:7443"))
+@app.command(
+    epilog=example(
+        "exchange init city.example --home ./operator --listen 127.0.0.1:7443",
+        "exchange init city.example --home ./operator --listen b1.city.example:7443 \\",
+        "    --database postgresql://exchange@db.city.example/exchange",
+    )
+)
 def init(
     name: Annotated[str, typer.Argument(help="The exchange's name, a domain: the origin of every signature.")],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the broker listens.")] = "127.0.0.1:7443",
     host: Annotated[
         list[str] | None, typer.Option(metavar="DNS", help="Another name of the broker's machine; may be repeated.")
     ] = None,
+    database: Annotated[
+        str, typer.Option(metavar="FILE|URL", help="A file in the broker's home, or an empty PostgreSQL database.")
+    ] = "exchange.db",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Found an exchange: its root key, two logs, TLS authority, trust file, and a broker's home."""
     from exchange.broker.genesis import found
 
-    _check(name, listen)
-    for item in host or []:
-        _check_host(item)
-    trust = found(home, name, listen, _hosts(listen, host or []), now())
+    _check_name(name)
+    check_listen(listen)
+    check_database(database)
+    trust = found(home, name, listen, certificate_hosts(listen, host or []), now(), database)
     if as_json:
         print_json(_described(trust, home))
     else:
         _show(trust, home)
 
 
-def _check(name: str, listen: str) -> None:
+def _check_name(name: str) -> None:
     try:
         Party(name)
     except CoreError as error:
         raise WrongUsageError(str(error), "small letters, digits and hyphens, joined by dots: city.example") from error
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise WrongUsageError(f"--listen: {listen} is not HOST:PORT", "for example --listen 127.0.0.1:7443")
-    # The trust file names this address, and every party dials it.
-    if host in _EVERYWHERE:
-        raise WrongUsageError(
-            f"--listen: nobody can dial {host}",
-            "give the address that parties dial; broker.toml can make the broker listen on more",
-        )
-
-
-def _check_host(host: str) -> None:
-    if not _HOST.fullmatch(host) and not _is_address(host):
-        raise WrongUsageError(
-            f"--host: {host!r} is not a name or address of a machine",
-            "a certificate names each machine, without wildcards: --host broker.city.example",
-        )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _hosts(listen: str, more: list[str]) -> tuple[str, ...]:
-    """Names and addresses that the broker's certificate is good for: where it listens, and what the operator adds."""
-    address = listen.rpartition(":")[0].strip("[]")
-    loopback = ["localhost"] if address in {"127.0.0.1", "::1"} else []
-    return tuple(dict.fromkeys([address, *loopback, *more]))
 
 
 def _described(trust: Trust, home: Path) -> dict[str, object]:

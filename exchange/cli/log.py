@@ -115,7 +115,7 @@ def retain(
     days = _days(older_than, config.retention_days)
     before, holds = now() - days * DAY, read_holds(home)
     try:
-        with InspectedFile.watched(home / config.database) as file:
+        with InspectedFile.watched(_database(home)) as file:
             ranges = list(portions(file.kept(file.since(before)), holds))
     except StoreError as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
@@ -153,7 +153,11 @@ def _print_ranges(ranges: Sequence[tuple[int, int]], days: int, before: int) -> 
 def _database(home: Path) -> Path:
     from exchange.broker.config import load_config
 
-    return home / load_config(home).database
+    place = load_config(home).store_name(home)
+    if isinstance(place, str):
+        hint = "what looks after it is PostgreSQL itself; an auditor's `exchange-audit verify full` checks its logs"
+        raise CommandError("the logs are in a PostgreSQL database, and this is for a SQLite file", hint, ExitCode.USAGE)
+    return place
 
 
 def _checks(file: "InspectedFile", home: Path) -> "Iterator[LogCheck]":

@@ -3,6 +3,7 @@
 import difflib
 import math
 import uuid
+from pathlib import Path
 from typing import Annotated, TypedDict
 
 import typer
@@ -22,6 +23,7 @@ from exchange.client.client import ExchangeClient
 from exchange.client.datasets import find_dataset
 from exchange.client.session import Session
 from exchange.core.terms import DatasetTerms
+from exchange.home import check_writable, write_file
 from exchange.v1.directory_pb2 import FieldType
 
 _QUESTIONS = "--key asks for subjects, --where for a selection"
@@ -45,7 +47,7 @@ class Asked(TypedDict):
     epilog=example(
         "exchange request registry-office/household.registration --key 110101199001011234 \\",
         "    --fields full_name,district --purpose social.housing-subsidy --case HS-2026-118 \\",
-        "    --officer officer-17 --home ./subsidies",
+        "    --officer officer-17 --proof HS-2026-118.tlog-proof --home ./subsidies",
         "exchange request registry-office/household.registration --where \"district = 'Lakeside'\" \\",
         "    --fields full_name --purpose social.housing-subsidy --case HS-2026-119 \\",
         "    --officer officer-17 --home ./subsidies",
@@ -63,6 +65,12 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
     where: Annotated[str, typer.Option(metavar="CONDITION", help="QUERY: a condition, as after WHERE in SQL.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="QUERY: the most rows; 0 is the provider's limit.")] = 0,
     agreement: Annotated[str, typer.Option(metavar="ID", help="Ask under this one; else the one that fits.")] = "",
+    proof: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the entry's proof there, by custom NAME.tlog-proof (C2SP tlog-proof)."
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Over all retries.")] = 30.0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -92,7 +100,12 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
             condition = parse_where(where, _filterable(terms))
             return await client.query(dataset, condition, limit=limit, agreement=digest, **asked)
 
-    _print(act(home, ask), split(fields), limit, as_json)
+    if proof is not None:
+        check_writable(proof)
+    answer = act(home, ask)
+    _print(answer, split(fields), limit, as_json)
+    if proof is not None:
+        write_file(proof, answer.proof, 0o644)
 
 
 def _check_asked(keys: list[str], where: str, limit: int, timeout: float) -> None:

@@ -12,6 +12,7 @@ from exchange.core.decision import Deny
 from exchange.core.envelope import RESPONSE, Envelope, decode_envelope
 from exchange.core.errors import CoreError
 from exchange.core.response import check_response
+from exchange.core.tlog_proof import encode_proof, receipt_proof
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.relay_pb2 import SubmitResponse
 from exchange.v1.request_pb2 import ResponseHeader
@@ -39,6 +40,11 @@ class Answer:
     response: Envelope
     request: Envelope
     receipt: Receipt
+
+    @property
+    def proof(self) -> bytes:
+        """The receipt as a .tlog-proof file, for whoever has the access log's key (C2SP tlog-proof)."""
+        return encode_proof(receipt_proof(self.receipt))
 
 
 async def check_answer(session: Session, prepared: Prepared, response: SubmitResponse) -> Answer:
@@ -69,6 +75,7 @@ async def check_answer(session: Session, prepared: Prepared, response: SubmitRes
         header = _check(session, prepared, envelope)
     # Kept before a row is handed over: a process that dies now still holds the log to what it has signed.
     await session.evidence.keep(response.receipt.checkpoint)
+    await session.receipts.keep(response.receipt)
     opened = open_response(prepared, envelope, header.rows_sha256)
     return Answer(
         opened.rows,

@@ -82,6 +82,7 @@ class ExchangeClient:
             RefusedError: the broker or the provider refuses.
             ResponseInvalidError, EvidenceError: the answer or its receipt does not hold; no row is handed over.
             UnavailableError: nobody answered in time.
+            StaleError: the trust file has a quorum, and no directory that it cosigned lately can be had.
             BrokenLogError: a log contradicts what it signed before; sticky.
         """
         found = await self.dataset(dataset)
@@ -167,11 +168,14 @@ class ExchangeClient:
             timeout: seconds, over all retries.
 
         Raises:
-            RefusedError, ResponseInvalidError, EvidenceError, UnavailableError, BrokenLogError: as `lookup`.
+            RefusedError, ResponseInvalidError, EvidenceError, UnavailableError, StaleError, BrokenLogError: as
+                `lookup`.
         """
         self.session.check()
         # A log that owes a proof of its consistency is asked nothing new (DESIGN section 6: within 5 s).
         await self.session.evidence.ready()
+        # Nor is anything asked on the strength of a directory that no quorum of witnesses has seen lately.
+        await self.session.cosignatures.require_fresh()
         left = (prepared.header.expires_at - self.session.clock()) / 1000
         if left <= 0:
             raise UnavailableError("the request has expired", "prepare a new one")

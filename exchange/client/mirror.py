@@ -75,7 +75,7 @@ class _MismatchError(Exception):
 
 
 class DirectoryMirror:
-    """The mirror of one home; create it with `open`, and use it on one event loop."""
+    """The mirror of one home; create it with `open`, and use it on one event loop. `cosigned` came last, unverified."""
 
     def __init__(self, file: MirrorFile, trust: Trust, wanted: Wanted) -> None:
         self._file = file
@@ -83,7 +83,7 @@ class DirectoryMirror:
         self._wanted = wanted
         self._folded = genesis(trust)
         self._failure: BrokenLogError | None = None
-        self._flight = Shared()
+        self._flight, self.cosigned = Shared(), b""
         self._completed: set[int] = set()
 
     @classmethod
@@ -284,6 +284,7 @@ class DirectoryMirror:
             checkpoint = brokers_checkpoint(response.checkpoint, self._trust.directory_log)
         except CoreError as error:
             raise EvidenceError(f"the broker's checkpoint of the directory does not hold: {error}") from error
+        self.cosigned = response.cosigned
         return response.records, checkpoint, response.checkpoint
 
     async def _expose_rollback(self, transport: Transport, timeout: float) -> None:

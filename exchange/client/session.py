@@ -9,11 +9,15 @@ from types import TracebackType
 from typing import TypeVar
 
 from exchange.client.calls import GrpcTransport, Transport, brokers_checkpoint, call_until
+from exchange.client.cosignatures import Cosignatures
 from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError
 from exchange.client.evidence import AccessEvidence
 from exchange.client.mirror import DirectoryMirror
+from exchange.client.receipt_file import FILE as RECEIPTS
+from exchange.client.receipt_file import ReceiptFile
+from exchange.client.receipts import Alarm, Receipts, log_alarm
 from exchange.client.refusals import knows_signer, refused_size, verify_refusal
-from exchange.client.storage import MirrorFile
+from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope, sign
@@ -21,6 +25,7 @@ from exchange.core.errors import CoreError
 from exchange.core.keys import EcdsaSigner
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
+from exchange.core.policy import MAX_AGE
 from exchange.core.state import MAX_ENTRY
 from exchange.core.trust import Trust
 from exchange.core.wire import decode
@@ -106,12 +111,22 @@ class Session:
         home: the party's folder; its trust file and name are read at once.
         transport: the way to a broker, which the session closes; gRPC to the trust file's brokers if none is given.
         clock: milliseconds.
+        alarm: told of each receipt that is not cosigned in time.
+        max_age: seconds for which a cosigned directory counts as fresh, where the trust file has a quorum.
 
     Raises:
         HomeError: the home lacks something.
     """
 
-    def __init__(self, home: Home, transport: Transport | None = None, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        home: Home,
+        transport: Transport | None = None,
+        clock: Clock = wall_clock,
+        *,
+        alarm: Alarm = log_alarm,
+        max_age: float = MAX_AGE,
+    ) -> None:
         self.home = home
         self.trust: Trust = home.trust
         self.party: Party = home.party
@@ -120,6 +135,10 @@ class Session:
         self._signer: EcdsaSigner | None = None
         self._mirror: DirectoryMirror | None = None
         self._evidence: AccessEvidence | None = None
+        self._alarm = alarm
+        self._max_age = max_age
+        self._cosignatures: Cosignatures | None = None
+        self._receipts: Receipts | None = None
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
@@ -138,7 +157,16 @@ class Session:
         evidence = AccessEvidence(file, self.trust.access_log, self._transport)
         await evidence.open()
         self._mirror, self._evidence = mirror, evidence
+        await self._open_receipts(mirror, evidence, self._transport)
         return self
+
+    async def _open_receipts(self, mirror: DirectoryMirror, evidence: AccessEvidence, transport: Transport) -> None:
+        file = ReceiptFile(self.home.path / RECEIPTS)
+        cosignatures = Cosignatures(file, self.trust, mirror, evidence, transport, self.clock, self._max_age)
+        await cosignatures.open()
+        receipts = Receipts(file, cosignatures, self.trust.access_log, transport, self.clock, self._alarm)
+        self._cosignatures, self._receipts = cosignatures, receipts
+        await receipts.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -149,11 +177,13 @@ class Session:
             BrokenLogError: the access log contradicts itself.
         """
         try:
+            await self.receipts.close()
+            await self.cosignatures.close()
             await self.mirror.close()
             await self.evidence.close()
         finally:
             await self.transport.close()
-            self._mirror = self._evidence = None
+            self._mirror = self._evidence = self._cosignatures = self._receipts = None
 
     @property
     def is_open(self) -> bool:
@@ -169,6 +199,16 @@ class Session:
     def evidence(self) -> AccessEvidence:
         """What the access log has shown this party."""
         return _opened(self._evidence)
+
+    @property
+    def cosignatures(self) -> Cosignatures:
+        """What witnesses have cosigned of both logs."""
+        return _opened(self._cosignatures)
+
+    @property
+    def receipts(self) -> Receipts:
+        """The receipts that this party keeps."""
+        return _opened(self._receipts)
 
     @property
     def transport(self) -> Transport:
@@ -209,9 +249,14 @@ class Session:
         return sign(self.signer, self.trust.name, draft)
 
     async def sync(self, at_least: int | None = None) -> Directory:
-        """Bring the mirror up to date, as `DirectoryMirror.sync`."""
+        """Bring the mirror up to date, as `DirectoryMirror.sync`, and take the cosigned checkpoint that came with it.
+
+        Raises: as `DirectoryMirror.sync`, and `Cosignatures.take`.
+        """
         self.check()
-        return await self.mirror.sync(self.transport, at_least)
+        await self.mirror.sync(self.transport, at_least)
+        await self.cosignatures.take(DIRECTORY, self.mirror.cosigned)
+        return self.directory
 
     async def append(self, envelope: Envelope, *, timeout: float = TIMEOUT) -> Appended:
         """Append a signed entry to the directory log, and see it in the mirror before this returns.

@@ -14,6 +14,10 @@ RESPONSE = "exchange.v1/response"
 REFUSAL = "exchange.v1/refusal"
 ENTRY = "exchange.v1/entry"
 KINDS = frozenset({REQUEST, RESPONSE, REFUSAL, ENTRY})
+"""What travels between parties and brokers."""
+
+REPORT = "exchange.v1/report"
+"""What an auditor signs of its own; it is in a file, and nobody takes it who has not asked for it by name."""
 
 BATCH = "exchange.v1/batch"
 MAX_BATCH = 65_536
@@ -48,7 +52,7 @@ class Envelope:
 
     Args:
         key_id: 32 bytes, SHA-256 of the signer's SubjectPublicKeyInfo.
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or `REPORT`.
         payload: the exact bytes signed.
         tree_size: messages in the signed batch, 1 to 65,536.
         leaf_index: place of this message in the batch.
@@ -95,14 +99,14 @@ def decode_envelope(data: bytes, kind: str | None = None, max_bytes: int = MAX_F
 
     Args:
         data: a serialised Envelope.
-        kind: the only kind to accept, or None for any known one.
+        kind: the only kind to accept, or None for any of `KINDS`.
         max_bytes: refuse longer frames.
 
     Raises:
         DecodeError: not a canonical frame, an unknown or another kind, or a part of impossible size.
     """
     message = decode(EnvelopeMessage, data, max_bytes)
-    if message.kind not in KINDS or (kind is not None and message.kind != kind):
+    if message.kind not in (KINDS if kind is None else {kind}):
         raise DecodeError(f"the envelope's kind is not {kind or 'known'}")
     if len(message.key_id) != DIGEST or not 0 < len(message.signature) <= MAX_SIGNATURE:
         raise DecodeError("the envelope's key id or signature has an impossible length")

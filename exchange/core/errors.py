@@ -4,6 +4,7 @@ CoreError (a ValueError)
 ├── NameFormatError   a party's name or a code is not in its one accepted form
 ├── ProofError        a Merkle path, root or position does not hold
 ├── NoteError         a signed note, verifier key or checkpoint is malformed or not signed by a known key
+│   └── UnsignedError it is well formed, but no known key has signed it, or a known key's signature fails
 ├── DecodeError       wire bytes are not the one encoding of a value
 ├── SignatureError    an envelope's signature does not verify
 └── SealError         a capsule or ciphertext does not open
@@ -26,6 +27,10 @@ class ProofError(CoreError):
 
 class NoteError(CoreError):
     """A signed note, verifier key or checkpoint is malformed or not signed by a known key."""
+
+
+class UnsignedError(NoteError):
+    """A note is well formed, but no known key has signed it, or a known key's signature fails."""
 
 
 class DecodeError(CoreError):

@@ -6,12 +6,12 @@ refuses to append one. Rules are frozen for their entry format.
 
 from dataclasses import dataclass
 
-from exchange.core.envelope import ENTRY, decode_envelope
+from exchange.core.envelope import ENTRY, decode_envelope, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.rules import judge
 from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, SnapshotDiffersError, State, signing_record
 from exchange.core.wire import MAX_TIME, decode
-from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind, Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,28 @@ def apply(state: State, leaf: bytes) -> tuple[State, Applied]:
         differs = isinstance(error, SnapshotDiffersError)
         return state.moved(index + 1, state.time), Applied(index, reason=str(error), differs=differs)
     return judged.moved(index + 1, signed.time), Applied(index, signed.envelope.digest, signed.entry)
+
+
+def read_key_entry(leaf: bytes, origin: str, root_public_key: bytes) -> Key:
+    """Read a key that the root itself gave, out of its leaf alone: nothing else of the directory is needed.
+
+    Whether it was revoked, or superseded, is for those to say who have the directory.
+
+    Args:
+        leaf: a serialised DirectoryLeaf.
+        origin: the exchange's name.
+        root_public_key: the root's SubjectPublicKeyInfo, out of the trust file.
+
+    Raises:
+        CoreError: it is malformed, not signed by the root, or no key.
+    """
+    frame = decode(DirectoryLeaf, leaf, MAX_ENTRY)
+    envelope = decode_envelope(frame.envelope, ENTRY, MAX_ENTRY)
+    verify_signature(envelope, origin, root_public_key)
+    entry = decode(Entry, envelope.payload, MAX_ENTRY)
+    if entry.kind != EntryKind.ENTRY_KIND_KEY:
+        raise EntryError("the entry gives no key")
+    return decode(Key, entry.key.statement, MAX_ENTRY)
 
 
 def read_leaf(state: State, leaf: bytes) -> Signed:

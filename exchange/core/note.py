@@ -21,7 +21,7 @@ from typing import ClassVar, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from exchange.core.errors import NoteError
+from exchange.core.errors import NoteError, UnsignedError
 
 MAX_NOTE = 1 << 20
 MAX_SIGNATURES = 100
@@ -227,11 +227,11 @@ def open_note(note: bytes, verifiers: Sequence[Verifier]) -> Note:
         # C2SP signed-note, "Signatures": a known key's signature MUST be verified, a second one too, and a
         # failure rejects the whole note: somebody has changed the text or forged the line.
         if not verifier.verifies(signed, signature.signature):
-            raise NoteError(f"invalid signature by {signature.name!r}")
+            raise UnsignedError(f"invalid signature by {signature.name!r}")
         verified.setdefault(verifier, signature)
     # Same section: with no verified signature the text MUST be ignored.
     if not verified:
-        raise NoteError("the note is not signed by a known key")
+        raise UnsignedError("the note is not signed by a known key")
     return Note(text, tuple(verified.values()), tuple(unverified))
 
 

@@ -22,6 +22,7 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import NoteError, ProofError
 from exchange.core.merkle import HASH_SIZE, MAX_SIZE, leaf_hash, verify_inclusion
 from exchange.core.note import MAX_NOTE, Verifier, decode_base64, encode_base64
+from exchange.v1.envelope_pb2 import Receipt
 
 MAX_EXTRA: Final = 1 << 16
 MAX_PATH: Final = 63
@@ -111,6 +112,11 @@ def verify_proof(proof: TlogProof, leaf: bytes, verifier: Verifier) -> Checkpoin
     checkpoint = open_checkpoint(proof.checkpoint, verifier)
     verify_inclusion(leaf_hash(leaf), proof.index, checkpoint.size, proof.path, checkpoint.root)
     return checkpoint
+
+
+def receipt_proof(receipt: Receipt) -> TlogProof:
+    """The proof that a receipt is, with its leaf as `extra`; as little verified as the receipt."""
+    return TlogProof(receipt.index, tuple(receipt.path), receipt.checkpoint, receipt.leaf)
 
 
 def _parse_extra(line: str) -> bytes:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from threading import Lock
-from typing import TypeVar
+from threading import Event, Lock
+from typing import Final, TypeVar
 
 from exchange.core.merkle import NodeId
 from exchange.store.ports import (
@@ -26,6 +26,7 @@ from exchange.store.ports import (
     StoreError,
     StoreFatalError,
     Taken,
+    Witnessed,
     fitting,
 )
 
@@ -42,6 +43,7 @@ class _Content:
     nodes: MutableMapping[tuple[Log, NodeId], bytes] = field(default_factory=dict)
     released: MutableMapping[tuple[str, bytes], int] = field(default_factory=dict)
     settled: MutableMapping[bytes, tuple[int, ...]] = field(default_factory=dict)
+    cosigned: MutableMapping[Log, Witnessed] = field(default_factory=dict)
 
     def overlaid(self, over: "_Content") -> "_Content":
         return _Content(
@@ -50,6 +52,7 @@ class _Content:
             ChainMap(over.nodes, self.nodes),
             ChainMap(over.released, self.released),
             ChainMap(over.settled, self.settled),
+            ChainMap(over.cosigned, self.cosigned),
         )
 
     def update(self, over: "_Content") -> None:
@@ -58,6 +61,7 @@ class _Content:
         self.nodes.update(over.nodes)
         self.released.update(over.released)
         self.settled.update(over.settled)
+        self.cosigned.update(over.cosigned)
 
     def add(self, batch: Batch) -> None:
         if self.heads[batch.log].size != batch.start:
@@ -132,6 +136,12 @@ class _MemoryTransaction:
         found = {digest: self.settled(digest) for digest in response_digests}
         return {digest: indexes for digest, indexes in found.items() if indexes}
 
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        self.check()
+        kept = self._content.cosigned.get(witnessed.log)
+        if kept is None or (kept.size, kept.time) <= (witnessed.size, witnessed.time):
+            self._content.cosigned[witnessed.log] = witnessed
+
     def check(self) -> None:
         if self._error is not None:
             raise self._error
@@ -140,11 +150,17 @@ class _MemoryTransaction:
 class MemoryLogStore:
     """Both logs in dictionaries; see `LogStore` for what it promises. Nothing outlives the object."""
 
+    is_shared: Final = False
+
     def __init__(self) -> None:
         self._content = _Content(heads={log: Head(log, 0, b"", 0) for log in Log})
         self._append_lock = Lock()
         self._read_lock = Lock()
-        self._closed = False
+        self._closed = Event()
+
+    def wait_for_others(self, seconds: float) -> None:
+        """See `LogStore.wait_for_others`."""
+        self._closed.wait(seconds)
 
     @contextmanager
     def locked(self) -> Iterator[_MemoryTransaction]:
@@ -152,7 +168,7 @@ class MemoryLogStore:
         if not self._append_lock.acquire(timeout=_LOCK_SECONDS):
             raise StoreBusyError("the append lock was not free in time")
         try:
-            if self._closed:
+            if self._closed.is_set():
                 raise StoreFatalError("the store is closed")
             transaction = _MemoryTransaction(self._content)
             yield transaction
@@ -169,6 +185,10 @@ class MemoryLogStore:
     def head(self, log: Log) -> Head:
         """See `LogStore.head`."""
         return self._read(lambda content: content.heads[log])
+
+    def cosigned(self, log: Log) -> Witnessed:
+        """See `LogStore.cosigned`."""
+        return self._read(lambda content: content.cosigned.get(log, Witnessed(log, 0, 0, b"")))
 
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """See `LogStore.entries`."""
@@ -223,7 +243,7 @@ class MemoryLogStore:
     def close(self) -> None:
         """See `LogStore.close`."""
         with self._append_lock:
-            self._closed = True
+            self._closed.set()
 
 
 def _fits(index: AccessIndex, query: AccessQuery) -> bool:

@@ -1,10 +1,12 @@
 """The port to the two logs: what a store takes, gives and promises, and the errors it raises.
 
 StoreError
-├── StoreOpenError        it exists, is missing, in use, or of another version
+├── StoreOpenError        it exists, is in use, of another version, or would lose what it is told to keep
+│   └── StoreMissingError   there is none at all
 ├── HeadMovedError        per batch: the log is not at the size that the batch starts from
 ├── ReleasedTwiceError    per batch: a request already has its one released entry
 ├── StoreBusyError        per call: a lock or a connection was not free in time
+├── StoreLostError        per call: the connection to a database server was lost, or none could be made
 ├── NodeMissingError      per call: a node was asked for that is not stored
 ├── CommitUnknownError    the batch may be durable or not: fail it, release nothing, read the head again under the lock
 └── StoreFatalError       disk full, I/O, read-only, corrupt: append nothing more, stop the process
@@ -31,7 +33,11 @@ class StoreError(Exception):
 
 
 class StoreOpenError(StoreError):
-    """The store cannot be created or opened: it exists, is missing, is in use, or is of another version."""
+    """The store cannot be created or opened: it exists, is in use, is of another version, or would lose commits."""
+
+
+class StoreMissingError(StoreOpenError):
+    """There is no store where one is to be opened."""
 
 
 class HeadMovedError(StoreError):
@@ -44,6 +50,10 @@ class ReleasedTwiceError(StoreError):
 
 class StoreBusyError(StoreError):
     """A lock or a connection was not free in time; nothing was read or written."""
+
+
+class StoreLostError(StoreError):
+    """The connection to the database server was lost, or none could be made; nothing was written."""
 
 
 class NodeMissingError(StoreError):
@@ -80,6 +90,23 @@ class Head:
     size: int
     checkpoint: bytes
     time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A checkpoint of a log that enough witnesses have cosigned.
+
+    Args:
+        log: the log.
+        size: its number of entries at that checkpoint.
+        time: since when a quorum has cosigned it, seconds; 0 where nothing is kept.
+        note: the checkpoint with its cosignatures; empty where nothing is kept.
+    """
+
+    log: Log
+    size: int
+    time: int
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +264,15 @@ class Transaction(Protocol):
     def settlements(self, response_digests: Iterable[bytes]) -> Mapping[bytes, tuple[int, ...]]:
         """Does `settled` for many digests in one query; a digest without entries has no key."""
 
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        """Keeps a cosigned checkpoint in place of the one before, unless that one is larger, or as large and later.
+
+        Not checked: signatures, and that the log has this size.
+
+        Raises:
+            StoreFatalError: the database failed.
+        """
+
 
 class LogStore(Protocol):
     """Both logs of one exchange, in one database, under one append lock.
@@ -245,7 +281,8 @@ class LogStore(Protocol):
     or the machine. Before that, nothing of them may leave the process.
 
     Concurrency: every method may be called from any thread and blocks it. Appends are serialised. Reads run beside an
-    append and beside each other, and never wait for one. One process at a time has a store open.
+    append and beside each other, and never wait for one. One process at a time has a store open, unless `is_shared`:
+    then any number have, and their appends are serialised as well.
 
     Ordering: the entries of a log are contiguous from 0, in the order they were appended, and never change, but that a
     body may be erased. A read sees
@@ -257,8 +294,20 @@ class LogStore(Protocol):
 
     Raises:
         StoreBusyError: from any method, when a lock or a connection was not free within 5 seconds.
+        StoreLostError: from any method of a store that is a server's; the next call connects again.
         StoreFatalError: from any method, when the database failed.
     """
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may append to the same logs."""
+
+    def wait_for_others(self, seconds: float) -> None:
+        """Waits until another process may have appended to the directory log, at most so long.
+
+        It may return for no reason, and an append may be missed where the connection was lost: read the head after it.
+        One thread at a time; `close` waits for it.
+        """
 
     def locked(self) -> AbstractContextManager[Transaction]:
         """Takes the append lock; commits when the block is left normally, rolls back when it raises.
@@ -274,6 +323,9 @@ class LogStore(Protocol):
 
     def head(self, log: Log) -> Head:
         """Reads a log's last committed head."""
+
+    def cosigned(self, log: Log) -> Witnessed:
+        """Reads the last cosigned checkpoint that was kept; an empty one before the first."""
 
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """Reads entries that follow each other, from index `start` on.

@@ -22,9 +22,12 @@ from sqlalchemy import (
 
 from exchange.store.ports import RELEASED, UNRELEASED, Log
 
-VERSION = 1
+VERSION = 2
 
 METADATA = MetaData()
+
+# Compared byte by byte in every engine: the names under one are a range only in that order.
+_TEXT = String().with_variant(String(collation="C"), "postgresql")
 
 _RELEASED = text(f"kind = {RELEASED}")
 # A partial index serves only a query that repeats its condition word for word: no bound parameters.
@@ -34,13 +37,13 @@ _SETTLES = text(f"kind IN ({RELEASED}, {UNRELEASED})")
 ENTRIES = Table(
     "entries",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("idx", BigInteger, primary_key=True),
     Column("time", BigInteger),
     Column("kind", SmallInteger),
     Column("code", SmallInteger),
-    Column("requester", String),
-    Column("provider", String),
+    Column("requester", _TEXT),
+    Column("provider", _TEXT),
     Column("request_id", LargeBinary),
     Column("request_digest", LargeBinary),
     Column("response_digest", LargeBinary),
@@ -68,7 +71,7 @@ Index("entries_provider", _E.provider, _E.idx)
 NODES = Table(
     "nodes",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("place", BigInteger, primary_key=True),
     Column("hash", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
@@ -77,13 +80,23 @@ NODES = Table(
 HEADS = Table(
     "heads",
     METADATA,
-    Column("log", String, primary_key=True),
+    Column("log", _TEXT, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("checkpoint", LargeBinary, nullable=False),
     Column("time", BigInteger, nullable=False),
 )
 
-_H, _N = HEADS.c, NODES.c
+# The last checkpoint of each log that enough witnesses have cosigned.
+COSIGNED = Table(
+    "cosigned",
+    METADATA,
+    Column("log", _TEXT, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+_H, _N, _C = HEADS.c, NODES.c, COSIGNED.c
 _START: BindParameter[int] = bindparam("start")
 _COUNT: BindParameter[int] = bindparam("count")
 _SINCE: BindParameter[int] = bindparam("time", type_=BigInteger)
@@ -103,6 +116,15 @@ ERASE = (
     .where(_E.log == bindparam("of_log"), _E.idx >= bindparam("first"), _E.idx < bindparam("end"))
     .values(body=b"")
 )
+
+# Brokers that share a database gather at the same time: the larger checkpoint stays, or the later cosignatures.
+_KEPT_SIZE, _KEPT_TIME = (bindparam(name, type_=BigInteger) for name in ("kept_size", "kept_time"))
+KEEP_COSIGNED = (
+    update(COSIGNED)
+    .where(_C.log == bindparam("of_log"), tuple_(_C.size, _C.time) <= tuple_(_KEPT_SIZE, _KEPT_TIME))
+    .values(size=_KEPT_SIZE, time=_KEPT_TIME, note=bindparam("kept_note"))
+)
+COSIGNED_OF = select(_C.log, _C.size, _C.time, _C.note).where(_C.log == bindparam("of_log"))
 
 _STORED = select(_E.idx, _E.leaf, _E.body)
 _IN_ACCESS = _E.log == literal_column(f"'{Log.ACCESS}'")

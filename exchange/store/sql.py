@@ -1,4 +1,4 @@
-"""The log store in a SQL database; what depends on the engine is left to `SqliteDatabase`."""
+"""The log store in a SQL database; what depends on the engine is left to its `Database`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,10 +7,11 @@ from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import Connection, Executable, Row
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from exchange.core.merkle import MAX_SIZE, NodeId
 from exchange.store import schema
+from exchange.store.engine import WAIT_SECONDS, Database
 from exchange.store.ports import (
     AccessQuery,
     Batch,
@@ -25,20 +26,25 @@ from exchange.store.ports import (
     StoreError,
     StoreFatalError,
     Taken,
+    Witnessed,
     fitting,
     node_place,
 )
+from exchange.store.postgres import PostgresDatabase
 from exchange.store.searching import search_access
-from exchange.store.sqlite import WAIT_SECONDS, SqliteDatabase, add_rows, reason, store_errors
+from exchange.store.sqlite import SqliteDatabase
 
 _TAKEN_PAGE: Final = 5000
 _Row = Row[*tuple[Any, ...]]
 
 
 class SqlLogStore:
-    """Both logs in a SQL database; see `LogStore` for what it promises. Made by `create` or `open`."""
+    """Both logs in a SQL database; see `LogStore` for what it promises. Made by `create` or `open`.
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    A store is named by the path of a SQLite file, or by the URL of a PostgreSQL database: postgresql://...
+    """
+
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._append_lock = Lock()
         # Why nothing more is appended. A failed fsync, above all, is not tried again: the pages that it should have
@@ -46,27 +52,39 @@ class SqlLogStore:
         self._failure: str | None = None
 
     @classmethod
-    def create(cls, path: Path) -> "SqlLogStore":
-        """Makes an empty store in a SQLite file and opens it.
+    def create(cls, name: Path | str) -> "SqlLogStore":
+        """Makes an empty store and opens it.
 
         Args:
-            path: the file, in a folder that exists; -wal, -shm and .lock stand beside it.
+            name: of a file in a folder that exists, -wal, -shm and .lock stand beside it; or of an empty database.
 
         Raises:
-            StoreOpenError: the file already holds a database, or another process has it open.
+            StoreOpenError: something is there already, or in use, or would lose what it is told to keep.
+            StoreLostError: the database server cannot be reached.
             StoreFatalError: the database failed.
         """
-        return cls(SqliteDatabase.opened(path, create=True))
+        return cls(_opened(name, create=True))
 
     @classmethod
-    def open(cls, path: Path) -> "SqlLogStore":
-        """Opens the store in a SQLite file, for this process alone.
+    def open(cls, name: Path | str) -> "SqlLogStore":
+        """Opens a store: a SQLite file for this process alone, a PostgreSQL database beside any number of others.
 
         Raises:
-            StoreOpenError: it is missing, of another version, or another process has it open.
+            StoreMissingError: there is none.
+            StoreOpenError: it is of another version, in use, or would lose what it is told to keep.
+            StoreLostError: the database server cannot be reached.
             StoreFatalError: the database failed.
         """
-        return cls(SqliteDatabase.opened(path, create=False))
+        return cls(_opened(name, create=False))
+
+    @property
+    def is_shared(self) -> bool:
+        """See `LogStore.is_shared`."""
+        return self._database.is_shared
+
+    def wait_for_others(self, seconds: float) -> None:
+        """See `LogStore.wait_for_others`."""
+        self._database.wait(seconds)
 
     @contextmanager
     def locked(self) -> "Iterator[_SqlTransaction]":
@@ -85,16 +103,19 @@ class SqlLogStore:
             raise StoreFatalError(f"nothing is appended until the store is opened again: {self._failure}")
         try:
             yield
-        except (StoreFatalError, CommitUnknownError) as error:
+        except CommitUnknownError as error:
+            if self._database.forgets_commits:
+                self._failure = str(error)
+            raise
+        except StoreFatalError as error:
             self._failure = str(error)
             raise
 
     def _transact(self) -> "Iterator[_SqlTransaction]":
-        connection = self._database.writer
-        with store_errors():
-            connection.begin()
+        with self._database.errors():
+            connection = self._database.begin()
         try:
-            transaction = _SqlTransaction(connection)
+            transaction = _SqlTransaction(connection, self._database)
             yield transaction
             transaction.check()
         except BaseException:
@@ -104,43 +125,50 @@ class SqlLogStore:
 
     def _commit(self, connection: Connection) -> None:
         try:
-            # THE COMMIT POINT, of both logs. With synchronous=FULL it returns after fsync: before, nothing of the
-            # transaction may leave the process; after, nothing can take it back.
-            connection.commit()
-        except DBAPIError as error:
+            # THE COMMIT POINT, of both logs. Before, nothing of the transaction may leave the process; after, nothing
+            # can take it back.
+            self._database.commit(connection)
+        except CommitUnknownError:
             self._roll_back(connection)
-            # A commit record that was written but not synced is found again, or not, when the file is next opened.
-            raise CommitUnknownError(f"a commit may have happened or not: {reason(error.orig)}") from error.orig
+            raise
+        self._database.end(connection)
 
     def _roll_back(self, connection: Connection) -> None:
         try:
             connection.rollback()
         except SQLAlchemyError:
-            self._failure = "a transaction could not be rolled back"
+            self._failure = self._database.abandon(connection) or self._failure
+        else:
+            self._database.end(connection)
 
     def head(self, log: Log) -> Head:
         """See `LogStore.head`."""
-        return _head(self._rows(schema.HEAD, of_log=log)[0])
+        return _head(self._rows(schema.HEAD, of_log=log.value)[0])
+
+    def cosigned(self, log: Log) -> Witnessed:
+        """See `LogStore.cosigned`."""
+        row = self._rows(schema.COSIGNED_OF, of_log=log.value)[0]
+        return Witnessed(Log(row.log), row.size, row.time, row.note)
 
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
         """See `LogStore.entries`."""
         if start > MAX_SIZE or max_count <= 0:
             return ()
         with self._reading() as connection:
-            rows = connection.execute(schema.ENTRIES_FROM, {"of_log": log, "start": start, "count": max_count})
+            rows = connection.execute(schema.ENTRIES_FROM, {"of_log": log.value, "start": start, "count": max_count})
             return _fitting(rows, max_bytes)
 
     def entry(self, log: Log, index: int) -> StoredEntry | None:
         """See `LogStore.entry`."""
         if index > MAX_SIZE:
             return None
-        return next((StoredEntry(*row) for row in self._rows(schema.ENTRY, of_log=log, index=index)), None)
+        return next((StoredEntry(*row) for row in self._rows(schema.ENTRY, of_log=log.value, index=index)), None)
 
     def nodes(self, log: Log, ids: Sequence[NodeId]) -> tuple[bytes, ...]:
         """See `LogStore.nodes`."""
         places = [node_place(node.level, node.index) for node in ids]
         storable = [place for place in places if place <= MAX_SIZE]
-        hashes = {row.place: row.hash for row in self._rows(schema.NODES_AT, of_log=log, places=storable)}
+        hashes = {row.place: row.hash for row in self._rows(schema.NODES_AT, of_log=log.value, places=storable)}
         try:
             return tuple(hashes[place] for place in places)
         except KeyError:
@@ -188,7 +216,7 @@ class SqlLogStore:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with store_errors(), self._database.readers.connect() as connection:
+        with self._database.errors(), self._database.readers.connect() as connection:
             yield connection
 
     def _rows(self, statement: Executable, **parameters: object) -> Sequence[_Row]:
@@ -203,8 +231,9 @@ class SqlLogStore:
 
 
 class _SqlTransaction:
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, database: Database) -> None:
         self._connection = connection
+        self._database = database
         self._error: StoreError | None = None
 
     def heads(self) -> Mapping[Log, Head]:
@@ -218,7 +247,7 @@ class _SqlTransaction:
             self._add(batch)
 
     def _move_head(self, batch: Batch) -> None:
-        sizes = {"of_log": batch.log, "old_size": batch.start, "new_size": batch.head.size}
+        sizes = {"of_log": batch.log.value, "old_size": batch.start, "new_size": batch.head.size}
         rest = {"note": batch.head.checkpoint, "last_time": batch.head.time}
         if self._connection.execute(schema.MOVE_HEAD, sizes | rest).rowcount != 1:
             raise HeadMovedError(f"the {batch.log} log is no longer at {batch.start}")
@@ -228,8 +257,10 @@ class _SqlTransaction:
             log, first = batch.log.value, node_place(0, batch.start)
             entries = [_entry_row(log, index, entry) for index, entry in enumerate(batch.entries, batch.start)]
             nodes = [(log, place, node.hash) for place, node in enumerate(batch.nodes, first)]
-            add_rows(self._connection, schema.ENTRIES, entries)
-            add_rows(self._connection, schema.NODES, nodes)
+            self._database.add_rows(self._connection, schema.ENTRIES, entries)
+            self._database.add_rows(self._connection, schema.NODES, nodes)
+            if batch.log is Log.DIRECTORY:
+                self._database.announce(self._connection)
 
     def erase(self, log: Log, first: int, end: int) -> None:
         with self._spoiling():
@@ -247,6 +278,11 @@ class _SqlTransaction:
         with self._spoiling():
             return _settlements(self._connection, response_digests)
 
+    def keep_cosigned(self, witnessed: Witnessed) -> None:
+        kept = {"kept_size": witnessed.size, "kept_time": witnessed.time, "kept_note": witnessed.note}
+        with self._spoiling():
+            self._connection.execute(schema.KEEP_COSIGNED, {"of_log": witnessed.log.value} | kept)
+
     def check(self) -> None:
         if self._error is not None:
             raise self._error
@@ -256,11 +292,17 @@ class _SqlTransaction:
         # Half a batch may stand in the transaction after an error: it must never be committed.
         self.check()
         try:
-            with store_errors():
+            with self._database.errors():
                 yield
         except StoreError as error:
             self._error = error
             raise
+
+
+def _opened(name: Path | str, *, create: bool) -> Database:
+    if isinstance(name, Path):
+        return SqliteDatabase.opened(name, create=create)
+    return PostgresDatabase.opened(name, create=create)
 
 
 def _head(row: _Row) -> Head:

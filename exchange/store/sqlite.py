@@ -6,8 +6,9 @@ Everything that another engine would do otherwise stands here.
 import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Final
 from urllib.parse import quote
 
@@ -16,16 +17,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from exchange.store import schema
+from exchange.store.engine import WAIT_SECONDS
 from exchange.store.ports import (
+    CommitUnknownError,
     Log,
     ReleasedTwiceError,
     StoreBusyError,
     StoreError,
     StoreFatalError,
+    StoreMissingError,
     StoreOpenError,
 )
 
-WAIT_SECONDS: Final = 5.0
 _READERS: Final = 4
 
 
@@ -40,6 +43,7 @@ class SqliteDatabase:
         self.writer = writer
         self.readers = readers
         self._resources = resources
+        self._closed = Event()
 
     @classmethod
     def opened(cls, path: Path, *, create: bool) -> "SqliteDatabase":
@@ -59,8 +63,47 @@ class SqliteDatabase:
             resources.callback(readers.dispose)
             return cls(writer, readers, resources.pop_all())
 
+    is_shared: Final = False
+    # A commit record that was written but not synced is found again, or not, when the file is next opened.
+    forgets_commits: Final = True
+
+    def begin(self) -> Connection:
+        """See `Database.begin`."""
+        self.writer.begin()
+        return self.writer
+
+    def commit(self, connection: Connection) -> None:
+        """See `Database.commit`: with synchronous=FULL it returns after fsync."""
+        try:
+            connection.commit()
+        except DBAPIError as error:
+            raise CommitUnknownError(f"a commit may have happened or not: {reason(error.orig)}") from error.orig
+
+    def abandon(self, connection: Connection) -> str:
+        """See `Database.abandon`: there is no second writer."""
+        return "a transaction could not be rolled back"
+
+    def end(self, connection: Connection) -> None:
+        """See `Database.end`: the one writer stays."""
+
+    def add_rows(self, connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
+        """See `Database.add_rows`."""
+        add_rows(connection, table, rows)
+
+    def announce(self, connection: Connection) -> None:
+        """See `Database.announce`: nobody else has the file open."""
+
+    def wait(self, seconds: float) -> None:
+        """See `Database.wait`."""
+        self._closed.wait(seconds)
+
+    def errors(self) -> AbstractContextManager[None]:
+        """See `Database.errors`."""
+        return store_errors()
+
     def close(self) -> None:
         """Closes the connections, then gives the lock back."""
+        self._closed.set()
         # The readers first, as the stack has it: the last connection to close checkpoints, and must be the writer.
         self._resources.close()
 
@@ -81,7 +124,7 @@ _APPLICATION_ID: Final = int.from_bytes(b"XLOG")
 @contextmanager
 def _exclusive(path: Path, *, create: bool) -> Iterator[None]:
     if not create and not path.is_file():
-        raise StoreOpenError(f"there is no log store at {path}")
+        raise StoreMissingError(f"there is no log store at {path}")
     beside = path.with_name(f"{path.name}.lock")
     beside.touch(mode=0o600)
     with beside.open("ab") as lock:
@@ -167,6 +210,7 @@ def _make_schema(writer: Connection) -> None:
     with writer.begin():
         schema.METADATA.create_all(writer)
         add_rows(writer, schema.HEADS, [(log.value, 0, b"", 0) for log in Log])
+        add_rows(writer, schema.COSIGNED, [(log.value, 0, 0, b"") for log in Log])
         writer.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
         writer.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 

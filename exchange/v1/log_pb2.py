@@ -26,7 +26,7 @@ from exchange.v1 import access_pb2 as exchange_dot_v1_dot_access__pb2
 from exchange.v1 import envelope_pb2 as exchange_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65xchange/v1/log.proto\x12\x0b\x65xchange.v1\x1a\x18\x65xchange/v1/access.proto\x1a\x1a\x65xchange/v1/envelope.proto\"!\n\rAppendRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"L\n\x0e\x41ppendResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.exchange.v1.Receipt\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"3\n\x06Record\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\",\n\x1b\x44irectoryServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"X\n\x1c\x44irectoryServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"&\n\x15LogServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"R\n\x16LogServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x1c\n\x0bReadRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"V\n\x0cReadResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"\xcc\x01\n\rSearchRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\x12\r\n\x05since\x18\x03 \x01(\x04\x12\r\n\x05until\x18\x04 \x01(\x04\x12\x11\n\trequester\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12%\n\x04kind\x18\x07 \x01(\x0e\x32\x17.exchange.v1.AccessKind\x12\x1f\n\x04\x63ode\x18\x08 \x01(\x0e\x32\x11.exchange.v1.Code\x12\x12\n\nrequest_id\x18\t \x01(\x0c\"\\\n\x0eSearchResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.exchange.v1.FoundEntry\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"?\n\nFoundEntry\x12#\n\x06record\x18\x01 \x01(\x0b\x32\x13.exchange.v1.Record\x12\x0c\n\x04path\x18\x02 \x03(\x0c\"J\n\x0cProofRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x12\n\x08old_size\x18\x02 \x01(\x04H\x00\x12\x0c\n\x04size\x18\x03 \x01(\x04\x42\x07\n\x05proof\"H\n\x1c\x44irectoryServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"-\n\x1d\x44irectoryServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\"B\n\x16LogServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"\'\n\x17LogServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\x32\x92\x02\n\x10\x44irectoryService\x12\x41\n\x06\x41ppend\x12\x1a.exchange.v1.AppendRequest\x1a\x1b.exchange.v1.AppendResponse\x12[\n\x04Sync\x12(.exchange.v1.DirectoryServiceSyncRequest\x1a).exchange.v1.DirectoryServiceSyncResponse\x12^\n\x05Prove\x12).exchange.v1.DirectoryServiceProveRequest\x1a*.exchange.v1.DirectoryServiceProveResponse2\xb1\x02\n\nLogService\x12O\n\x04Sync\x12\".exchange.v1.LogServiceSyncRequest\x1a#.exchange.v1.LogServiceSyncResponse\x12;\n\x04Read\x12\x18.exchange.v1.ReadRequest\x1a\x19.exchange.v1.ReadResponse\x12\x41\n\x06Search\x12\x1a.exchange.v1.SearchRequest\x1a\x1b.exchange.v1.SearchResponse\x12R\n\x05Prove\x12#.exchange.v1.LogServiceProveRequest\x1a$.exchange.v1.LogServiceProveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65xchange/v1/log.proto\x12\x0b\x65xchange.v1\x1a\x18\x65xchange/v1/access.proto\x1a\x1a\x65xchange/v1/envelope.proto\"!\n\rAppendRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"L\n\x0e\x41ppendResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.exchange.v1.Receipt\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"3\n\x06Record\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\",\n\x1b\x44irectoryServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"j\n\x1c\x44irectoryServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x03 \x01(\x0c\"&\n\x15LogServiceSyncRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"d\n\x16LogServiceSyncResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x03 \x01(\x0c\"\x1c\n\x0bReadRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"V\n\x0cReadResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.exchange.v1.Record\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"\xcc\x01\n\rSearchRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\x12\r\n\x05since\x18\x03 \x01(\x04\x12\r\n\x05until\x18\x04 \x01(\x04\x12\x11\n\trequester\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12%\n\x04kind\x18\x07 \x01(\x0e\x32\x17.exchange.v1.AccessKind\x12\x1f\n\x04\x63ode\x18\x08 \x01(\x0e\x32\x11.exchange.v1.Code\x12\x12\n\nrequest_id\x18\t \x01(\x0c\"\\\n\x0eSearchResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.exchange.v1.FoundEntry\x12\x0c\n\x04next\x18\x02 \x01(\x04\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"?\n\nFoundEntry\x12#\n\x06record\x18\x01 \x01(\x0b\x32\x13.exchange.v1.Record\x12\x0c\n\x04path\x18\x02 \x03(\x0c\"J\n\x0cProofRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x12\n\x08old_size\x18\x02 \x01(\x04H\x00\x12\x0c\n\x04size\x18\x03 \x01(\x04\x42\x07\n\x05proof\"H\n\x1c\x44irectoryServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"-\n\x1d\x44irectoryServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\"B\n\x16LogServiceProveRequest\x12(\n\x05proof\x18\x01 \x01(\x0b\x32\x19.exchange.v1.ProofRequest\"\'\n\x17LogServiceProveResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\"!\n\x1f\x44irectoryServiceCosignedRequest\"4\n DirectoryServiceCosignedResponse\x12\x10\n\x08\x63osigned\x18\x01 \x01(\x0c\"\x1b\n\x19LogServiceCosignedRequest\".\n\x1aLogServiceCosignedResponse\x12\x10\n\x08\x63osigned\x18\x01 \x01(\x0c\x32\xfb\x02\n\x10\x44irectoryService\x12\x41\n\x06\x41ppend\x12\x1a.exchange.v1.AppendRequest\x1a\x1b.exchange.v1.AppendResponse\x12[\n\x04Sync\x12(.exchange.v1.DirectoryServiceSyncRequest\x1a).exchange.v1.DirectoryServiceSyncResponse\x12^\n\x05Prove\x12).exchange.v1.DirectoryServiceProveRequest\x1a*.exchange.v1.DirectoryServiceProveResponse\x12g\n\x08\x43osigned\x12,.exchange.v1.DirectoryServiceCosignedRequest\x1a-.exchange.v1.DirectoryServiceCosignedResponse2\x8e\x03\n\nLogService\x12O\n\x04Sync\x12\".exchange.v1.LogServiceSyncRequest\x1a#.exchange.v1.LogServiceSyncResponse\x12;\n\x04Read\x12\x18.exchange.v1.ReadRequest\x1a\x19.exchange.v1.ReadResponse\x12\x41\n\x06Search\x12\x1a.exchange.v1.SearchRequest\x1a\x1b.exchange.v1.SearchResponse\x12R\n\x05Prove\x12#.exchange.v1.LogServiceProveRequest\x1a$.exchange.v1.LogServiceProveResponse\x12[\n\x08\x43osigned\x12&.exchange.v1.LogServiceCosignedRequest\x1a\'.exchange.v1.LogServiceCosignedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,33 +42,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTORYSERVICESYNCREQUEST']._serialized_start=258
   _globals['_DIRECTORYSERVICESYNCREQUEST']._serialized_end=302
   _globals['_DIRECTORYSERVICESYNCRESPONSE']._serialized_start=304
-  _globals['_DIRECTORYSERVICESYNCRESPONSE']._serialized_end=392
-  _globals['_LOGSERVICESYNCREQUEST']._serialized_start=394
-  _globals['_LOGSERVICESYNCREQUEST']._serialized_end=432
-  _globals['_LOGSERVICESYNCRESPONSE']._serialized_start=434
-  _globals['_LOGSERVICESYNCRESPONSE']._serialized_end=516
-  _globals['_READREQUEST']._serialized_start=518
-  _globals['_READREQUEST']._serialized_end=546
-  _globals['_READRESPONSE']._serialized_start=548
-  _globals['_READRESPONSE']._serialized_end=634
-  _globals['_SEARCHREQUEST']._serialized_start=637
-  _globals['_SEARCHREQUEST']._serialized_end=841
-  _globals['_SEARCHRESPONSE']._serialized_start=843
-  _globals['_SEARCHRESPONSE']._serialized_end=935
-  _globals['_FOUNDENTRY']._serialized_start=937
-  _globals['_FOUNDENTRY']._serialized_end=1000
-  _globals['_PROOFREQUEST']._serialized_start=1002
-  _globals['_PROOFREQUEST']._serialized_end=1076
-  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_start=1078
-  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_end=1150
-  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_start=1152
-  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_end=1197
-  _globals['_LOGSERVICEPROVEREQUEST']._serialized_start=1199
-  _globals['_LOGSERVICEPROVEREQUEST']._serialized_end=1265
-  _globals['_LOGSERVICEPROVERESPONSE']._serialized_start=1267
-  _globals['_LOGSERVICEPROVERESPONSE']._serialized_end=1306
-  _globals['_DIRECTORYSERVICE']._serialized_start=1309
-  _globals['_DIRECTORYSERVICE']._serialized_end=1583
-  _globals['_LOGSERVICE']._serialized_start=1586
-  _globals['_LOGSERVICE']._serialized_end=1891
+  _globals['_DIRECTORYSERVICESYNCRESPONSE']._serialized_end=410
+  _globals['_LOGSERVICESYNCREQUEST']._serialized_start=412
+  _globals['_LOGSERVICESYNCREQUEST']._serialized_end=450
+  _globals['_LOGSERVICESYNCRESPONSE']._serialized_start=452
+  _globals['_LOGSERVICESYNCRESPONSE']._serialized_end=552
+  _globals['_READREQUEST']._serialized_start=554
+  _globals['_READREQUEST']._serialized_end=582
+  _globals['_READRESPONSE']._serialized_start=584
+  _globals['_READRESPONSE']._serialized_end=670
+  _globals['_SEARCHREQUEST']._serialized_start=673
+  _globals['_SEARCHREQUEST']._serialized_end=877
+  _globals['_SEARCHRESPONSE']._serialized_start=879
+  _globals['_SEARCHRESPONSE']._serialized_end=971
+  _globals['_FOUNDENTRY']._serialized_start=973
+  _globals['_FOUNDENTRY']._serialized_end=1036
+  _globals['_PROOFREQUEST']._serialized_start=1038
+  _globals['_PROOFREQUEST']._serialized_end=1112
+  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_start=1114
+  _globals['_DIRECTORYSERVICEPROVEREQUEST']._serialized_end=1186
+  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_start=1188
+  _globals['_DIRECTORYSERVICEPROVERESPONSE']._serialized_end=1233
+  _globals['_LOGSERVICEPROVEREQUEST']._serialized_start=1235
+  _globals['_LOGSERVICEPROVEREQUEST']._serialized_end=1301
+  _globals['_LOGSERVICEPROVERESPONSE']._serialized_start=1303
+  _globals['_LOGSERVICEPROVERESPONSE']._serialized_end=1342
+  _globals['_DIRECTORYSERVICECOSIGNEDREQUEST']._serialized_start=1344
+  _globals['_DIRECTORYSERVICECOSIGNEDREQUEST']._serialized_end=1377
+  _globals['_DIRECTORYSERVICECOSIGNEDRESPONSE']._serialized_start=1379
+  _globals['_DIRECTORYSERVICECOSIGNEDRESPONSE']._serialized_end=1431
+  _globals['_LOGSERVICECOSIGNEDREQUEST']._serialized_start=1433
+  _globals['_LOGSERVICECOSIGNEDREQUEST']._serialized_end=1460
+  _globals['_LOGSERVICECOSIGNEDRESPONSE']._serialized_start=1462
+  _globals['_LOGSERVICECOSIGNEDRESPONSE']._serialized_end=1508
+  _globals['_DIRECTORYSERVICE']._serialized_start=1511
+  _globals['_DIRECTORYSERVICE']._serialized_end=1890
+  _globals['_LOGSERVICE']._serialized_start=1893
+  _globals['_LOGSERVICE']._serialized_end=2291
 # @@protoc_insertion_point(module_scope)

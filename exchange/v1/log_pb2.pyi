@@ -117,7 +117,10 @@ class DirectoryServiceSyncResponse(_message.Message):
 
     RECORDS_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    COSIGNED_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
+    cosigned: _builtins.bytes
+    """The last checkpoint that enough witnesses have cosigned, no larger than checkpoint; empty without witnesses."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """Contiguous from start; at most 3 MiB. Nothing when start is the checkpoint's size."""
@@ -127,10 +130,11 @@ class DirectoryServiceSyncResponse(_message.Message):
         *,
         records: _abc.Iterable[Global___Record] | None = ...,
         checkpoint: _builtins.bytes = ...,
+        cosigned: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "cosigned", b"cosigned", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,7 +165,10 @@ class LogServiceSyncResponse(_message.Message):
 
     RECORDS_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    COSIGNED_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
+    cosigned: _builtins.bytes
+    """As in DirectoryServiceSyncResponse."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]: ...
     def __init__(
@@ -169,10 +176,11 @@ class LogServiceSyncResponse(_message.Message):
         *,
         records: _abc.Iterable[Global___Record] | None = ...,
         checkpoint: _builtins.bytes = ...,
+        cosigned: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "cosigned", b"cosigned", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -434,3 +442,72 @@ class LogServiceProveResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogServiceProveResponse: _TypeAlias = LogServiceProveResponse  # noqa: Y015
+
+@_typing.final
+class DirectoryServiceCosignedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectoryServiceCosignedRequest: _TypeAlias = DirectoryServiceCosignedRequest  # noqa: Y015
+
+@_typing.final
+class DirectoryServiceCosignedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COSIGNED_FIELD_NUMBER: _builtins.int
+    cosigned: _builtins.bytes
+    """A signed note with cosignatures; empty without witnesses."""
+    def __init__(
+        self,
+        *,
+        cosigned: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned", b"cosigned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectoryServiceCosignedResponse: _TypeAlias = DirectoryServiceCosignedResponse  # noqa: Y015
+
+@_typing.final
+class LogServiceCosignedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogServiceCosignedRequest: _TypeAlias = LogServiceCosignedRequest  # noqa: Y015
+
+@_typing.final
+class LogServiceCosignedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COSIGNED_FIELD_NUMBER: _builtins.int
+    cosigned: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        cosigned: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned", b"cosigned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogServiceCosignedResponse: _TypeAlias = LogServiceCosignedResponse  # noqa: Y015

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import socket
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class City:
             faulty: its programs obey `tests.e2e.faulty`.
         """
         shutil.copytree(self.path, path)
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         for file in (*path.glob("*/trust.toml"), path / BROKER / "broker.toml"):
             text = file.read_text()
             assert f'"{self.address}"' in text
@@ -158,10 +159,11 @@ class City:
 
     def _program(self, name: str, ready: str) -> Program:
         if name not in self._programs:
-            module, *command = ("exchange.cli.main", "broker", "run") if name == BROKER else ("adapters.cli", "run")
+            is_broker = name.startswith(BROKER)
+            module, *command = ("exchange.cli.main", "broker", "run") if is_broker else ("adapters.cli", "run")
             program = ["-c", f"from {module} import app; app()"]
             if self.is_faulty:
-                program = ["-m", "tests.e2e.faulty", "broker" if name == BROKER else "adapter"]
+                program = ["-m", "tests.e2e.faulty", "broker" if is_broker else "adapter"]
             faults = self.faults(name).folder
             arguments = [*program, *command, "--home", str(self.path / name)]
             log = self.path / "output" / f"{name}.log"
@@ -215,10 +217,10 @@ class City:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
             rows = db.execute("SELECT number, request_digest, response_digest FROM answers ORDER BY number").fetchall()
             settled = db.execute("SELECT number, log_index, kind, code FROM settlements ORDER BY log_index").fetchall()
-        return [
-            Row(number, asked, answered, tuple((one[1], one[2], one[3]) for one in settled if one[0] == number))
-            for number, asked, answered in rows
-        ]
+        entries = defaultdict[int, list[tuple[int, int, int]]](list)
+        for number, index, kind, code in settled:
+            entries[number].append((index, kind, code))
+        return [Row(number, asked, answered, tuple(entries[number])) for number, asked, answered in rows]
 
     def rows_of(self, digest: bytes, name: str = REGISTRY) -> list[Row]:
         """The ledger's answers to a request, by its message digest."""
@@ -292,7 +294,7 @@ def _agreement(directory: Directory) -> bytes:
     return digest
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port below those that the kernel gives to outgoing connections, so that it stays free while a broker restarts.
 
     Several tests, also of other runs, may look at the same moment: their process ids set them apart.

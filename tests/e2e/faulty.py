@@ -9,11 +9,14 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               withhold                       receipts are not sent to adapters
               read-only                      the database takes no writes
               refuse                         entries of the directory are refused without a reason
+              disk, fsync                    its database is on a disk of apsw's (from its start), which fails to sync
     adapter   asking                         before the source is asked
               before-commit, after-commit    around the commit of an answer to the ledger
               before-receipt, after-receipt  around the commit of a receipt
               sent                           right after an answer was written to the tunnel
               order                          before a local revocation is sent
+              read-only                      the ledger takes no writes
+              disk, fsync                    its ledger is on a disk of apsw's (from its start), which fails to sync
               twice                          every reply is sent twice
               swapped                        replies carry the answer before theirs, to another request
               garbage                        replies carry no envelope
@@ -24,6 +27,7 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
 import asyncio
 import functools
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,11 +84,41 @@ def break_adapter(faults: Faults) -> None:
     adapters.tunnel.GIVE_UP = float(faults.value("give-up") or adapters.tunnel.GIVE_UP)
     adapters.tunnel.STRAY = STRAY
     _in_thread(Ledger, "commit", faults, "before-commit", "after-commit")
+    _wrap(Ledger, "commit", functools.partial(_commit_read_only, faults))
     _in_thread(Ledger, "settle_all", faults, "before-receipt", "after-receipt")
     _on_loop(Sources, "answer", faults, before="asking")
     _on_loop(Host, "_send_order", faults, before="order")
     _break_answers(faults)
     _break_tunnel(faults)
+
+
+def _commit_read_only(faults: Faults, original: Callable[..., Any], ledger: Any, answers: Any) -> None:
+    if faults.value("read-only"):
+        ledger._writes.execute("PRAGMA query_only = ON")
+    original(ledger, answers)
+
+
+def break_disk(faults: Faults) -> None:
+    """Put the databases that this program writes on a disk that can fail to sync."""
+    import apsw
+
+    from tests.component.durability.disk import Disk
+    from tests.component.durability.driver import connect_through
+
+    class FailingDisk(Disk):
+        def sync(self, path: str) -> None:
+            if faults.value("fsync"):
+                raise apsw.IOError("the disk failed")
+            super().sync(path)
+
+    connect = sqlite3.connect
+    break_disk.disk = FailingDisk("failing", lambda: None)  # type: ignore[attr-defined]
+    failing = connect_through("failing")
+
+    def choose(name: str, **options: Any) -> Any:
+        return (failing if str(name).split("?")[0].endswith(("exchange.db", "ledger.db")) else connect)(name, **options)
+
+    sqlite3.connect = choose  # type: ignore[assignment]
 
 
 def _break_answers(faults: Faults) -> None:
@@ -169,6 +203,8 @@ def main() -> None:
     """Break the program, and run it."""
     role, *arguments = sys.argv[1:]
     faults = Faults(Path(os.environ["EXCHANGE_TEST_FAULTS"]))
+    if faults.value("disk"):
+        break_disk(faults)
     if role == "broker":
         from exchange.cli.main import app
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from exchange.broker.anchor import Anchor
 from exchange.broker.append import AppendCommand
+from exchange.broker.config import load_config
 from exchange.broker.genesis import found, load_authority, log_signers
 from exchange.broker.logs import Logs
 from exchange.client.session import wall_clock
@@ -68,6 +69,8 @@ TABLES = {
         status VARCHAR(10) NOT NULL)""",
 }
 
+HOSTS = ("127.0.0.1", "localhost")
+
 DAY = 24 * 3600 * 1000
 YEAR = 365 * DAY
 
@@ -83,15 +86,16 @@ class Founding:
     Args:
         path: its folder.
         address: HOST:PORT that its broker is to have.
+        database: a file of the broker's, or the URL of a PostgreSQL database.
     """
 
-    def __init__(self, path: Path, address: str) -> None:
+    def __init__(self, path: Path, address: str, database: str = "exchange.db") -> None:
         self._path = path
         self._now = wall_clock()
-        found(path / OPERATOR, ORIGIN, address, ["127.0.0.1", "localhost"], self._now)
+        found(path / OPERATOR, ORIGIN, address, HOSTS, self._now, database)
         (path / OPERATOR / "broker").rename(path / BROKER)
         home = self._home(BROKER)
-        self._store = SqlLogStore.open(home.path / "exchange.db")
+        self._store = SqlLogStore.open(load_config(home.path).store_name(home.path))
         self._signers = log_signers(home)
         self._logs = Logs(self._store, self._signers, Directory.genesis(ORIGIN, home.trust.root_key), wall_clock)
         self._append = AppendCommand(self._logs, load_authority(home), wall_clock)

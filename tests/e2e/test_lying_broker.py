@@ -109,7 +109,7 @@ async def test_a_time_beyond_the_database_does_not_stop_the_auditor(city: City) 
     city.broker.start()
     done = command("exchange.cli.audit.main", "sync", "--home", str(city.path / AUDITOR))
     assert "unexpected" not in done.stderr, done.stderr
-    verified = command("exchange.cli.audit.main", "verify", "--home", str(city.path / AUDITOR))
+    verified = command("exchange.cli.audit.main", "verify", "full", "--home", str(city.path / AUDITOR))
     assert verified.returncode == 1, verified.stdout
     assert "entry 0 of city.test/access" in verified.stdout
 

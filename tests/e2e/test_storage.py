@@ -30,7 +30,9 @@ def shared(new_city: NewCity) -> Iterator[City]:
 def city(shared: City) -> Iterator[City]:
     shared.start()
     yield shared
-    shared.faults(BROKER).switch_off("read-only")
+    for name in (BROKER, REGISTRY):
+        for fault in ("read-only", "disk", "fsync"):
+            shared.faults(name).switch_off(fault)
     shared.start()
     shared.wait_settled()
     shared.check()
@@ -162,3 +164,67 @@ async def test_a_full_ledger_stops_the_adapter_and_nothing_leaves(city: City) ->
     async with city.client() as client:
         await client.submit(prepared)
     assert city.kinds_of(prepared.envelope.digest) == ["refused", "released"]
+
+
+async def test_a_read_only_ledger_stops_the_adapter_and_nothing_leaves(city: City) -> None:
+    city.faults(REGISTRY).switch_on("read-only")
+    async with city.client() as client:
+        prepared = await prepare(client)
+        with refused(Code.CODE_PROVIDER_UNAVAILABLE):
+            await client.submit(prepared)
+    assert await asyncio.to_thread(city.registry.wait_exit) == UNCHECKED
+    assert "check its permissions" in city.registry.output
+    assert "Traceback" not in city.registry.output
+    assert not city.rows_of(prepared.envelope.digest)
+    assert city.kinds_of(prepared.envelope.digest) == ["refused"]
+
+
+def on_failing_disk(city: City, name: str) -> None:
+    """Start a program again, on a disk that can fail."""
+    program = city.broker if name == BROKER else city.registry
+    assert program.stop() == 0
+    city.faults(name).switch_on("disk")
+    city.start()
+
+
+async def test_an_fsync_error_stops_the_broker_and_nothing_is_released(city: City) -> None:
+    await asyncio.to_thread(on_failing_disk, city, BROKER)
+    async with city.client() as client:
+        await ask(client)
+        prepared = await prepare(client)
+        city.faults(BROKER).switch_on("fsync")
+        with refused(Code.CODE_AUDIT_UNAVAILABLE) as caught:
+            await client.submit(prepared)
+        assert caught.value.verified
+    assert await asyncio.to_thread(city.broker.wait_exit) == UNCHECKED
+    assert "cannot be written" in city.broker.output
+    assert "Traceback" not in city.broker.output
+
+    city.faults(BROKER).switch_off("fsync")
+    await asyncio.to_thread(city.start)
+    async with city.client() as client:
+        await client.submit(prepared)
+    # Whether the commit that failed is found again or not: it is released once.
+    assert city.kinds_of(prepared.envelope.digest).count("released") == 1
+
+
+async def test_an_fsync_error_stops_the_adapter_and_nothing_leaves(city: City) -> None:
+    await asyncio.to_thread(on_failing_disk, city, REGISTRY)
+    async with city.client() as client:
+        await ask(client)
+        await asyncio.to_thread(city.wait_settled)
+        prepared = await prepare(client)
+        city.faults(REGISTRY).switch_on("fsync")
+        with refused(Code.CODE_PROVIDER_UNAVAILABLE):
+            await client.submit(prepared)
+        assert city.kinds_of(prepared.envelope.digest) == ["refused"]
+    assert await asyncio.to_thread(city.registry.wait_exit) == UNCHECKED
+    assert "disk" in city.registry.output
+    assert "Traceback" not in city.registry.output
+
+    city.faults(REGISTRY).switch_off("fsync")
+    await asyncio.to_thread(city.start)
+    async with city.client() as client:
+        await client.submit(prepared)
+    assert len(city.rows_of(prepared.envelope.digest)) == 1
+    assert city.kinds_of(prepared.envelope.digest).count("released") == 1

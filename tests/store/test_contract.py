@@ -26,9 +26,11 @@ from exchange.store.ports import (
     StoreBusyError,
     StoredEntry,
     StoreFatalError,
+    Witnessed,
 )
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import ACCESS_KIND_REFUSED
+from tests.databases import Server
 from tests.store.fixtures import (
     ALL,
     PROVIDER,
@@ -45,11 +47,21 @@ from tests.store.fixtures import (
 REFUSED: int = ACCESS_KIND_REFUSED
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    opened: LogStore = MemoryLogStore() if request.param == "memory" else SqlLogStore.create(tmp_path / "log.db")
+    opened = new_store(request, tmp_path)
     yield opened
     opened.close()
+
+
+def new_store(request: pytest.FixtureRequest, folder: Path) -> LogStore:
+    if request.param == "memory":
+        return MemoryLogStore()
+    if request.param == "sqlite":
+        return SqlLogStore.create(folder / "log.db")
+    # Asked for only here: a run of the other engines starts no server.
+    server: Server = request.getfixturevalue("postgres_server")
+    return SqlLogStore.create(server.new_database())
 
 
 def indexes(entries: tuple[StoredEntry, ...]) -> list[int]:
@@ -156,6 +168,51 @@ def test_empty_batch_replaces_the_checkpoint(store: LogStore) -> None:
     with store.locked() as transaction:
         transaction.append(Batch(Log.ACCESS, 1, (), (), Head(Log.ACCESS, 1, b"cosigned", head.time)))
     assert store.head(Log.ACCESS) == Head(Log.ACCESS, 1, b"cosigned", head.time)
+
+
+# --- cosigned checkpoints
+
+
+def keep(store: LogStore, size: int, time: int, log: Log = Log.ACCESS) -> Witnessed:
+    witnessed = Witnessed(log, size, time, f"{log} {size} {time}".encode())
+    with store.locked() as transaction:
+        transaction.keep_cosigned(witnessed)
+    return witnessed
+
+
+def test_nothing_is_cosigned_at_first(store: LogStore) -> None:
+    assert [store.cosigned(log) for log in Log] == [Witnessed(log, 0, 0, b"") for log in Log]
+
+
+def test_the_last_cosigned_checkpoint_is_kept_for_each_log(store: LogStore) -> None:
+    other = keep(store, 1, 50, Log.DIRECTORY)
+    for size, time in ((0, 1), (0, 7), (3, 5), (3, 9), (8, 9)):
+        kept = keep(store, size, time)
+        assert store.cosigned(Log.ACCESS) == kept
+    assert store.cosigned(Log.DIRECTORY) == other
+
+
+@pytest.mark.parametrize(("size", "time"), [(7, 9), (7, 999), (8, 8)])
+def test_smaller_or_earlier_cosigned_checkpoint_replaces_nothing(store: LogStore, size: int, time: int) -> None:
+    kept = keep(store, 8, 9)
+    keep(store, size, time)
+    assert store.cosigned(Log.ACCESS) == kept
+
+
+def test_cosigned_checkpoint_is_rolled_back_with_its_transaction(store: LogStore) -> None:
+    kept = keep(store, 1, 1)
+
+    def interrupted() -> None:
+        with store.locked() as transaction:
+            transaction.keep_cosigned(Witnessed(Log.ACCESS, 2, 2, b"lost"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert store.cosigned(Log.ACCESS) == kept
+
+
+# --- appending, when something fails
 
 
 def test_exception_rolls_everything_back(store: LogStore) -> None:

@@ -24,6 +24,7 @@ from exchange.store.ports import (
     StoreError,
     StoreFatalError,
     StoreOpenError,
+    Witnessed,
 )
 from exchange.store.sql import SqlLogStore
 from tests.store.fixtures import (
@@ -62,6 +63,17 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 # --- creating and opening
+
+
+def test_reopened_store_has_the_cosigned_checkpoint(path: Path) -> None:
+    kept = Witnessed(Log.ACCESS, 7, 1_800_000_000, b"cosigned")
+    store = SqlLogStore.create(path)
+    with store.locked() as transaction:
+        transaction.keep_cosigned(kept)
+    store.close()
+    store = SqlLogStore.open(path)
+    assert store.cosigned(Log.ACCESS) == kept
+    store.close()
 
 
 def test_reopened_store_has_what_was_appended(path: Path) -> None:
@@ -113,9 +125,9 @@ def test_open_refuses_a_missing_file_and_leaves_none(path: Path) -> None:
 def test_open_refuses_an_unknown_version(path: Path) -> None:
     SqlLogStore.create(path).close()
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 2")
+    newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(StoreOpenError, match="version 2; this program knows version 1"):
+    with pytest.raises(StoreOpenError, match="version 99; this program knows version 2"):
         SqlLogStore.open(path)
 
 

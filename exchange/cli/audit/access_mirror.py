@@ -2,7 +2,7 @@
 
 Entries come page by page. What the last verified checkpoint does not hold yet is kept, so that a broken sync goes on
 where it ended, but nobody is shown it. The columns beside leaf and body are an index only: whoever displays a row reads
-leaf and body again, and `exchange-audit verify` compares the columns with them.
+leaf and body again, and `exchange-audit verify full` compares the columns with them.
 """
 
 import json
@@ -109,6 +109,16 @@ class AccessMirror:
         """The checkpoints whose root the entries made, or those that no entries reach yet; by size."""
         return self._read(self._connection.execute(f"{_NOTES} ORDER BY size", (verified,)).fetchall())
 
+    def seen(self) -> Iterator[Checkpoint]:
+        """The checkpoints whose root the entries made, by size, one at a time: there is one for each sync."""
+        for row in self._connection.execute(f"{_NOTES} ORDER BY size", (True,)):
+            yield from self._read([row])
+
+    def notes(self, most: int) -> list[bytes]:
+        """The newest signed checkpoints whose root the entries made, the newest first."""
+        rows = self._connection.execute(f"{_NOTES} ORDER BY size DESC LIMIT ?", (True, most))
+        return [bytes(note) for (note,) in rows]
+
     def note(self, size: int) -> bytes:
         """The signed checkpoint of a size, if the log ever showed it; else empty."""
         row = self._connection.execute("SELECT CAST(note AS BLOB) FROM checkpoints WHERE size = ?", (size,)).fetchone()
@@ -201,6 +211,14 @@ class AccessMirror:
         if checkpoint.size < largest:
             text = f"the access log had {largest} entries, and now has {checkpoint.size}"
             raise self.fail(RollbackError(text, earlier=self.note(largest), later=note))
+        self.keep(checkpoint, note)
+
+    def keep(self, checkpoint: Checkpoint, note: bytes) -> None:
+        """Keep a checkpoint that somebody else was shown, of a size that is not mirrored yet.
+
+        Raises:
+            ForkError: the log has signed another root for this size; sticky.
+        """
         earlier = self.note(checkpoint.size)
         if earlier and open_checkpoint(earlier, self._verifier).root != checkpoint.root:
             text = f"the access log signed two histories of {checkpoint.size} entries"

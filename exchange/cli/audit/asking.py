@@ -12,7 +12,7 @@ from exchange.cli.audit.opening import read_entry
 from exchange.cli.audit.options import Typed
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import ProvenEntry
-from exchange.cli.audit.sync import keep_evidence
+from exchange.cli.audit.seen import keep_evidence
 from exchange.client.calls import brokers_checkpoint, call
 from exchange.client.errors import BrokenLogError, EvidenceError
 from exchange.client.session import Session

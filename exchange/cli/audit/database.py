@@ -23,7 +23,7 @@ from exchange.core.errors import CoreError
 from exchange.core.note import Verifier
 
 _APPLICATION_ID: Final = int.from_bytes(b"XLOG")
-_VERSION: Final = 1
+_VERSION: Final = 2
 _COLUMNS: Final = (
     "time",
     "kind",

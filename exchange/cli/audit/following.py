@@ -12,7 +12,7 @@ from exchange.cli.audit.offline import mirrored_erasures
 from exchange.cli.audit.options import Typed
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.audit.sync import keep_evidence
+from exchange.cli.audit.seen import keep_evidence
 from exchange.cli.errors import ExitCode, say
 from exchange.cli.output import RunningTable, clean, print_json_line
 from exchange.client.errors import BrokenLogError, UnavailableError

@@ -10,8 +10,13 @@ COMMANDS = (
     ("sync", "Mirror both logs, and verify that each only grew."),
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
+    ("export", "Write what fits to a file: JSONL, CSV, Parquet or OCSF."),
     ("verify", "Verify everything: the mirror, or a copied database."),
+    ("prove", "Write an entry's proof as one file, a C2SP tlog-proof."),
+    ("bundle", "Pack entries with all that proves them, for offline work."),
+    ("sign", "Vouch for a report with the auditor's key."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
+    ("witness", "Host a witness: it cosigns a log as long as it only grows."),
 )
 
 
@@ -29,7 +34,7 @@ app = typer.Typer(
     cls=Audit,
     rich_markup_mode=None,
     add_completion=False,
-    epilog=example("exchange-audit sync --home ./audit-office", "exchange-audit verify --home ./audit-office"),
+    epilog=example("exchange-audit sync --home ./audit-office", "exchange-audit verify full --home ./audit-office"),
 )
 
 

@@ -1,6 +1,6 @@
 """What the auditor's home holds, read without asking anybody: both mirrors and the trust file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import MIRROR
-from exchange.client.storage import MirrorFile
+from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
@@ -92,19 +92,18 @@ class MirroredDirectory:
         return directory
 
 
-def erasures_of(trust: Trust, entries: Iterable[LoggedEntry]) -> Erasures:
+def erasures_of(trust: Trust, entries: Callable[[], Iterable[LoggedEntry]]) -> Erasures:
     """Which bodies the directory's valid erasures let go of.
 
     Args:
         trust: what the fold begins with.
-        entries: all of them; they are folded only where there is an erasure among them.
+        entries: reads all of them; they are folded only where there is an erasure among them.
     """
     erasures = Erasures()
-    listed = [(entry.leaf, entry.body) for entry in entries]
-    if any(map(_may_erase, (leaf for leaf, _ in listed))):
+    if any(_may_erase(entry.leaf) for entry in entries()):
         state = genesis(trust.name, trust.root_key)
-        for leaf, _ in listed:
-            state, applied = apply(state, leaf)
+        for entry in entries():
+            state, applied = apply(state, entry.leaf)
             erasures.add(applied, state)
     return erasures
 
@@ -125,12 +124,14 @@ class AuditHome:
     Args:
         trust: what all of it is checked against.
         directory, access: the mirrors.
+        file: the directory's mirror on disk.
         failure: why a log cannot be trusted any more; what was mirrored before can still be looked at.
     """
 
     trust: Trust
     directory: MirroredDirectory
     access: AccessMirror
+    file: MirrorFile
     failure: BrokenLogError | None
 
     def verified_directory(self) -> Directory:
@@ -150,7 +151,11 @@ class AuditHome:
 
     def erasures(self) -> Erasures:
         """Which bodies may be missing."""
-        return erasures_of(self.trust, self.directory.entries)
+        return erasures_of(self.trust, lambda: self.directory.entries)
+
+    def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
+        """Keep a log's failure for good, and give it back as every later use will find it."""
+        return self.access.fail(error) if log == "access" else self.file.fail(DIRECTORY, error)
 
     def end(self) -> None:
         """Let a command end as it must where a log has failed.
@@ -181,7 +186,7 @@ def opened_home(path: Path) -> Iterator[AuditHome]:
     with AccessMirror.opened(path / FILE, trust.access_log) as access:
         if not access.is_complete:
             raise CommandError("the first sync was interrupted", _hint(path), ExitCode.UNCHECKED)
-        yield AuditHome(trust, read_directory(file, trust), access, file.failure() or access.failure)
+        yield AuditHome(trust, read_directory(file, trust), access, file, file.failure() or access.failure)
 
 
 def is_mirrored(path: Path) -> bool:
@@ -208,7 +213,8 @@ def mirrored_erasures(path: Path, trust: Trust) -> Erasures:
     Raises:
         EvidenceError: the mirror's checkpoint is not the log's.
     """
-    return erasures_of(trust, read_directory(MirrorFile(path / MIRROR), trust).entries)
+    entries = read_directory(MirrorFile(path / MIRROR), trust).entries
+    return erasures_of(trust, lambda: entries)
 
 
 def _hint(path: Path) -> str:

@@ -96,7 +96,7 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     """Find accesses in the mirror; without any option, all of them.
 
     Every row is read again from its leaf and body and proven against the signed checkpoint, so no index can make one
-    up. That the mirror's hides none is what `exchange-audit verify` shows; nothing shows it of the broker's. With
+    up. That the mirror's hides none is what `exchange-audit verify full` shows; nothing shows it of the broker's. With
     --follow, --json prints one line for each entry.
     """
     typed = Typed(
@@ -202,5 +202,5 @@ def _remarks(found: Found, again: str) -> Iterator[str]:
 
 def _end(home: Path, found: Found) -> None:
     if found.findings:
-        say(f"hint: `exchange-audit verify --home {home}` names all that was altered")
+        say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
         raise typer.Exit(ExitCode.REFUSED)

@@ -4,10 +4,11 @@ import asyncio
 from dataclasses import dataclass
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.access_mirror import EVIDENCE, FILE, AccessMirror
+from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import NO_WITNESSES, plural
 from exchange.cli.audit.progress import bar
+from exchange.cli.audit.seen import keep_evidence
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.client.errors import BrokenLogError
@@ -64,15 +65,6 @@ async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirro
         access = await fetch_access_log(session, mirror, advance)
     directory = session.mirror.checkpoint
     return Mirrored(directory, directory.size - had[0]), Mirrored(access, access.size - had[1])
-
-
-def keep_evidence(home: Home, error: BrokenLogError) -> None:
-    """Both signed notes as files: they are what is shown to others."""
-    for name, note in (("earlier", error.earlier), ("later", error.later)):
-        log = note.partition(b"\n")[0].rpartition(b"/")[2].decode(errors="replace")
-        path = f"{EVIDENCE}/{log}-{name}.checkpoint"
-        if note and not (home.path / path).exists():
-            home.write(path, note)
 
 
 def _root(checkpoint: Checkpoint) -> str:

@@ -3,7 +3,7 @@
 Only signed checkpoints are believed. Stored nodes and another copy's leaves serve to name the entry that was altered.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from exchange.cli.audit.findings import Finding, Level, plural, span
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import ProofError
 from exchange.core.merkle import Frontier, NodeId, inclusion_proof, leaf_hash, node_hash, verify_inclusion
+from exchange.core.ranges import GrowingRoot, cover
 
 ReadNode = Callable[[int], bytes | None]
 """Gives the stored hash at a place, 32 bytes, or None."""
@@ -29,14 +30,14 @@ class Expected:
     Args:
         origin: the log's name.
         checkpoint: the log's last one, signed; None where there is none that holds.
-        seen: signed checkpoints that this home saw, any sizes.
+        seen: signed checkpoints that this home saw, by size; walked once, so that they need not be in memory.
         nodes: the stored nodes; None where none are stored.
         known: leaf hashes as this home's mirror has them, by index; None where it has none.
     """
 
     origin: str
     checkpoint: Checkpoint | None
-    seen: Sequence[Checkpoint] = ()
+    seen: Iterable[Checkpoint] = ()
     nodes: ReadNode | None = None
     known: ReadNode | None = None
 
@@ -68,9 +69,12 @@ class WholeTree:
         self._is_whole = True
         self._altered: list[tuple[int, int]] = []
         self._strangers: list[int] = []
-        self._wanted = {seen.size for seen in expected.seen}
-        self._roots: dict[int, bytes] = {}
-        self._keep_root()
+        self._rest = iter(expected.seen)
+        self._seen = next(self._rest, None)
+        self._largest = 0
+        self._contradicted: list[Checkpoint] = []
+        self._own_root = b""
+        self._compare_root()
 
     def add(self, index: int, leaf: bytes) -> Iterator[Finding]:
         """Take the next leaf in."""
@@ -88,7 +92,7 @@ class WholeTree:
             self._strangers.append(index)
         if self._is_whole:
             self._frontier, _ = self._frontier.extend([digest])
-            self._keep_root()
+            self._compare_root()
         self._compare_nodes(index, digest)
 
     def finish(self) -> Iterator[Finding]:
@@ -101,17 +105,26 @@ class WholeTree:
                 yield _about(origin, self._next, own.size - 1, missing)
             elif self._next > own.size:
                 yield _about(origin, own.size, self._next - 1, f"not in the signed checkpoint, which counts {own.size}")
-            is_signed = self._is_whole and self._roots.get(own.size) == own.root
+            is_signed = self._is_whole and self._own_root == own.root
             if self._is_whole and self._next >= own.size and not is_signed:
                 yield Finding(origin, None, f"its leaves do not make the root that the log signed at {own.size}")
         yield from self._named(is_signed)
         yield from self._compared(is_signed, self._next if own is None else min(own.size, self._next))
 
-    def _keep_root(self) -> None:
-        own = self._expected.checkpoint
-        size = self._frontier.size
-        if size in self._wanted or (own is not None and own.size == size):
-            self._roots[size] = self._frontier.root()
+    def _compare_root(self) -> None:
+        """Against the checkpoints of exactly this size."""
+        own, size = self._expected.checkpoint, self._frontier.size
+        is_seen = self._seen is not None and self._seen.size <= size
+        if not is_seen and (own is None or own.size != size):
+            return
+        root = self._frontier.root()
+        if own is not None and own.size == size:
+            self._own_root = root
+        while self._seen is not None and self._seen.size <= size:
+            self._largest = self._seen.size
+            if self._seen.root != root:
+                self._contradicted.append(self._seen)
+            self._seen = next(self._rest, None)
 
     def _compare_nodes(self, index: int, digest: bytes) -> None:
         """Each stored node against the stored nodes below it, so that one alteration is found in one place."""
@@ -153,12 +166,13 @@ class WholeTree:
     def _compared(self, is_signed: bool, size: int) -> Iterator[Finding]:
         """Against the checkpoints that this home saw."""
         origin = self._expected.origin
-        largest = max((seen.size for seen in self._expected.seen), default=0)
-        if size < largest:
-            text = f"it has {plural(size)}, but the log had signed {largest}: rolled back, or an old copy"
+        while self._seen is not None:
+            self._largest, self._seen = self._seen.size, next(self._rest, None)
+        if size < self._largest:
+            text = f"it has {plural(size)}, but the log had signed {self._largest}: rolled back, or an old copy"
             yield Finding(origin, None, text, Level.BROKEN)
-        for seen in self._expected.seen:
-            if not self._is_whole or seen.size > size or self._roots.get(seen.size) == seen.root:
+        for seen in self._contradicted:
+            if not self._is_whole or seen.size > size:
                 continue
             if is_signed:
                 text = f"fork: it does not go on from the {plural(seen.size)} that the log had signed to this home"
@@ -192,6 +206,66 @@ class ProvenLeaves:
     def finish(self) -> Iterator[Finding]:
         """Nothing more: each leaf is proven by itself."""
         return iter(())
+
+
+class RangeLeaves:
+    """Some ranges of a log's leaves, proven together by the nodes beside them against the signed checkpoint.
+
+    Args:
+        expected: its checkpoint is used.
+        ranges: first leaf and the one behind the last, of each; they ascend and do not touch.
+        nodes: the hashes of the complete nodes that fill the tree beside them, left to right; none is believed.
+    """
+
+    _MANY = 1024
+
+    def __init__(self, expected: Expected, ranges: Sequence[tuple[int, int]], nodes: Sequence[bytes]) -> None:
+        self._expected = expected
+        self._ranges = list(ranges)
+        self._nodes = list(nodes)
+        self._tree = GrowingRoot()
+        self._leaves: list[bytes] = []
+        self._used = 0
+        self._problem = ""
+
+    def add(self, index: int, leaf: bytes) -> Iterator[Finding]:
+        """Take the next leaf in."""
+        if index != self._tree.size + len(self._leaves):
+            self._flush()
+            self._fill(index)
+        self._leaves.append(leaf)
+        if len(self._leaves) >= self._MANY:
+            self._flush()
+        return iter(())
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the root that leaves and nodes make with the signed one."""
+        checkpoint = self._expected.checkpoint
+        if checkpoint is None:
+            return
+        self._flush()
+        self._fill(checkpoint.size)
+        if not self._problem and self._used != len(self._nodes):
+            self._problem = "there are more nodes than the ranges need"
+        # A tree of another size could not be told apart from this one by its root alone.
+        if not self._problem and (self._tree.size, self._tree.root()) != (checkpoint.size, checkpoint.root):
+            self._problem = f"its leaves do not make the root that the log signed at {checkpoint.size}"
+        if self._problem:
+            yield Finding(self._expected.origin, None, self._problem)
+
+    def _flush(self) -> None:
+        if not self._problem:
+            self._tree.add_leaves(self._leaves)
+        self._leaves = []
+
+    def _fill(self, stop: int) -> None:
+        """Fill a gap with the nodes that are given for it."""
+        try:
+            for place in cover(self._tree.size, stop):
+                self._tree.add_node(place.level, self._nodes[self._used])
+                self._used += 1
+        except (IndexError, ProofError):
+            self._problem = self._problem or f"the nodes before leaf {stop} are missing or malformed"
 
 
 def _about(origin: str, first: int, last: int, text: str) -> Finding:

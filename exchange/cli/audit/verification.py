@@ -1,7 +1,9 @@
 """Verification of both logs as a pure state machine: entries go in, in their order, and findings come out.
 
-    verification = Verification(trust, WholeTree(directory), WholeTree(access), from_start=True)
-    findings = [*verification.walk(directory_entries, access_entries), *verification.finish()]
+    with Remembered() as remembered:
+        trees = WholeTree(directory), WholeTree(access)
+        verification = Verification(trust, *trees, remembered, from_start=True)
+        findings = [*verification.walk(directory_entries, access_entries), *verification.finish()]
 
 Nothing is believed but the trust file: keys and agreements are what the directory's own leaves fold to, and each access
 entry is judged under the directory of the size that it names (DESIGN section 7). Reading the logs is the caller's.
@@ -16,6 +18,7 @@ from exchange.cli.audit.checks import judge, ledger_number
 from exchange.cli.audit.findings import Finding, Level, plural
 from exchange.cli.audit.ledgers import Numbers
 from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, read_entry
+from exchange.cli.audit.remembered import Remembered
 from exchange.cli.audit.tree import TreeCheck
 from exchange.core.access import read_access_leaf
 from exchange.core.directory import Directory
@@ -48,8 +51,10 @@ class Verification:
     Args:
         trust: the exchange's name, its root key and its log keys.
         directory_tree, access_tree: compare the leaves with what was signed.
+        remembered: empty; what is kept of the entries, so that memory does not grow with the log.
         erasures: what the directory lets go of, all of it: an erasure comes long after what it erases.
         from_start: whether the access entries begin with entry 0, so that ledgers begin with number 1.
+        is_scattered: whether entries are left out between them, so that a ledger's gaps mean nothing.
     """
 
     def __init__(
@@ -57,13 +62,16 @@ class Verification:
         trust: Trust,
         directory_tree: TreeCheck,
         access_tree: TreeCheck,
+        remembered: Remembered,
         erasures: Erasures | None = None,
         *,
         from_start: bool,
+        is_scattered: bool = False,
     ) -> None:
-        erasures = erasures or Erasures()
+        origin, erasures = trust.access_log.name, erasures or Erasures()
         self._directory_log = DirectoryLog(trust, directory_tree, erasures)
-        self._access_log = AccessLog(trust.access_log.name, access_tree, erasures, from_start=from_start)
+        self._access_log = AccessLog(origin, access_tree, remembered, erasures, from_start=from_start)
+        self._is_scattered = is_scattered
 
     @property
     def directory(self) -> Directory:
@@ -87,6 +95,8 @@ class Verification:
         """What the entries show together, once all of them were walked."""
         yield from self._directory_log.finish()
         yield from self._access_log.finish()
+        if not self._is_scattered:
+            yield from self._access_log.gaps()
 
 
 class DirectoryLog:
@@ -153,20 +163,22 @@ class AccessLog:
     Args:
         origin: its name.
         tree: compares the leaves with what was signed.
+        remembered: what is kept of the entries before.
         erasures: which bodies may be missing.
         from_start: whether the entries begin with entry 0.
     """
 
-    def __init__(self, origin: str, tree: TreeCheck, erasures: Erasures, *, from_start: bool) -> None:
+    def __init__(
+        self, origin: str, tree: TreeCheck, remembered: Remembered, erasures: Erasures, *, from_start: bool
+    ) -> None:
         self._erasures = erasures
         self._erased: Counter[int] = Counter()
         self._origin = origin
         self._tree = tree
+        self._remembered = remembered
         self._first_number = 1 if from_start else None
         self._time = 0
         self._directory_size = 0
-        self._released: dict[bytes, int] = {}
-        self._unreleased: set[bytes] = set()
         self._ledgers: dict[str, Numbers] = {}
 
     def add(self, entry: LoggedEntry, directory: Directory, following: int | None) -> Iterator[Finding]:
@@ -194,9 +206,12 @@ class AccessLog:
             yield Finding(self._origin, entry.index, problem)
 
     def finish(self) -> Iterator[Finding]:
-        """What the entries together show: the tree, and the gaps of every ledger."""
+        """What the leaves together show, and which bodies were erased."""
         yield from self._tree.finish()
         yield from _erased_findings(self._origin, self._erased)
+
+    def gaps(self) -> Iterator[Finding]:
+        """The gaps of every ledger: answers that were never settled."""
         for provider, numbers in sorted(self._ledgers.items()):
             for first, last in numbers.gaps():
                 missing = f"answer {first} is" if first == last else f"answers {first} to {last} are"
@@ -215,7 +230,7 @@ class AccessLog:
         if leaf.kind != RELEASED:
             return
         request = hashlib.sha256(leaf.requester.encode() + b"\0" + leaf.request_id).digest()[:16]
-        earlier = self._released.setdefault(request, index)
+        earlier = self._remembered.first_release(request, index)
         if earlier != index:
             yield f"its request was released before, as entry {earlier}: one request, one release"
 
@@ -240,11 +255,11 @@ class AccessLog:
         if number is None:
             return
         numbers = self._ledgers.setdefault(leaf.provider, Numbers(self._first_number))
-        if not numbers.add(number) and leaf.response_digest not in self._unreleased:
+        if not numbers.add(number) and not self._remembered.is_withheld(leaf.response_digest):
             text = f"{leaf.provider} gave its ledger number {number} to two answers"
             yield Finding(self._origin, index, text, Level.WARNING)
         if leaf.kind == UNRELEASED:
-            self._unreleased.add(leaf.response_digest)
+            self._remembered.withhold(leaf.response_digest)
 
     def _note(self, data: bytes) -> None:
         try:

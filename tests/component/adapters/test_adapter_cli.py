@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from adapters import checking, cli, local
+from adapters import checking, cli, local, reconciling
 from adapters.cli import app
 from adapters.ledger import Ledger
 from adapters.orders import Orders
@@ -325,11 +325,26 @@ def test_subject_of_whom_nobody_asked_says_so(tmp_path: Path) -> None:
     assert "nobody was told anything" in result.stderr
 
 
+def test_reconcile_says_in_a_table_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = asyncio.run(prepared(tmp_path))
+    simulator = Simulator(World.standard())
+    simulator.world.now += 10_000
+    monkeypatch.setattr(reconciling, "Session", partial(Session, transport=simulator, clock=simulator.clock))
+    result = run(home, "reconcile")
+    assert result.exit_code == 1, result.output
+    header, *rows, verdict, verified = result.stdout.splitlines()
+    assert header.split() == ["what", "answer", "entry", "detail"]
+    assert [row.split("  ")[0] for row in rows] == ["entry that the broker withholds", "answer without an entry"]
+    assert verdict == "2 answers in the ledger, 0 entries about them in the log: they differ in 2"
+    assert verified.startswith("verified to 0 of city.example/access; split view not excluded")
+    assert json.loads(run(home, "reconcile", "--json").stdout)["agree"] is False
+
+
 def test_a_lost_ledger_never_says_that_nobody_was_told(tmp_path: Path) -> None:
     home = asyncio.run(prepared(tmp_path))
     Ledger.open(home.path / "ledger.db").close()
     (home.path / "ledger.db").unlink()
-    for command in (("subject", ID_NUMBER), ("run",), ("check",)):
+    for command in (("subject", ID_NUMBER), ("reconcile",), ("run",), ("check",)):
         (home.path / "adapter.toml").write_text(CONFIG)
         result = run(home, *command)
         assert result.exit_code == 4, result.output
@@ -380,7 +395,7 @@ def test_run_beside_another_adapter_is_exit_3(home: Home) -> None:
     assert "another adapter" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "run", "revoke", "stop", "resume", "subject"])
+@pytest.mark.parametrize("command", ["check", "run", "revoke", "stop", "resume", "subject", "reconcile"])
 def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -33,6 +33,7 @@ from exchange.core.entries import revocation_entry
 from exchange.core.envelope import Draft, Envelope, decode_envelope, verify_signature
 from exchange.core.keys import key_id
 from exchange.core.names import Party
+from exchange.core.policy import MAX_AGE, Policy
 from exchange.core.response import check_response
 from exchange.core.terms import DatasetTerms
 from exchange.core.wire import decode, encode
@@ -52,7 +53,7 @@ from exchange.v1.request_pb2 import (
     Value,
 )
 from tests.memory import MemoryLog, signer
-from tests.simulator import Simulator, make_home
+from tests.simulator import COSIGNERS, POLICY, Simulator, make_home
 from tests.world import (
     APPLICATIONS,
     DAY,
@@ -135,10 +136,11 @@ class Provider:
 
 
 @asynccontextmanager
-async def provider_at(path: Path, world: World | None = None) -> AsyncIterator[Provider]:
-    """The registry's adapter in a folder of its own, with its mirror up to date."""
+async def provider_at(path: Path, world: World | None = None, policy: Policy | None = None) -> AsyncIterator[Provider]:
+    """The registry's adapter in a folder of its own, with its mirror up to date; a policy needs a world."""
     simulator = Simulator(world or granting_world())
-    home = await _standard_home(path, simulator) if world is None else _make_home(path, simulator.world)
+    simulator.cosigners = COSIGNERS
+    home = await _standard_home(path, simulator) if world is None else _make_home(path, simulator.world, policy)
     ledger, orders = Ledger.open(path / "ledger.db"), Orders.open(path / "orders.db")
     try:
         async with Session(home, simulator, simulator.clock) as session:
@@ -153,8 +155,8 @@ async def provider_at(path: Path, world: World | None = None) -> AsyncIterator[P
         ledger.close()
 
 
-def _make_home(path: Path, world: World) -> Home:
-    home = make_home(path / "home", world, REGISTRY)
+def _make_home(path: Path, world: World, policy: Policy | None = None) -> Home:
+    home = make_home(path / "home", world, REGISTRY, policy)
     write_file(home.keys / f"sealing-{world.sealing_key().hex()}.key", world.sealing[REGISTRY], 0o600)
     return home
 
@@ -653,6 +655,47 @@ async def test_of_two_faults_the_earlier_check_speaks(
     await later(case)
     deny = await provider.denied(case.alter(case.request()))
     assert Code.Name(deny.code) == Code.Name(code)
+
+
+# --- freshness, where the trust file has a quorum
+
+
+async def test_nothing_is_answered_on_a_directory_that_no_quorum_cosigned_lately(tmp_path: Path) -> None:
+    async with provider_at(tmp_path, granting_world(), POLICY) as provider:
+        world, simulator = provider.world, provider.simulator
+        await provider.answer(world.request())
+        simulator.cosigned_at = world.now // 1000
+        world.now += (MAX_AGE + 1) * 1000
+        deny = await provider.denied(world.request())
+        assert (deny.check, deny.code) == (10, Code.CODE_STATE_STALE)
+        refusal = read_refusal(provider.answerer.refusal(deny, bytes(32)))
+        assert refusal.code == Code.CODE_STATE_STALE
+        assert len(provider.sources.questions) == 1
+        simulator.cosigned_at = None
+        await provider.answer(world.request())
+
+
+async def test_a_directory_that_grows_too_old_while_the_source_works_is_no_ground_to_answer(tmp_path: Path) -> None:
+    async with provider_at(tmp_path, granting_world(), POLICY) as provider:
+        provider.simulator.cosigned_at = provider.world.now // 1000
+        provider.world.now += (MAX_AGE - 1) * 1000
+        provider.sources.gate.clear()
+        asking = asyncio.create_task(provider.denied(provider.world.request()))
+        await provider.sources.asked.wait()
+        provider.world.now += 2000
+        provider.sources.gate.set()
+        assert (await asking).code == Code.CODE_STATE_STALE
+
+
+async def test_a_broker_that_does_not_say_what_witnesses_cosigned_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.answering.SYNC_SECONDS", 0.01)
+    async with provider_at(tmp_path, granting_world(), POLICY) as provider:
+        provider.world.now += (MAX_AGE + 1) * 1000
+        provider.simulator.stalls = True
+        assert (await provider.denied(provider.world.request())).code == Code.CODE_STATE_STALE
+        provider.simulator.stalls = False
 
 
 async def test_what_the_source_said_goes_no_further(provider: Provider, world: World) -> None:

@@ -54,7 +54,7 @@ async def checked(home: Home) -> dict[str, Result]:
 
 async def test_a_system_that_has_everything_passes(home: Home) -> None:
     results = await checked(home)
-    assert list(results) == ["home", "ledger", "orders", "configuration", "broker", "dataset residents"]
+    assert list(results) == ["home", "ledger", "orders", "configuration", "broker", "witnesses", "dataset residents"]
     assert [result.detail for result in results.values() if not result.ok] == []
     assert "6 fields" in results["dataset residents"].detail
     # It has made no ledger, no orders, no keys.

@@ -73,6 +73,7 @@ def test_fills_in_what_is_left_out(file: Path) -> None:
     assert config.adapter.home == file.parent
     assert config.adapter.row_limit == 1000
     assert config.adapter.statement_timeout_ms == 5000
+    assert config.adapter.max_directory_age == 300
     assert config.sources == {}
     assert config.datasets == {}
 
@@ -103,6 +104,7 @@ WRONG = {
     "[adapter]\nrow_limit = '10'\n": (2, "adapter.row_limit: Input should be a valid integer"),
     "[adapter]\nrow_limit = true\n": (2, "adapter.row_limit: Input should be a valid integer"),
     "adapter.statement_timeout_ms = 0\n": (1, "adapter.statement_timeout_ms: Input should be greater"),
+    "[adapter]\nmax_directory_age = 301\n": (2, "adapter.max_directory_age: Input should be less than or equal"),
     "\n[adapter]\nrow_limits = 10\n": (3, "adapter.row_limits: Extra inputs are not permitted"),
     "\n[adapters]\n": (2, "adapters: Extra inputs are not permitted"),
     "adapter = 5\n": (1, "adapter: "),

@@ -246,6 +246,18 @@ def test_a_failed_order_is_undone_and_said(path: Path, monkeypatch: pytest.Monke
         assert orders.to_send() == ((ONE, b"envelope"),)
 
 
+@pytest.mark.parametrize(
+    ("pragma", "said"), [("max_page_count = 1", "full"), ("query_only = ON", "readonly")], ids=["full", "read-only"]
+)
+def test_an_order_that_the_disk_does_not_take_is_not_in_force(orders: Orders, pragma: str, said: str) -> None:
+    orders.stop("residents", "", 1)
+    orders._db.execute(f"PRAGMA {pragma}")
+    with pytest.raises(OrdersError, match=said):
+        orders.revoke(ONE, bytes(20_000), "", 2)
+    assert orders.revoked == frozenset()
+    assert set(orders.stopped) == {"residents"}
+
+
 def test_an_unknown_order_is_an_error(path: Path, orders: Orders) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("INSERT INTO orders VALUES (NULL, 1, 'pause', 'births', x'', '', x'')")

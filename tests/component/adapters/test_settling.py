@@ -9,13 +9,16 @@ import pytest
 from adapters.ledger import LedgerFatalError
 from adapters.settling import Settler
 from exchange.client.errors import ForkError
+from exchange.core.access import verify_settlement
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope
+from exchange.core.policy import open_cosigned
 from exchange.core.wire import encode
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.gateway_pb2 import Settlement
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
+from tests.simulator import POLICY
 from tests.world import World
 
 
@@ -72,6 +75,19 @@ async def test_so_does_an_unreleased_entry_and_a_release_may_follow(
     assert told.settlements is not None
     assert [one.code for one in told.settlements] == [Code.CODE_INTERRUPTED, Code.CODE_UNSPECIFIED]
     provider.ledger.verify()
+
+
+async def test_a_settlement_becomes_a_cosigned_receipt(tmp_path: Path) -> None:
+    async with provider_at(tmp_path, World.standard(), POLICY) as provider:
+        settler = Settler(provider.session, provider.ledger)
+        request, response = await committed(provider)
+        receipt = provider.world.release(request, response)
+        assert await settler.settle(settlement(response, receipt))
+        cosigned = await provider.session.receipts.cosigned(receipt.index)
+        verifier = provider.session.trust.access_log
+        verify_settlement(cosigned, verifier, response.digest)
+        assert open_cosigned(cosigned.checkpoint, verifier, POLICY).quorum
+        await settler.close()
 
 
 async def test_the_same_receipt_again_changes_nothing(provider: Provider, settler: Settler, world: World) -> None:

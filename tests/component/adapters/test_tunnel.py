@@ -453,6 +453,39 @@ async def test_an_answer_whose_tunnel_has_gone_is_offered_through_another(
     assert attached.call.kinds().count("offer") == 1
 
 
+async def test_what_another_broker_is_about_to_settle_is_not_offered_at_once(
+    fresh: Attached, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be logged as unreleased while the other releases it."""
+    theirs, lost = world.request(), world.request()
+    flying, owed = await fresh.provider.answer(theirs), await fresh.provider.answer(lost)
+    monkeypatch.setattr(fresh.tunnel, "_elsewhere", lambda digest: digest == flying.digest)
+    fresh.start()
+    await fresh.call.until(lambda: "offer" in fresh.call.kinds())
+    await fresh.settled(lost, owed)
+    await fresh.attached()
+    assert fresh.call.kinds() == ["hello", "offer", "ready"]
+    # Where the other does not, it is offered in the end.
+    world.now += int(STRAY * 1000)
+    await fresh.tunnel._offer_strays()
+    await fresh.call.until(lambda: fresh.call.kinds().count("offer") == 2)
+
+
+async def test_a_broker_owes_what_was_answered_through_it_until_it_settles_or_goes(
+    attached: Attached, world: World
+) -> None:
+    settled, open_ = world.request(), world.request()
+    first = await attached.answered(settled, 1)
+    second = await attached.answered(open_, 2)
+    assert attached.tunnel.is_owed(first.digest)
+    await attached.settled(settled, first)
+    assert not attached.tunnel.is_owed(first.digest)
+    assert attached.tunnel.is_owed(second.digest)
+    attached.call.end()
+    await ending(attached)
+    assert not attached.tunnel.is_owed(second.digest)
+
+
 # --- ends ---------------------------------------------------------------------------------------------
 
 

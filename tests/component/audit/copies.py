@@ -7,6 +7,7 @@ from pathlib import Path
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import Finding, Level
+from exchange.cli.audit.remembered import Remembered
 from exchange.cli.audit.tree import Expected, WholeTree
 from exchange.cli.audit.verification import LoggedEntry, Verification
 from exchange.client.session import Session
@@ -125,11 +126,12 @@ def findings_of(
         WholeTree(Expected(logs[0].signer.name, checkpoint_of(logs[0]))),
         WholeTree(Expected(logs[1].signer.name, checkpoint or checkpoint_of(logs[1]), seen)),
     )
-    verification = Verification(trust_of(world), *trees, from_start=True)
-    walked = verification.walk(
-        rows_of(logs[0]) if directory is None else directory, rows_of(logs[1]) if access is None else access
-    )
-    return [*walked, *verification.finish()]
+    with Remembered() as remembered:
+        verification = Verification(trust_of(world), *trees, remembered, from_start=True)
+        walked = verification.walk(
+            rows_of(logs[0]) if directory is None else directory, rows_of(logs[1]) if access is None else access
+        )
+        return [*walked, *verification.finish()]
 
 
 def failures(findings: Sequence[Finding]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from exchange.cli.audit import progress
+from exchange.cli.audit import progress, verify
 from exchange.cli.audit.access_mirror import FILE
 from exchange.cli.audit.main import COMMANDS, app
 from exchange.core.access import read_access_leaf
@@ -26,6 +26,8 @@ from tests.world import APPLICATIONS, POPULATION, PURPOSE, World
 
 NO_WITNESSES = "split view not excluded: no witnesses"
 NAMES = [name for name, _ in COMMANDS]
+WAYS = [f"verify {command.name}" for command in verify.app.registered_commands]
+COMMAND_LINES = [name for name in NAMES if name != "verify"] + WAYS
 
 
 def alter(home: Path, statement: str, *values: object) -> None:
@@ -40,18 +42,25 @@ def identity(world: World, index: int) -> str:
 # Help.
 
 
-@pytest.mark.parametrize("name", ["", *NAMES])
+@pytest.mark.parametrize("name", ["", *NAMES, *WAYS])
 def test_every_help_shows_an_example(name: str) -> None:
-    result = CliRunner().invoke(app, [*filter(None, [name]), "--help"])
+    result = CliRunner().invoke(app, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert f"exchange-audit {name}".strip() in result.stdout.split("Example:\n")[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*(name for name in COMMAND_LINES if name != "witness"), "witness new"])
 def test_every_command_has_json_and_a_home_from_the_environment(name: str) -> None:
-    shown = CliRunner().invoke(app, [name, "--help"]).stdout
+    shown = CliRunner().invoke(app, [*name.split(), "--help"]).stdout
     assert "--json" in shown
     assert "EXCHANGE_HOME" in shown
+
+
+@pytest.mark.parametrize("name", ["new", "run"])
+def test_every_command_of_a_witness_shows_an_example(name: str) -> None:
+    result = CliRunner().invoke(app, ["witness", name, "--help"])
+    assert f"exchange-audit witness {name}" in result.stdout.split("Example:\n")[1]
+    assert "EXCHANGE_HOME" in result.stdout
 
 
 def test_a_bare_command_shows_its_help_as_wrong_usage() -> None:
@@ -68,8 +77,8 @@ def test_prints_its_version() -> None:
 def test_runs_none_of_the_brokers_code() -> None:
     code = (
         "import sys\n"
-        "import exchange.cli.audit.main, exchange.cli.audit.sync, exchange.cli.audit.search\n"
-        "import exchange.cli.audit.show, exchange.cli.audit.verify\n"
+        "import importlib, exchange.cli.audit.main as audit\n"
+        "for name, _ in audit.COMMANDS: importlib.import_module(f'exchange.cli.audit.{name}')\n"
         "names = {name.rpartition('.')[0] or name for name in sys.modules}\n"
         "sys.exit(bool({'exchange.broker', 'exchange.store', 'adapters', 'sqlalchemy'} & (names | set(sys.modules))))\n"
     )
@@ -112,7 +121,7 @@ def test_what_was_mirrored_before_a_rollback_can_still_be_read(run: Run, home: H
     log = exchange.world.access_log
     exchange.access_log = rebuilt(log, log.leaves[:3], log.bodies[:3])
     run("sync", home=home.path)
-    for command in (("search",), ("show", 0), ("verify",)):
+    for command in (("search",), ("show", 0), ("verify", "full")):
         result = run(*command, home=home.path)
         assert result.exit_code == 4
         assert "released" in result.stdout or "verified 0 to 4" in result.stdout
@@ -137,11 +146,11 @@ def test_sync_is_for_auditors(run: Run, tmp_path: Path, busy: World) -> None:
 
 
 def test_without_a_trust_file_nothing_is_checked(run: Run, tmp_path: Path) -> None:
-    for command in (("sync",), ("search",), ("show", 0), ("verify",)):
+    for command in (("sync",), ("search",), ("show", 0), ("verify", "full")):
         assert run(*command, home=tmp_path).exit_code == 3
 
 
-@pytest.mark.parametrize("command", [("search",), ("show", "0"), ("verify",)])
+@pytest.mark.parametrize("command", [("search",), ("show", "0"), ("verify", "full")])
 def test_without_a_mirror_the_hint_is_to_sync(run: Run, home: Home, command: tuple[str, ...]) -> None:
     result = run(*command, home=home.path)
     assert result.exit_code == 3
@@ -253,7 +262,7 @@ def test_an_altered_directory_is_not_believed(run: Run, synced: Path) -> None:
         result = run(*command, home=synced)
         assert result.exit_code == 1
         assert "the mirror of city.example/directory was altered" in result.stderr
-    assert "entry 3 of city.example/directory" in run("verify", home=synced).stdout
+    assert "entry 3 of city.example/directory" in run("verify", "full", home=synced).stdout
 
 
 # show
@@ -359,37 +368,38 @@ def test_show_says_what_can_be_typed(run: Run, synced: Path, named: str) -> None
 
 
 def test_verify_says_what_it_verified(run: Run, synced: Path) -> None:
-    result = run("verify", home=synced)
+    result = run("verify", "full", home=synced)
     assert result.exit_code == 0, result.output
     assert re.fullmatch(
         r"city\.example/directory  asked all, verified 0 to \d+, checkpoint \d+\n"
-        r" +root [A-Za-z0-9+/]{43}=\n"
+        r" +root [A-Za-z0-9+/]{43}=, cosignatures none; no quorum asked for\n"
         r"city\.example/access     asked all, verified 0 to 4, checkpoint 5\n"
-        r" +root [A-Za-z0-9+/]{43}=\n"
+        r" +root [A-Za-z0-9+/]{43}=, cosignatures none; no quorum asked for\n"
         rf"verified; {NO_WITNESSES}\n",
         result.stdout,
     )
 
 
 def test_verify_takes_a_range(run: Run, synced: Path) -> None:
-    result = run("verify", "--range", "3:9", home=synced)
+    result = run("verify", "range", "3:9", home=synced)
     assert result.exit_code == 0, result.output
     assert "asked 3 to 8, verified 3 to 4, checkpoint 5" in result.stdout
-    assert "a range is judged by itself" in result.stderr
-    shown = json.loads(run("verify", "--range", "3:9", "--json", home=synced).stdout)
-    assert (shown["range_asked"], shown["range_verified"]) == ([3, 9], [3, 5])
+    shown = json.loads(run("verify", "range", "3:9", "--json", home=synced).stdout)
+    assert (shown["ranges_asked"], shown["ranges_verified"]) == ([[3, 9]], [[3, 5]])
 
 
-@pytest.mark.parametrize("text", ["5:9", "3:3", "3", "a:b", "-1:3", "4:2"])
+@pytest.mark.parametrize("text", ["5:9", "3:3", "3", "a:b", "4:2", "1:2:3"])
 def test_verify_says_how_a_range_is_written(run: Run, synced: Path, text: str) -> None:
-    result = run("verify", "--range", text, home=synced)
+    result = run("verify", "range", text, home=synced)
     assert result.exit_code == 2
-    assert "--range" in result.stderr
+    assert "A:B" in result.stderr or "none from 5 on" in result.stderr
 
 
-def test_verify_takes_one_of_full_and_range(run: Run, synced: Path) -> None:
-    assert run("verify", "--full", home=synced).exit_code == 0
-    assert run("verify", "--full", "--range", "0:1", home=synced).exit_code == 2
+def test_verify_takes_one_entry(run: Run, synced: Path) -> None:
+    result = run("verify", "entry", 3, home=synced)
+    assert result.exit_code == 0, result.output
+    assert "asked 3 to 3, verified 3 to 3, checkpoint 5" in result.stdout
+    assert run("verify", "entry", 5, home=synced).exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -407,7 +417,7 @@ def test_verify_takes_one_of_full_and_range(run: Run, synced: Path) -> None:
 )
 def test_verify_names_what_was_altered_in_the_mirror(run: Run, synced: Path, statement: str, said: str) -> None:
     alter(synced, statement)
-    result = run("verify", home=synced)
+    result = run("verify", "full", home=synced)
     assert result.exit_code == 1
     assert said in result.stdout
 
@@ -417,11 +427,11 @@ def test_verify_prints_thirty_findings_and_says_how_many_more(run: Run, home: Ho
     for _ in range(33):
         world.access_log.append(b"\xff")
     asyncio.run(mirror(home, AuditedExchange(world)))
-    result = run("verify", home=home.path)
+    result = run("verify", "full", home=home.path)
     assert result.exit_code == 1
     assert result.stdout.count("FAIL") == 30
     assert "… and 3 more: --json prints them all" in result.stdout
-    assert len(json.loads(run("verify", "--json", home=home.path).stdout)["findings"]) == 33
+    assert len(json.loads(run("verify", "full", "--json", home=home.path).stdout)["findings"]) == 33
 
 
 def test_a_sync_that_was_interrupted_is_told(run: Run, synced: Path, exchange: AuditedExchange) -> None:
@@ -431,7 +441,7 @@ def test_a_sync_that_was_interrupted_is_told(run: Run, synced: Path, exchange: A
         "INSERT INTO entries SELECT 5, time, kind, code, requester, provider, request_id, request_digest,"
         " dataset, officer, purpose, case_id, leaf, body FROM entries WHERE idx = 4",
     )
-    assert "warning  city.example/access: entry 5: not verified yet" in run("verify", home=synced).stdout
+    assert "warning  city.example/access: entry 5: not verified yet" in run("verify", "full", home=synced).stdout
     assert found(run, synced) == [0, 1, 2, 3, 4]
     assert run("show", 5, home=synced).exit_code == 2
 

@@ -29,7 +29,7 @@ def test_places_are_numbered_as_the_store_numbers_them() -> None:
 
 
 def test_an_untouched_copy_is_verified(run: Run, database: Path, synced: Path) -> None:
-    result = run("verify", "--database", database, home=synced)
+    result = run("verify", "full", "--database", database, home=synced)
     assert result.exit_code == 0, result.output
     assert f"{ACCESS}     asked all, verified 0 to 4, checkpoint 5\n" in result.stdout
     assert "split view not excluded: no witnesses" in result.stdout
@@ -37,13 +37,13 @@ def test_an_untouched_copy_is_verified(run: Run, database: Path, synced: Path) -
 
 def test_the_copy_is_never_written_to(run: Run, database: Path, synced: Path) -> None:
     before = database.read_bytes()
-    run("verify", "--database", database, home=synced)
+    run("verify", "full", "--database", database, home=synced)
     assert database.read_bytes() == before
     assert [path.name for path in database.parent.glob("copy.db*")] == ["copy.db"]
 
 
 def test_without_a_mirror_the_copy_is_verified_by_itself(run: Run, database: Path, home: object) -> None:
-    result = run("verify", "--database", database, home=home.path)  # type: ignore[attr-defined]
+    result = run("verify", "full", "--database", database, home=home.path)  # type: ignore[attr-defined]
     assert result.exit_code == 0, result.output
     assert "nothing tells whether the copy was rolled back" in result.stderr
 
@@ -129,7 +129,7 @@ def test_names_what_was_altered(
 ) -> None:
     statement, values, said = SQL[attack]
     alter(database, statement, *values)
-    result = run("verify", "--database", database, home=synced if with_mirror else home.path)  # type: ignore[attr-defined]
+    result = run("verify", "full", "--database", database, home=synced if with_mirror else home.path)  # type: ignore[attr-defined]
     assert result.exit_code == 1, result.output
     assert said in result.stdout
     assert "NOT VERIFIED" in result.stdout
@@ -138,14 +138,14 @@ def test_names_what_was_altered(
 def test_reordered_rows_are_named(run: Run, database: Path, synced: Path) -> None:
     for old, new in ((1, 99), (2, 1), (99, 2)):
         alter(database, "UPDATE entries SET idx = ? WHERE log = 'access' AND idx = ?", new, old)
-    result = run("verify", "--database", database, home=synced)
+    result = run("verify", "full", "--database", database, home=synced)
     assert result.exit_code == 1
     assert all(f"entry {index} of {ACCESS}: its leaf is not the one that" in result.stdout for index in (1, 2))
 
 
 def test_rows_cut_off_are_a_rollback(run: Run, database: Path, synced: Path) -> None:
     alter(database, "DELETE FROM entries WHERE log = 'access' AND idx >= 3")
-    result = run("verify", "--database", database, home=synced)
+    result = run("verify", "full", "--database", database, home=synced)
     assert result.exit_code == 4
     assert f"{ACCESS}: it has 3 entries, but the log had signed 5" in result.stdout
 
@@ -154,7 +154,7 @@ def test_rows_cut_off_are_a_rollback(run: Run, database: Path, synced: Path) -> 
 def test_another_logs_checkpoint_is_untrusted(run: Run, database: Path, synced: Path, busy: World, log: str) -> None:
     other = busy.directory_log if log == "access" else busy.access_log
     alter(database, "UPDATE heads SET checkpoint = ? WHERE log = ?", other.checkpoint(), log)
-    result = run("verify", "--database", database, home=synced)
+    result = run("verify", "full", "--database", database, home=synced)
     assert result.exit_code == 5
     assert f"city.example/{log}: its checkpoint is not signed by the log key in the trust file" in result.stdout
 
@@ -210,7 +210,7 @@ def test_what_the_stolen_log_key_signed_is_found_by_the_mirror(
 ) -> None:
     world = busy.copy()
     attack(world)
-    result = run("verify", "--database", rebuilt_database(tmp_path, world), home=synced)
+    result = run("verify", "full", "--database", rebuilt_database(tmp_path, world), home=synced)
     assert result.exit_code == 4, result.output
     assert said in result.stdout
 
@@ -221,7 +221,7 @@ def test_nodes_rebuilt_without_the_log_key_do_not_help(run: Run, tmp_path: Path,
     rewrite(world)
     database = rebuilt_database(tmp_path, world)
     alter(database, "UPDATE heads SET checkpoint = ? WHERE log = 'access'", busy.access_log.checkpoint())
-    result = run("verify", "--database", database, home=synced)
+    result = run("verify", "full", "--database", database, home=synced)
     assert result.exit_code == 1
     assert f"entry 4 of {ACCESS}: its leaf is not the one that this home's mirror has" in result.stdout
 
@@ -230,7 +230,7 @@ def test_a_copy_newer_than_the_mirror_goes_on_from_it(run: Run, tmp_path: Path, 
     world = busy.copy()
     world.register("another.purpose")
     ask(world)
-    result = run("verify", "--database", rebuilt_database(tmp_path, world), home=synced)
+    result = run("verify", "full", "--database", rebuilt_database(tmp_path, world), home=synced)
     assert result.exit_code == 0, result.output
     assert "checkpoint 6" in result.stdout
 
@@ -239,17 +239,17 @@ def test_an_older_copy_of_the_directory_is_a_rollback(run: Run, tmp_path: Path, 
     world = busy.copy()
     log = world.directory_log
     world.directory_log = rebuilt(log, log.leaves[:-1], log.bodies[:-1])
-    result = run("verify", "--database", rebuilt_database(tmp_path, world), home=synced)
+    result = run("verify", "full", "--database", rebuilt_database(tmp_path, world), home=synced)
     assert result.exit_code == 4
     assert f"{DIRECTORY}: it has {log.size - 1} entries, but the log had signed {log.size}" in result.stdout
 
 
 def test_a_range_of_a_copy_is_proven_by_its_nodes(run: Run, database: Path, synced: Path) -> None:
-    result = run("verify", "--database", database, "--range", "1:3", home=synced)
+    result = run("verify", "range", "1:3", "--database", database, home=synced)
     assert result.exit_code == 0, result.output
     assert "asked 1 to 2, verified 1 to 2, checkpoint 5" in result.stdout
     alter(database, "UPDATE entries SET leaf = leaf || x'00' WHERE log = 'access' AND idx = 2")
-    result = run("verify", "--database", database, "--range", "1:3", home=synced)
+    result = run("verify", "range", "1:3", "--database", database, home=synced)
     assert result.exit_code == 1
     assert f"entry 2 of {ACCESS}: it is not proven to be in the log of 5 that was signed" in result.stdout
 
@@ -258,7 +258,7 @@ def test_a_range_of_a_copy_is_proven_by_its_nodes(run: Run, database: Path, sync
 def test_a_file_of_another_kind_cannot_be_checked(run: Run, tmp_path: Path, synced: Path, content: bytes) -> None:
     path = tmp_path / "other.db"
     path.write_bytes(content)
-    result = run("verify", "--database", path, home=synced)
+    result = run("verify", "full", "--database", path, home=synced)
     assert result.exit_code == 3
     assert "hint: " in result.stderr
 
@@ -267,7 +267,7 @@ def test_an_altered_row_of_the_story_is_what_verify_names(run: Run, database: Pa
     """The demo's attack: somebody else is written over who asked."""
     leaf = changed(rows_of(busy.access_log)[0], requester=str(MARRIAGE)).leaf
     alter(database, "UPDATE entries SET leaf = ? WHERE log = 'access' AND idx = 0", leaf)
-    result = run("verify", "--database", database, home=synced)
+    result = run("verify", "full", "--database", database, home=synced)
     assert result.exit_code == 1
     assert result.stdout.startswith(
         f"FAIL  entry 0 of {ACCESS}: its leaf is not the one that the tree was built from\n"

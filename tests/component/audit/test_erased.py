@@ -11,6 +11,7 @@ import pytest
 
 from exchange.cli.audit.findings import Finding
 from exchange.cli.audit.offline import erasures_of
+from exchange.cli.audit.remembered import Remembered
 from exchange.cli.audit.tree import Expected, WholeTree
 from exchange.cli.audit.verification import Verification
 from exchange.core.entries import erased_entry
@@ -55,9 +56,10 @@ def blank(world: World, *indexes: int) -> None:
 def findings_of(world: World) -> list[Finding]:
     logs, trust = (world.directory_log, world.access_log), trust_of(world)
     trees = [WholeTree(Expected(log.signer.name, checkpoint_of(log))) for log in logs]
-    erasures = erasures_of(trust, rows_of(logs[0]))
-    verification = Verification(trust, trees[0], trees[1], erasures, from_start=True)
-    return [*verification.walk(rows_of(logs[0]), rows_of(logs[1])), *verification.finish()]
+    erasures = erasures_of(trust, lambda: rows_of(logs[0]))
+    with Remembered() as remembered:
+        verification = Verification(trust, trees[0], trees[1], remembered, erasures, from_start=True)
+        return [*verification.walk(rows_of(logs[0]), rows_of(logs[1])), *verification.finish()]
 
 
 def test_says_which_entry_erased_a_body(world: World) -> None:
@@ -148,7 +150,7 @@ def test_verify_reports_erasures_and_ends_well(
     run: Run, tmp_path: Path, home: Path, world: World, erasure: int
 ) -> None:
     for options in ((), ("--database", str(write_database(tmp_path / "copy.db", world)))):
-        result = run("verify", *options, home=home)
+        result = run("verify", "full", *options, home=home)
         assert result.exit_code == 0, result.output
         assert f"warning  {ORIGIN}: 2 bodies were erased by entry {erasure} of the directory" in result.stdout
 
@@ -170,7 +172,7 @@ def test_search_shows_what_the_leaf_says(run: Run, home: Path, erasure: int) -> 
 def test_a_mirror_that_lost_a_body_is_told_from_one_where_it_was_erased(run: Run, home: Path) -> None:
     with closing(sqlite3.connect(home / "access-mirror.db")) as connection, connection:
         connection.execute("UPDATE entries SET body = x'' WHERE idx = 3")
-    result = run("verify", home=home)
+    result = run("verify", "full", home=home)
     assert result.exit_code == 1
     assert f"FAIL  entry 3 of {ORIGIN}" in result.stdout
 

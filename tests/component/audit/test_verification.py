@@ -7,6 +7,7 @@ import pytest
 
 from exchange.cli.audit.findings import Level, exit_code
 from exchange.cli.audit.ledgers import Numbers
+from exchange.cli.audit.remembered import Remembered
 from exchange.cli.audit.tree import Expected, ProvenLeaves, WholeTree, place_of, prove
 from exchange.cli.audit.verification import LoggedEntry, Verification
 from exchange.core.access import read_access_leaf, refusal_draft
@@ -649,9 +650,11 @@ def test_a_part_is_judged_under_the_directory_of_its_entries(busy: World) -> Non
     log = busy.access_log
     expected = Expected(ACCESS, checkpoint_of(log), nodes=nodes_of(log).get)
     directory = WholeTree(Expected("city.example/directory", checkpoint_of(busy.directory_log)))
-    verification = Verification(trust_of(busy), directory, ProvenLeaves(expected, 3), from_start=False)
-    assert list(verification.walk(rows_of(busy.directory_log), rows_of(log)[3:])) == []
-    assert list(verification.finish()) == []
+    with Remembered() as remembered:
+        trees = directory, ProvenLeaves(expected, 3)
+        verification = Verification(trust_of(busy), *trees, remembered, from_start=False)
+        assert list(verification.walk(rows_of(busy.directory_log), rows_of(log)[3:])) == []
+        assert list(verification.finish()) == []
 
 
 def read_time(row: LoggedEntry) -> int:

@@ -29,7 +29,7 @@ from exchange.core.names import Party
 from exchange.core.note import NoteSigner
 from exchange.core.wire import decode, encode
 from exchange.store.memory import MemoryLogStore
-from exchange.store.ports import Batch, Head, Log, NewEntry, StoreError
+from exchange.store.ports import Batch, Head, Log, LogStore, NewEntry, StoreError
 from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code
 from exchange.v1.gateway_pb2 import (
     AdapterFrame,
@@ -86,22 +86,28 @@ class FailingStore(MemoryLogStore):
 
 def store_of(world: World) -> FailingStore:
     """The store of an exchange whose directory is the world's, and whose access log is still empty."""
-    store, log = FailingStore(), world.directory_log
+    store = FailingStore()
+    fill(store, world)
+    store.transactions = 0
+    return store
+
+
+def fill(store: LogStore, world: World) -> None:
+    """Append a world's directory to an empty store."""
+    log = world.directory_log
     frontier, nodes = Frontier().extend([leaf_hash(leaf) for leaf in log.leaves])
     entries = tuple(NewEntry(leaf, body, None) for leaf, body in zip(log.leaves, log.bodies, strict=True))
     with store.locked() as transaction:
         head = Head(Log.DIRECTORY, frontier.size, log.checkpoint(), world.directory.state.time)
         transaction.append(Batch(Log.DIRECTORY, 0, entries, nodes, head))
         transaction.append(Batch(Log.ACCESS, 0, (), (), Head(Log.ACCESS, 0, world.access_log.checkpoint(0), 0)))
-    store.transactions = 0
-    return store
 
 
 def note_signers(world: World) -> Mapping[Log, NoteSigner]:
     return {Log.DIRECTORY: world.directory_log.signer, Log.ACCESS: world.access_log.signer}
 
 
-def logs_of(world: World, store: MemoryLogStore, directory: Directory | None = None) -> Logs:
+def logs_of(world: World, store: LogStore, directory: Directory | None = None) -> Logs:
     """A broker's logs over a store, another broker's where it has one already; folded from entry 0 unless told to."""
     start = directory or Directory.genesis(ORIGIN, signer("root").public_key)
     return Logs(store, note_signers(world), start, lambda: world.now)
@@ -110,9 +116,16 @@ def logs_of(world: World, store: MemoryLogStore, directory: Directory | None = N
 class Broker:
     """Everything between the gRPC services and the store."""
 
-    def __init__(self, world: World, burst: float = 100, store: FailingStore | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        burst: float = 100,
+        store: LogStore | None = None,
+        forbidden: Callable[[], str] = str,
+    ) -> None:
         self.world = world
-        self.store = store or store_of(world)
+        # Tests that make it fail leave the choice of it to this class.
+        self.store: Any = store or store_of(world)
         # What is in the store is what the world has folded; another broker's store is folded from entry 0.
         self.logs = (
             logs_of(world, store) if store else Logs(self.store, note_signers(world), world.directory, self.clock)
@@ -122,7 +135,7 @@ class Broker:
         self.refusals = Refusals(self.logs, world.keys[BROKER], BROKER, self.clock)
         self.buckets = TokenBuckets(burst, burst)
         self.peers = Peers(self.logs, self.buckets, self.clock)
-        self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock)
+        self.relay = Relay(self.logs, self.tunnels, self.refusals, self.taken, self.buckets, self.clock, forbidden)
         self.gateway = Gateway(self.logs, self.tunnels, self.relay, self.clock)
         self.adapters: list[Adapter] = []
 

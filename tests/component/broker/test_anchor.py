@@ -13,7 +13,7 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoin
 from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.note import NoteSigner
 from exchange.home import HomeError
-from exchange.store.ports import Head, Log, NodeMissingError
+from exchange.store.ports import Head, Log, NodeMissingError, StoreBusyError
 from tests.component.broker.parts import Broker, FailingStore, note_signers, store_of
 from tests.world import ORIGIN, World
 
@@ -62,6 +62,28 @@ async def test_a_database_that_has_grown_since_passes(
 ) -> None:
     anchor_of(folder, world, store).place()
     anchor_of(folder, world, await grown(world, count)).check()
+
+
+async def test_a_store_that_is_busy_for_a_while_does_not_end_it(
+    folder: Path, world: World, store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.broker.anchor.INTERVAL", 0.001)
+    refused = [StoreBusyError("no connection was free")] * 3
+    head = store.head
+
+    def busy(log: Log) -> Head:
+        if refused:
+            raise refused.pop()
+        return head(log)
+
+    monkeypatch.setattr(store, "head", busy)
+    following = asyncio.create_task(anchor_of(folder, world, store).follow())
+    async with asyncio.timeout(5):
+        while not following.done() and sized(folder, world) < world.directory.size:  # noqa: ASYNC110 - it is a file
+            await asyncio.sleep(0.001)
+    assert not following.done()
+    following.cancel()
+    await asyncio.wait([following])
 
 
 async def test_it_follows_the_heads(folder: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     config = BrokerConfig(
         listen="[::1]:7443",
         hosts=("broker.city.example", "::1"),
-        database=Path("data/exchange.db"),
+        database="data/exchange.db",
         anchor=Path("elsewhere"),
         requests_per_second=12.5,
         burst=50,

@@ -24,16 +24,19 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.wire import decode, encode
-from exchange.store.ports import Log
+from exchange.store.ports import Log, Witnessed
 from exchange.transport import PeerError
 from exchange.v1.access_pb2 import Code
 from exchange.v1.log_pb2 import (
     AppendRequest,
     AppendResponse,
+    DirectoryServiceCosignedResponse,
     DirectoryServiceProveRequest,
     DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
+    LogServiceCosignedRequest,
+    LogServiceCosignedResponse,
     LogServiceProveRequest,
     LogServiceProveResponse,
     LogServiceSyncRequest,
@@ -169,6 +172,27 @@ async def test_the_directory_proves_inclusion_and_consistency(
     verify_consistency(5, log.roots[5], size, log.roots[size], tuple(found.path))
 
 
+async def test_cosigned_checkpoints_are_handed_out_alone_and_with_each_page(
+    broker: Broker, directory: DirectoryService, access: LogService
+) -> None:
+    start, empty = encode(DirectoryServiceSyncRequest(start=0)), encode(LogServiceCosignedRequest())
+    assert decode(DirectoryServiceSyncResponse, await directory.sync(start, call_of(REGISTRY))).cosigned == b""
+    assert decode(LogServiceCosignedResponse, await access.cosigned(empty, call_of(REGISTRY))).cosigned == b""
+    with broker.store.locked() as transaction:
+        transaction.keep_cosigned(Witnessed(Log.DIRECTORY, 1, 1, b"of the directory"))
+        transaction.keep_cosigned(Witnessed(Log.ACCESS, 0, 1, b"of the accesses"))
+    pages = [
+        decode(DirectoryServiceSyncResponse, await directory.sync(start, call_of(REGISTRY))),
+        decode(DirectoryServiceCosignedResponse, await directory.cosigned(empty, call_of(REGISTRY))),
+        decode(LogServiceSyncResponse, await access.sync(start, call_of(AUDITOR))),
+        decode(LogServiceCosignedResponse, await access.cosigned(empty, call_of(REGISTRY))),
+    ]
+    assert [page.cosigned for page in pages] == [b"of the directory"] * 2 + [b"of the accesses"] * 2
+    for service in (directory, access):
+        with pytest.raises(NotPermittedError):
+            await service.cosigned(empty, call_of(STRANGER))
+
+
 async def test_the_access_log_proves_itself_too(broker: Broker, access: LogService, world: World) -> None:
     await broker.attach()
     answers = [await submitted(broker, world) for _ in range(3)]
@@ -231,7 +255,7 @@ async def test_every_method_of_the_contract_is_served(
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
     ]
-    assert len(methods) == 9
+    assert len(methods) == 11
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
@@ -249,7 +273,7 @@ async def calls(broker: Broker, directory: DirectoryService, access: LogService,
         GatewayService(broker.gateway, broker.peers).attach,
     ]
     raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
-    assert len(raised) == 9
+    assert len(raised) == 11
     return [error for error in raised if isinstance(error, BaseException)]
 
 
@@ -262,7 +286,7 @@ async def test_a_certificate_dies_with_the_key_that_it_came_with(
     world.revoke(key, APPLICATIONS)
     await broker.publish()
     errors = await calls(broker, directory, access, call_of(APPLICATIONS))
-    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 9
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 11
     assert broker.size == 0
 
 
@@ -273,7 +297,7 @@ async def test_a_certificate_without_a_key_lets_nobody_in(
     del call.auth_context()["x509_pem_cert"]
     errors = await calls(broker, directory, access, call)
     assert {type(error) for error in errors} == {PeerError}
-    assert len(errors) == 9
+    assert len(errors) == 11
 
 
 async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:

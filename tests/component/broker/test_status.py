@@ -21,6 +21,7 @@ from exchange.broker.anchor import AnchorError
 from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
+from exchange.broker.retention import RetentionError
 from exchange.broker.status import (
     NoDeadlineError,
     NotPermittedError,
@@ -30,6 +31,7 @@ from exchange.broker.status import (
     status_of,
 )
 from exchange.broker.tunnel import TunnelFullError, TunnelLostError
+from exchange.broker.witnesses import ForkAlarmError, WitnessError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope, decode_envelope
@@ -56,7 +58,17 @@ EXPECTED = {
     CoreError: (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED"),
 }
 # What never leaves a call: it ends a process, or is caught on the way. Should it come, it is a fault of the program.
-INTERNAL = {AnchorError, ConfigError, TunnelLostError, TunnelFullError, batching.ClosedError, home.HomeError}
+INTERNAL = {
+    AnchorError,
+    ConfigError,
+    ForkAlarmError,
+    RetentionError,
+    TunnelLostError,
+    TunnelFullError,
+    WitnessError,
+    batching.ClosedError,
+    home.HomeError,
+}
 
 
 def modules() -> Iterator[object]:

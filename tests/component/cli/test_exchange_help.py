@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from exchange.cli.main import COMMANDS, app
 
 GROUPS = {
-    "broker": ("run",),
+    "broker": ("run", "add"),
     "log": ("erase", "fsck", "retain"),
     "key": ("new", "install"),
     "department": ("admit",),

@@ -124,7 +124,7 @@ def test_a_database_that_is_gone_while_its_anchor_stands_is_a_rollback(tmp_path:
     (tmp_path / "broker" / "exchange.db").unlink()
     result = run_broker(tmp_path)
     assert result.exit_code == 4
-    assert "is missing, but the anchor has seen its logs" in result.stderr
+    assert "the database is missing, but the anchor has seen its logs" in result.stderr
     assert "do not delete the anchor" in result.stderr
 
 

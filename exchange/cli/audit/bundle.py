@@ -1,0 +1,187 @@
+"""`exchange-audit bundle`: entries with everything needed to verify them, in one file that needs no mirror."""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.audit.bundle_format import CHUNK, BundleWriter, Manifest, Ranges
+from exchange.cli.audit.criteria import request_id
+from exchange.cli.audit.findings import plural
+from exchange.cli.audit.offline import AuditHome, opened_home
+from exchange.cli.audit.policies import (
+    RECENT,
+    SEEN_BY_MANY,
+    PolicyOption,
+    Standing,
+    newest_standing,
+    read_policy,
+    standing,
+)
+from exchange.cli.audit.postings import Wanted
+from exchange.cli.audit.progress import Advance, bar
+from exchange.cli.audit.sources import LogName, MirroredLog, altered, mirrored_log
+from exchange.cli.audit.tree import Expected, RangeLeaves
+from exchange.cli.audit.verify.logs import parsed_range
+from exchange.cli.audit.verify.outcome import ranges_text
+from exchange.cli.errors import WrongUsageError
+from exchange.cli.output import print_json, print_line
+from exchange.core.policy import Policy, encode_policy
+from exchange.core.ranges import gap_nodes
+
+app = new_command()
+
+
+@app.command(
+    epilog=example(
+        "exchange-audit bundle --output log.tar --home ./audit-office",
+        "exchange-audit bundle --range 1000:2000 --output november.tar --home ./audit-office",
+        "exchange-audit bundle --request 019347a2-5b1c-7e0d-9c44-2f6f0c1d8e55 --output case.tar --home ./audit-office",
+    )
+)
+def bundle(
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Where it is written: a plain tar archive.")],
+    range_: Annotated[
+        list[str] | None, typer.Option("--range", metavar="A:B", help="Access entries A to before B; may be repeated.")
+    ] = None,
+    request: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="All entries about a request; may be repeated.")
+    ] = None,
+    policy: PolicyOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Pack access entries for offline work: leaves, bodies, the nodes beside them, the whole directory, checkpoints.
+
+    Whoever has the trust file verifies it with `exchange-audit verify bundle`, and needs no mirror. Without --range and
+    --request it holds the whole log. It says who asked whom about what case, though no query and no record.
+    """
+    with opened_home(home) as place:
+        asked = read_policy(home, place.trust, policy)
+        ranges = _ranges(place, range_ or [], request or [])
+        directory = standing(place.directory.note, place.trust.directory_log, asked)
+        access = _access_standing(place, ranges, asked)
+        held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
+        manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
+        with bar("bundle") as advance:
+            _write(output, place, manifest, (directory, access), asked, advance)
+        place.end()
+    _print(output, manifest, access, as_json)
+
+
+def _ranges(place: AuditHome, ranges: Sequence[str], requests: Sequence[str]) -> Ranges | None:
+    """The ranges asked for in the one form that they have; None for all."""
+    if not ranges and not requests:
+        return None
+    size = place.access.checkpoint.size
+    wanted = [parsed_range(text, "--range") for text in ranges]
+    for text in requests:
+        wanted += [(index, index + 1) for index in _about(place, text)]
+    for first, stop in wanted:
+        if stop > size:
+            raise WrongUsageError(f"{first}:{stop}: the access log has {plural(size)} here")
+    return tuple(_joined(sorted(wanted)))
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Sorted ranges without overlaps, none touching the next."""
+    first, last = -1, -1
+    for start, stop in ranges:
+        if start > last:
+            if last > first:
+                yield first, last
+            first = start
+        last = max(last, stop)
+    if last > first:
+        yield first, last
+
+
+def _about(place: AuditHome, text: str) -> list[int]:
+    wanted = request_id(text)
+    pages = place.access.find(Wanted({"request_id": wanted})) if wanted else iter(())
+    found = [entry.index for page in pages for entry in page]
+    if not found:
+        raise WrongUsageError(f"--request: there is no entry about {text}", "`exchange-audit search` finds requests")
+    return found
+
+
+def _access_standing(place: AuditHome, ranges: Ranges | None, policy: Policy | None) -> Standing:
+    """The newest checkpoint with a quorum that holds all that is asked for, else the newest."""
+    least = ranges[-1][1] if ranges else 0
+    notes = [note for note in place.access.notes(RECENT) if _size(note) >= least]
+    return newest_standing(notes, place.trust.access_log, policy)
+
+
+def _size(note: bytes) -> int:
+    return int(note.split(b"\n", 2)[1])
+
+
+def _write(
+    output: Path,
+    place: AuditHome,
+    manifest: Manifest,
+    standings: tuple[Standing, Standing],
+    policy: Policy | None,
+    advance: Advance,
+) -> None:
+    """Write the file whole or not at all; only its owner can read it."""
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+    text = encode_policy(policy) if policy is not None else ""
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            writer = BundleWriter(file, manifest, text)
+            logs = mirrored_log(place, LogName.DIRECTORY), mirrored_log(place, LogName.ACCESS)
+            _write_log(writer, logs[0], standings[0], ((0, manifest.directory),), advance)
+            _write_log(writer, logs[1], standings[1], manifest.ranges, advance)
+            writer.finish()
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(output)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_log(writer: BundleWriter, log: MirroredLog, seen: Standing, ranges: Ranges, advance: Advance) -> None:
+    """One log, which is verified while it is written: an altered mirror makes no bundle."""
+    checkpoint = seen.checkpoint
+    name = checkpoint.origin.rpartition("/")[2]
+    is_access = name == LogName.ACCESS
+    nodes = log.nodes(tuple(gap_nodes(ranges, checkpoint.size))) if is_access else []
+    writer.log(name, seen.note, nodes if is_access else None)
+    tree = RangeLeaves(Expected(checkpoint.origin, checkpoint), ranges, nodes)
+    done, total = 0, sum(stop - start for start, stop in ranges)
+    for start, stop in ranges:
+        for first in range(start, stop, CHUNK):
+            entries = list(log.rows(first, min(first + CHUNK, stop)))
+            for entry in entries:
+                tree.add(entry.index, entry.leaf)
+            if [entry.index for entry in entries] != list(range(first, min(first + CHUNK, stop))):
+                raise altered(checkpoint.origin)
+            writer.chunk(name, entries)
+            done += len(entries)
+            advance(done, total)
+    if done != total or next(tree.finish(), None) is not None:
+        raise altered(checkpoint.origin)
+
+
+def _print(output: Path, manifest: Manifest, access: Standing, as_json: bool) -> None:
+    if as_json:
+        described = {
+            "file": str(output),
+            "bytes": output.stat().st_size,
+            "directory": manifest.directory,
+            "access": manifest.access,
+            "ranges": [list(item) for item in manifest.ranges],
+            **access.described(),
+            "caveats": [access.caveat] if access.caveat else [],
+        }
+        print_json(described)
+        return
+    told = f"access entries {ranges_text(manifest.ranges)} of {manifest.access}, directory of {manifest.directory}"
+    print_line(f"{output}: {told}; {access.caveat or SEEN_BY_MANY}")

@@ -1,0 +1,147 @@
+"""The auditor's own policy: which witnesses must have cosigned a checkpoint, and what they say of one.
+
+Policies that come with evidence are for information alone. What counts is --policy FILE, else HOME/witness.policy, else
+what the trust file says (C2SP tlog-policy).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exchange.cli.audit.findings import NO_WITNESSES
+from exchange.cli.errors import ExitCode
+from exchange.cli.times import iso
+from exchange.core.checkpoint import Checkpoint
+from exchange.core.errors import NoteError
+from exchange.core.note import Verifier
+from exchange.core.policy import Cosigned, Policy, open_cosigned, parse_policy
+from exchange.core.trust import Trust, TrustError
+
+FILE = "witness.policy"
+NO_QUORUM = "split view not excluded: the quorum of witnesses is not met"
+SEEN_BY_MANY = "a quorum of witnesses saw the same logs"
+
+RECENT = 100
+"""Checkpoints among which the newest with a quorum is looked for."""
+
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Whose cosignatures are needed (C2SP tlog-policy); else HOME/witness.policy, else the trust file's.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A signed checkpoint, and what the witnesses of the auditor's policy say of it.
+
+    Args:
+        checkpoint: signed by its log.
+        cosignatures: the witness's name in the policy, and when, seconds since 1970.
+        quorum: whether the policy is met; None where there is none, or it needs nobody.
+        time: the latest moment of a quorum, seconds since 1970; None without one.
+        note: the checkpoint as it was signed.
+    """
+
+    checkpoint: Checkpoint
+    cosignatures: tuple[tuple[str, int], ...]
+    quorum: bool | None
+    time: int | None
+    note: bytes
+
+    @property
+    def caveat(self) -> str:
+        """What stays open; empty where a quorum of witnesses saw the same log."""
+        if self.quorum is None:
+            return NO_WITNESSES
+        return "" if self.quorum else NO_QUORUM
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a verification ends that found nothing wrong: without the quorum asked for, it could not be checked."""
+        return ExitCode.UNCHECKED if self.quorum is False else ExitCode.DONE
+
+    def told(self, size: int) -> str:
+        """What is printed of the witnesses of a log of so many entries."""
+        given = ", ".join(f"{name} {iso(time * 1000)}" for name, time in self.cosignatures) or "none"
+        quorum = "no quorum asked for" if self.quorum is None else "quorum met" if self.quorum else "quorum NOT MET"
+        behind = "" if self.checkpoint.size == size else f", at {self.checkpoint.size}"
+        return f"cosignatures {given}; {quorum}{behind}"
+
+    def described(self) -> dict[str, object]:
+        """The same for programs."""
+        return {
+            "cosigned_size": self.checkpoint.size,
+            "cosignatures": [{"witness": name, "time": iso(time * 1000)} for name, time in self.cosignatures],
+            "quorum": self.quorum,
+        }
+
+
+def read_policy(home: Path, trust: Trust, named: Path | None) -> Policy | None:
+    """The policy that counts.
+
+    Args:
+        home: of the auditor; trust: its trust file.
+        named: by --policy; None where it is not.
+
+    Raises:
+        TrustError: it cannot be read, or says another key of a log than the trust file.
+    """
+    path = named or home / FILE
+    if named is None and not path.exists():
+        return trust.policy
+    try:
+        policy = parse_policy(path.read_bytes().decode())
+    except (NoteError, UnicodeDecodeError) as error:
+        raise TrustError(f"{path}: {error}") from error
+    ours = {log.name: log for log in (trust.directory_log, trust.access_log)}
+    for log in policy.logs:
+        if ours.get(log.verifier.name, log.verifier) != log.verifier:
+            raise TrustError(f"{path}: another key of {log.verifier.name} than in the trust file")
+    return policy
+
+
+def standing(note: bytes, verifier: Verifier, policy: Policy | None) -> Standing:
+    """Verify a checkpoint and its cosignatures.
+
+    Args:
+        note: the signed checkpoint; verifier: its log's key.
+        policy: the auditor's.
+
+    Raises:
+        NoteError: it is not the log's, or a cosignature by a witness of the policy fails.
+    """
+    opened = open_cosigned(note, verifier, policy or Policy())
+    return _standing(opened, policy, note)
+
+
+def newest_standing(notes: Sequence[bytes], verifier: Verifier, policy: Policy | None) -> Standing:
+    """The newest checkpoint that meets the policy, or the newest of all where none does.
+
+    Args:
+        notes: signed checkpoints of one log, the newest first, at least one.
+        verifier: the log's key; policy: the auditor's.
+
+    Raises:
+        NoteError: as `standing`.
+    """
+    newest = standing(notes[0], verifier, policy)
+    if newest.quorum is not False:
+        return newest
+    older = (standing(note, verifier, policy) for note in notes[1:])
+    return next((item for item in older if item.quorum), newest)
+
+
+def _standing(opened: Cosigned, policy: Policy | None, note: bytes) -> Standing:
+    needed = policy is not None and policy.needs_witnesses
+    quorum = opened.quorum if needed else None
+    return Standing(opened.checkpoint, opened.cosignatures, quorum, opened.time, note)

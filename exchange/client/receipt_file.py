@@ -1,0 +1,136 @@
+"""HOME/receipts.db: the receipts of a party's answers, and the last cosigned checkpoint of each log.
+
+A receipt comes under a checkpoint that the log alone has signed. It is kept, and replaced by the proof under a cosigned
+one as soon as there is one: that proof holds against an exchange whose operator and log keys are in one bad hand.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exchange.client.errors import EvidenceError, UnavailableError
+
+FILE: Final = "receipts.db"
+
+SYNCHRONOUS = "EXTRA"
+"""SQLite's setting, as for the mirror. Tests of anything else turn it off."""
+
+_VERSION: Final = 1
+_BUSY: Final = 30.0
+_SCHEMA: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS cosigned (log TEXT PRIMARY KEY, note BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS receipts (
+    position INTEGER PRIMARY KEY, since INTEGER NOT NULL, receipt BLOB NOT NULL, cosigned INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS receipts_waiting ON receipts (position) WHERE NOT cosigned;
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """One receipt of the access log.
+
+    Args:
+        position: the entry's index.
+        since: when it came, milliseconds.
+        receipt: a serialised `Receipt`.
+        cosigned: whether its checkpoint is a cosigned one.
+    """
+
+    position: int
+    since: int
+    receipt: bytes
+    cosigned: bool
+
+
+class ReceiptFile:
+    """The file, which only its owner can read; it is made when it is first used.
+
+    Every method is one transaction, durable when it returns, and blocks: call it in a thread. Each raises
+    `EvidenceError` where the file is not one of receipts, and `UnavailableError` where it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cosigned(self, log: str) -> bytes:
+        """The last cosigned checkpoint of a log; empty without one."""
+        with self._transaction("BEGIN") as connection:
+            row = connection.execute("SELECT CAST(note AS BLOB) FROM cosigned WHERE log = ?", (log,)).fetchone()
+        return bytes(row[0]) if row is not None else b""
+
+    def keep_cosigned(self, log: str, note: bytes) -> None:
+        """Put another in its place."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            connection.execute("INSERT OR REPLACE INTO cosigned VALUES (?, ?)", (log, note))
+
+    def keep(self, receipts: Sequence[KeptReceipt]) -> None:
+        """Add receipts; what is kept of an entry already stays."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            rows = [(kept.position, kept.since, kept.receipt, kept.cosigned) for kept in receipts]
+            connection.executemany("INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?)", rows)
+
+    def upgrade(self, receipts: Sequence[KeptReceipt]) -> None:
+        """Put cosigned receipts in the place of those that wait."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            rows = [(kept.receipt, kept.position) for kept in receipts]
+            connection.executemany(
+                "UPDATE receipts SET receipt = ?, cosigned = 1 WHERE position = ? AND NOT cosigned", rows
+            )
+
+    def waiting(self, limit: int) -> tuple[KeptReceipt, ...]:
+        """The first receipts that are not cosigned yet, by index."""
+        return self._read("WHERE NOT cosigned ORDER BY position LIMIT ?", limit)
+
+    def receipt(self, position: int) -> KeptReceipt | None:
+        """The receipt of an entry, if one was kept."""
+        return next(iter(self._read("WHERE position = ?", position)), None)
+
+    def count_waiting(self, until: int) -> tuple[int, int]:
+        """How many receipts are not cosigned yet, and how many of them came at or before a time in milliseconds."""
+        with self._transaction("BEGIN") as connection:
+            row = connection.execute(
+                "SELECT count(*), count(*) FILTER (WHERE since <= ?) FROM receipts WHERE NOT cosigned", (until,)
+            ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def _read(self, where: str, value: int) -> tuple[KeptReceipt, ...]:
+        with self._transaction("BEGIN") as connection:
+            rows = connection.execute(
+                f"SELECT position, since, CAST(receipt AS BLOB), cosigned FROM receipts {where}",  # noqa: S608 - bound
+                (value,),
+            )
+            return tuple(KeptReceipt(position, since, data, bool(done)) for position, since, data, done in rows)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._open() as connection:
+            connection.execute(begin)
+            # Leaving without COMMIT closes the connection, and SQLite rolls back.
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=DELETE")
+                connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version not in (0, _VERSION):
+                    raise EvidenceError(f"{self.path} is of version {version}, not {_VERSION}")
+                if version == 0:
+                    connection.executescript(_SCHEMA)
+                yield connection
+        except (sqlite3.OperationalError, OSError) as error:
+            raise UnavailableError(f"the receipts {self.path} cannot be used: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise EvidenceError(f"the receipts {self.path} were altered: {error}", "keep a copy of it") from error

@@ -1,0 +1,3 @@
+from tests.fixtures import logged
+
+__all__ = ["logged"]
