@@ -14,7 +14,7 @@ from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.opening import REFUSALS, RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
@@ -24,6 +24,7 @@ from exchange.cli.output import clean, print_json, print_line, print_pairs, prin
 from exchange.cli.times import iso
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
 from exchange.core.summary import refusals_in
 from exchange.v1.access_pb2 import AccessLeaf
@@ -76,9 +77,9 @@ class Chapter:
             return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
         if entry.leaf.kind == UNRELEASED:
             return f"{provider} committed an answer that the broker did not release here: count it as possible access"
-        if entry.refused is None:
+        refuser = shortened(entry.refused.refuser) if entry.refused is not None else "somebody"
+        if entry.leaf.kind not in (REFUSED, REFUSALS):
             return f"an entry of the kind {kind_name(entry.leaf.kind)}: nothing was answered"
-        refuser = shortened(entry.refused.refuser)
         if entry.leaf.kind == REFUSALS:
             asked = f"{shortened(entry.leaf.requester)} {refusals_in(entry.leaf)} times within a minute"
             return f"{refuser} refused {asked}: nothing was answered"
@@ -104,7 +105,8 @@ def show(
     with opened_home(home) as place:
         now = place.verified_directory()
         history = History(place.directory, place.trust)
-        story = tuple(_chapter(place, history, stored) for stored in _about(place, entry))
+        erasures = place.erasures()
+        story = tuple(_chapter(place, history, stored, erasures) for stored in _about(place, entry))
         if as_json:
             print_json(_described(place, now, story))
         else:
@@ -155,8 +157,8 @@ def _leaf(stored: LoggedEntry) -> AccessLeaf | None:
         return None
 
 
-def _chapter(place: AuditHome, history: History, stored: LoggedEntry) -> Chapter:
-    found = proven(place.access.expected(), stored)
+def _chapter(place: AuditHome, history: History, stored: LoggedEntry, erasures: Erasures) -> Chapter:
+    found = proven(place.access.expected(), stored, erasures)
     if isinstance(found, str):
         return Chapter(stored.index, None, (Check("log", found, ok=False),))
     checks = [Check("log", f"in {place.access.origin} of {plural(place.access.checkpoint.size)}, as it was signed")]
@@ -169,7 +171,7 @@ def _chapter(place: AuditHome, history: History, stored: LoggedEntry) -> Chapter
         return Chapter(stored.index, found, tuple(checks))
     entries = place.directory.entries
     following = directory_time(entries[size].leaf) if size < len(entries) else None
-    return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following)), directory)
+    return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following, erasures)), directory)
 
 
 def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
