@@ -7,8 +7,9 @@ import typer
 
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
-from exchange.cli.audit.findings import NO_WITNESSES, Finding
+from exchange.cli.audit.findings import Finding
 from exchange.cli.audit.options import Typed
+from exchange.cli.audit.policies import SEEN_BY_MANY, mirror_caveats
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
 from exchange.cli.audit.seen import keep_evidence
@@ -117,7 +118,8 @@ async def _follow(home: Home, typed: Typed, after: int | None, printer: Printer)
                     await Follower(session, mirror, typed, after, printer).run(lambda: asyncio.sleep(SECONDS))
                 finally:
                     size = mirror.checkpoint.size
-                    say(f"followed and verified to {size} of {mirror.origin}; {NO_WITNESSES}")
+                    seen = "; ".join(mirror_caveats(home.path, session.trust, mirror)) or SEEN_BY_MANY
+                    say(f"followed and verified to {size} of {mirror.origin}; {seen}")
     except BrokenLogError as error:
         keep_evidence(home, error)
         raise

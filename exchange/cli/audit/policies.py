@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from exchange.cli.audit.access_mirror import AccessMirror
 from exchange.cli.audit.findings import NO_WITNESSES
 from exchange.cli.errors import ExitCode
 from exchange.cli.times import iso
@@ -139,6 +140,25 @@ def newest_standing(notes: Sequence[bytes], verifier: Verifier, policy: Policy |
         return newest
     older = (standing(note, verifier, policy) for note in notes[1:])
     return next((item for item in older if item.quorum), newest)
+
+
+def mirror_caveats(home: Path, trust: Trust, access: AccessMirror) -> tuple[str, ...]:
+    """What stays open of everything that is read from the access log's mirror, by the home's policy.
+
+    Args:
+        home: of the auditor; trust: its trust file.
+        access: the mirror, verified to its last checkpoint.
+
+    Returns:
+        Nothing where a quorum of witnesses saw all of it.
+    """
+    notes = access.notes(RECENT)
+    if not notes:
+        return (NO_WITNESSES,)
+    seen = newest_standing(notes, trust.access_log, read_policy(home, trust, None))
+    if seen.quorum and seen.checkpoint.size < access.checkpoint.size:
+        return (f"a quorum of witnesses saw the log to {seen.checkpoint.size}: beyond it split view not excluded",)
+    return (seen.caveat,) if seen.caveat else ()
 
 
 def _standing(opened: Cosigned, policy: Policy | None, note: bytes) -> Standing:

@@ -11,6 +11,7 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.asking import UNVERIFIED, ask_broker
+from exchange.cli.audit.criteria import Criteria
 from exchange.cli.audit.findings import NO_WITNESSES, Finding, plural
 from exchange.cli.audit.following import follow
 from exchange.cli.audit.offline import AuditHome, opened_home
@@ -28,6 +29,7 @@ from exchange.cli.audit.options import (
     Typed,
     UntilOption,
 )
+from exchange.cli.audit.policies import SEEN_BY_MANY, mirror_caveats
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
@@ -58,7 +60,7 @@ class Found:
     following: int | None
     log: str
     size: int
-    caveats: tuple[str, ...] = (NO_WITNESSES,)
+    caveats: tuple[str, ...]
 
 
 @app.command(
@@ -124,21 +126,22 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     if broker:
         require_role(home, "auditor", "only an auditor may search the whole access log")
         directory, answer = asyncio.run(ask_broker(Home(home), typed, start, limit))
-        caveats = (UNVERIFIED, NO_WITNESSES)
+        caveats: tuple[str, ...] = (UNVERIFIED, NO_WITNESSES)
         found = Found(answer.rows, answer.findings, answer.following, answer.log, answer.size, caveats)
         _print(directory, found, as_json, again)
         _end(home, found)
         return
     with opened_home(home) as place:
         directory = place.verified_directory()
-        found = _search(place, typed, directory, start, limit)
+        caveats = mirror_caveats(home, place.trust, place.access)
+        found = _search(place, typed.criteria(directory), (start, limit), caveats)
         _print(directory, found, as_json, again)
         _end(home, found)
         place.end()
 
 
-def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, limit: int) -> Found:
-    criteria = typed.criteria(directory)
+def _search(place: AuditHome, criteria: Criteria, page: tuple[int, int], caveats: tuple[str, ...]) -> Found:
+    start, limit = page
     rows: list[ProvenEntry] = []
     findings: list[Finding] = []
     following = None
@@ -152,7 +155,7 @@ def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, li
         elif criteria.holds(item.entry):
             rows.append(item)
     size = place.access.checkpoint.size
-    return Found(tuple(rows), tuple(findings), following, place.access.origin, size)
+    return Found(tuple(rows), tuple(findings), following, place.access.origin, size, caveats)
 
 
 def _again(typed: Typed, limit: int, home: Path, *, broker: bool) -> str:
@@ -194,7 +197,7 @@ def _print(directory: Directory, found: Found, as_json: bool, again: str) -> Non
 def _remarks(found: Found, again: str) -> Iterator[str]:
     for finding in found.findings:
         yield clean(str(finding))
-    shown = "; ".join(found.caveats)
+    shown = "; ".join(found.caveats) or SEEN_BY_MANY
     yield f"{plural(len(found.rows))} of {found.size}, verified to {found.size} of {found.log}; {shown}"
     if found.following is not None:
         yield clean(f"more fit: {again} --after {found.following}")

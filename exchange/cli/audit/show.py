@@ -11,10 +11,11 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checks import Check, judge
 from exchange.cli.audit.criteria import request_id
-from exchange.cli.audit.findings import NO_WITNESSES, plural
+from exchange.cli.audit.findings import plural
 from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.opening import RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.policies import SEEN_BY_MANY, mirror_caveats
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
@@ -97,12 +98,13 @@ def show(
     """
     with opened_home(home) as place:
         now = place.verified_directory()
+        caveats = mirror_caveats(home, place.trust, place.access)
         history = History(place.directory, place.trust)
         story = tuple(_chapter(place, history, stored) for stored in _about(place, entry))
         if as_json:
-            print_json(_described(place, now, story))
+            print_json(_described(place, now, story, caveats))
         else:
-            _print(place, now, story)
+            _print(place, now, story, caveats)
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
@@ -166,7 +168,7 @@ def _chapter(place: AuditHome, history: History, stored: LoggedEntry) -> Chapter
     return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following)), directory)
 
 
-def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
+def _print(place: AuditHome, now: Directory, story: Sequence[Chapter], caveats: Sequence[str]) -> None:
     header, directory = _header(story)
     if header is not None:
         print_pairs(_request(directory or now, header))
@@ -177,7 +179,9 @@ def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
-    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {NO_WITNESSES}")
+    print_line(
+        f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {'; '.join(caveats) or SEEN_BY_MANY}"
+    )
 
 
 def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
@@ -211,13 +215,13 @@ def _named(code: str, label: str) -> str:
     return f"{code} ({label})" if label else code
 
 
-def _described(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> dict[str, object]:
+def _described(place: AuditHome, now: Directory, story: Sequence[Chapter], caveats: Sequence[str]) -> dict[str, object]:
     return {
         "entries": [_described_chapter(now, chapter) for chapter in story],
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
-        "caveats": [NO_WITNESSES],
+        "caveats": list(caveats),
     }
 
 
