@@ -39,6 +39,7 @@ from exchange.broker.services import (
     RelayService,
     unary_handler,
 )
+from exchange.broker.snapshots import Snapshots
 from exchange.broker.taken import MEMORY, TakenIds
 from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
@@ -68,6 +69,7 @@ class Broker:
     anchor: Anchor
     follower: Follower
     relay: Relay
+    refusals: Refusals
     gateway: Gateway
     witnesses: Witnesses | None
     server: grpc.aio.Server
@@ -134,7 +136,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     verifiers = {log: signer.verifier for log, signer in signers.items()}
     anchor = Anchor(home.path / config.anchor, store, verifiers)
     await asyncio.to_thread(anchor.check)
-    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms)
+    snapshots = Snapshots(home.signer(), home.party)
+    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
     since = now_ms() - MEMORY
@@ -160,7 +163,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     )
     port = _bind(server, home, config)
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, anchor, follower, relay, gateway, witnesses, server, servicer, port)
+    return Broker(config, logs, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
 
 
 def _witnesses(
@@ -269,6 +272,7 @@ async def _drain(broker: Broker) -> None:
             await broker.relay.drain()
             await broker.gateway.drain()
     await stopped
+    await broker.refusals.close()
     await broker.logs.close()
     if not broker.logs.failed.is_set():
         await asyncio.to_thread(broker.anchor.place)

@@ -1,8 +1,15 @@
-"""How many requests a party may make: a token bucket for each (DESIGN section 6, check 1)."""
+"""How many requests a party may make: a token bucket for each (DESIGN section 6, check 1).
+
+And how many of its refusals have an entry of their own: past that they are summed up (the same, "Refusals").
+"""
 
 from dataclasses import dataclass
 
 from exchange.core.names import Party
+
+REFUSALS_A_MINUTE = 60
+REFUSALS_AT_ONCE = 100
+"""Entries of their own that one party's refusals get: so many at once, and so many a minute from then on."""
 
 
 @dataclass(slots=True)
@@ -39,3 +46,8 @@ class TokenBuckets:
             return False
         bucket.tokens -= 1
         return True
+
+
+def refusal_budget() -> TokenBuckets:
+    """The budget of entries for refusals, full for every party."""
+    return TokenBuckets(REFUSALS_A_MINUTE / 60, REFUSALS_AT_ONCE)

@@ -10,6 +10,7 @@ import structlog
 
 from exchange.batching import Batcher, ClosedError
 from exchange.broker.proofs import continued, receipts
+from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
 from exchange.core.access import access_body
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.decision import Deny
@@ -19,6 +20,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.errors import CoreError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
+from exchange.core.summary import Summary
 from exchange.core.wire import FORMAT, encode
 from exchange.store.ports import (
     AccessIndex,
@@ -70,6 +72,7 @@ class AccessRecord:
     response: Envelope | None = None
     refusal: Envelope | None = None
     deny: Deny | None = None
+    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,10 @@ class Logs:
         signers: the note keys of both logs.
         directory: the state before entry 0; it is folded up to the store's head.
         clock: milliseconds.
+        snapshots: signs what the directory folds to, every so many entries; None where no snapshots are made.
+
+    Raises:
+        DirectoryDiffersError: a broker signed another state than the store's entries fold to here.
     """
 
     def __init__(
@@ -146,8 +153,10 @@ class Logs:
         signers: Mapping[Log, NoteSigner],
         directory: Directory,
         clock: Callable[[], int],
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.store = store
+        self._snapshots = snapshots
         self.failed = asyncio.Event()
         self._signers = signers
         self._clock = clock
@@ -302,7 +311,20 @@ class Logs:
         if applied.reason:
             raise EntryRefusedError(applied.reason)
         known[digest] = tail.add(NewEntry(leaf, proposal.body, None), time)
-        return grown, _Place(Log.DIRECTORY, known[digest], digest)
+        return self._with_snapshot(grown, tail), _Place(Log.DIRECTORY, known[digest], digest)
+
+    def _with_snapshot(self, directory: Directory, tail: _Tail) -> Directory:
+        envelope = self._snapshots.due(directory) if self._snapshots is not None else None
+        if envelope is None:
+            return directory
+        leaf = directory_leaf(envelope, tail.time)
+        grown, applied = directory.apply(leaf, b"")
+        if applied.reason:
+            # The broker's key has expired, say: the log goes on, and mirrors start from the snapshot before.
+            logger.error("no snapshot was appended", reason=applied.reason)
+            return directory
+        tail.add(NewEntry(leaf, b"", None), tail.time)
+        return grown
 
     def _draw(self, proposal: AccessProposal, directory: Directory, tail: _Tail, transaction: Transaction) -> _Place:
         # The time that the entry will say, so that whoever decides again later decides by the same one.
@@ -359,6 +381,8 @@ class Logs:
         while directory.size < size:
             for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
                 directory, applied = directory.apply(entry.leaf, entry.body)
+                if applied.differs:
+                    raise DirectoryDiffersError(entry.index, applied.reason)
                 self._indexes[applied.digest] = entry.index
         self._directory = directory
 
@@ -371,7 +395,6 @@ def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEnt
         time: the broker's, milliseconds.
         directory_size: entries of the directory that it was decided under.
     """
-    response_digest = record.response.digest if record.response is not None else b""
     leaf = AccessLeaf(
         format=FORMAT,
         time=time,
@@ -381,18 +404,25 @@ def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEnt
         provider=record.provider,
         request_id=record.request_id,
         request_digest=record.request_digest,
-        response_digest=response_digest,
+        response_digest=record.response.digest if record.response is not None else b"",
         refusal_digest=record.refusal.digest if record.refusal is not None else b"",
         directory_size=directory_size,
     )
-    index = AccessIndex(
-        time,
-        record.kind,
-        record.code,
-        record.requester,
-        record.provider,
-        record.request_id,
-        record.request_digest,
-        response_digest,
+    if record.summary is not None:
+        leaf.MergeFrom(record.summary.fields())
+    body = access_body(record.request, record.response, record.refusal)
+    return NewEntry(encode(leaf), body, access_index(leaf))
+
+
+def access_index(leaf: AccessLeaf) -> AccessIndex:
+    """What an access entry is found by, copied from its leaf."""
+    return AccessIndex(
+        leaf.time,
+        leaf.kind,
+        leaf.code,
+        leaf.requester,
+        leaf.provider,
+        leaf.request_id,
+        leaf.request_digest,
+        leaf.response_digest,
     )
-    return NewEntry(encode(leaf), access_body(record.request, record.response, record.refusal), index)

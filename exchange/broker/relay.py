@@ -239,7 +239,8 @@ class Relay:
             asked.envelope,
             refusal=answer,
         )
-        return await self._refusals.log(record, refusal.reason)
+        deny = Deny(refusal.check, refusal.code, refusal.reason)
+        return await self._refusals.pass_on(asked.requester, record, deny)
 
     async def _release(self, tunnel: Tunnel, allow: Allow, answer: Envelope, reply: bytes) -> Released:
         """Checks 11 to 13. The provider gets its receipt either way: what it answered is settled."""

@@ -109,6 +109,7 @@ def _print_refusal(error: Exception) -> None:
             "reason": error.reason,
             "refuser": error.refuser or None,
             "verified": error.verified,
+            "summed_up": error.summed_up or None,
         }
         print_json({"error": described})
 

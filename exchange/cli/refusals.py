@@ -40,7 +40,8 @@ def describe_refusal(error: RefusedError) -> str:
 def describe_refuser(error: RefusedError) -> str:
     """Who refused, and whether that is proven."""
     if error.verified:
-        return f"refused by {error.refuser}, signature verified"
+        place = f"; number {error.summed_up} of those that one entry sums up" if error.summed_up else ""
+        return f"refused by {error.refuser}, signature verified{place}"
     return f"refused by the broker, not verified: {error.unverified or 'no signed refusal came with it'}"
 
 

@@ -5,6 +5,7 @@ from exchange.client.calls import GrpcTransport, Transport
 from exchange.client.client import ExchangeClient
 from exchange.client.errors import (
     BrokenLogError,
+    DirectoryDiffersError,
     EvidenceError,
     ExchangeError,
     ForkError,
@@ -25,6 +26,7 @@ __all__ = [
     "Answer",
     "Appended",
     "BrokenLogError",
+    "DirectoryDiffersError",
     "EvidenceError",
     "ExchangeClient",
     "ExchangeError",

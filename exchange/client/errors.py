@@ -4,6 +4,7 @@ ExchangeError                what to do about it is in `hint`
 ├── RefusedError             the exchange or the provider said no                                 exit 1
 ├── ResponseInvalidError     an answer is not the provider's, or not to this request              exit 1
 ├── EvidenceError            a receipt, checkpoint or file does not prove what it should          exit 1
+│   └── DirectoryDiffersError a broker signed another state than is folded here
 ├── UsageError               the caller's: an unknown dataset, no agreement, a bad argument       exit 2
 ├── UnavailableError         nobody could be asked in time; nothing is known                      exit 3
 ├── UntrustedError           a key is not the one that was trusted before                         exit 5
@@ -16,7 +17,7 @@ ExchangeError                what to do about it is in `hint`
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from exchange.core.access import code_name
+from exchange.core.access import code_name, read_refusal
 from exchange.core.envelope import Envelope
 from exchange.v1.access_pb2 import Code
 
@@ -72,6 +73,16 @@ class RefusedError(ExchangeError):
         self.verified = verified
         self.unverified = unverified
 
+    @property
+    def summed_up(self) -> int:
+        """Its place in the summary that stands for it in the log; 0 where it has an entry of its own, or says nothing.
+
+        The log's budget of entries for one party's refusals was used up: see "Refusals" in the protocol.
+        """
+        if not self.verified or self.refusal is None:
+            return 0
+        return read_refusal(self.refusal).summed_up
+
 
 class ResponseInvalidError(ExchangeError):
     """An answer is not the provider's, or not to this request; none of its rows were handed over."""
@@ -79,6 +90,10 @@ class ResponseInvalidError(ExchangeError):
 
 class EvidenceError(ExchangeError):
     """A receipt, a checkpoint or the mirror on disk does not prove what it should."""
+
+
+class DirectoryDiffersError(EvidenceError):
+    """A broker signed another state of the directory than this program folds: one of the two is wrong."""
 
 
 class UsageError(ExchangeError):

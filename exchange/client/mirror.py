@@ -1,4 +1,4 @@
-"""The party's own copy of the directory, checked against the log's signed checkpoints and folded from entry 0.
+"""The party's own copy of the directory, checked against the signed checkpoints and folded from its last snapshot.
 
 Nothing in it is taken on a broker's word (DESIGN sections 2 and 7): every page must lead to a root that the log
 signed, the log may only grow, and what a broker says about any entry is what `Directory.apply` makes of its leaf.
@@ -15,6 +15,7 @@ from pathlib import Path
 from exchange.client.calls import Shared, Transport, brokers_checkpoint, call, whole
 from exchange.client.errors import (
     BrokenLogError,
+    DirectoryDiffersError,
     EvidenceError,
     ForkError,
     RefusedError,
@@ -23,12 +24,12 @@ from exchange.client.errors import (
     StaleError,
     UnavailableError,
 )
+from exchange.client.folding import Folded, beginning, extend, fold, genesis, keep
 from exchange.client.storage import DIRECTORY, Entry, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError, ProofError
-from exchange.core.fold import Applied
-from exchange.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of, verify_consistency
+from exchange.core.merkle import verify_consistency
 from exchange.core.trust import Trust
 from exchange.transport import DIRECTORY_PROVE, DIRECTORY_SYNC
 from exchange.v1.log_pb2 import (
@@ -58,17 +59,6 @@ _ANOTHER = "tell the operator, and use another broker"
 
 
 @dataclass(frozen=True, slots=True)
-class _Folded:
-    """One state of the mirror: the directory, its tree, and the checkpoint that both belong to."""
-
-    directory: Directory
-    frontier: Frontier
-    hashes: tuple[bytes, ...]
-    checkpoint: Checkpoint
-    note: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _Growth:
     """Entries as a broker gave them, and the checkpoint of every page; they reach the last one."""
 
@@ -91,16 +81,14 @@ class DirectoryMirror:
         self._file = file
         self._trust = trust
         self._wanted = wanted
-        empty = Checkpoint(trust.directory_log.name, 0, EMPTY_ROOT)
-        self._folded = _Folded(Directory.genesis(trust.name, trust.root_key), Frontier(), (), empty, b"")
-        self._genesis = self._folded
+        self._folded = genesis(trust)
         self._failure: BrokenLogError | None = None
         self._flight, self.cosigned = Shared(), b""
         self._completed: set[int] = set()
 
     @classmethod
     async def open(cls, path: Path, trust: Trust) -> "DirectoryMirror":
-        """Read the mirror from disk, and fold it from entry 0.
+        """Read the mirror from disk, and fold it from the last snapshot that it kept, or from entry 0.
 
         Args:
             path: HOME/mirror.db; made if it is not there.
@@ -180,10 +168,9 @@ class DirectoryMirror:
         """
         self.check()
         folded = self._folded
-        if checkpoint.size > len(folded.hashes):
+        if checkpoint.size > folded.frontier.size:
             raise ValueError("sync to the checkpoint first")
-        root = await asyncio.to_thread(root_of, folded.hashes[: checkpoint.size])
-        if root != checkpoint.root:
+        if await asyncio.to_thread(folded.root, checkpoint.size, self._file) != checkpoint.root:
             text = f"the directory log signed two histories of {checkpoint.size} entries"
             raise await asyncio.to_thread(self._fail, ForkError(text, earlier=folded.note, later=note))
 
@@ -284,7 +271,7 @@ class DirectoryMirror:
                 wanted = {index: digest for index, digest in wanted.items() if index > last}
         if found:
             await whole(self._file.complete, found)
-            await whole(self._reload, self._genesis)
+            await whole(self._reload, anew=True)
             self._completed |= found.keys()
         return bool(found)
 
@@ -309,17 +296,19 @@ class DirectoryMirror:
     def _grow(self, growth: _Growth) -> None:
         """Check, fold and persist what a broker gave; in a thread."""
         checkpoint, note = growth.signed[-1]
-        hashes, frontier = _extend(self._folded, growth.entries)
+        seen = self._folded
+        hashes, frontier = extend(seen, growth.entries)
         self._check_growth(growth, hashes)
         if not growth.entries and self.note:
             return
-        directory, entries = _fold(self.directory, growth.entries)
-        other = self._file.extend(entries, note, checkpoint.size)
+        grown = fold(seen, growth.entries)
+        other = self._file.extend(grown.entries, note, checkpoint.size)
         if other is not None:
             text = f"the directory log gave this home two entries {other}"
             raise self._fail(ForkError(text, earlier=self._file.head(DIRECTORY), later=note))
         # COMMITTED: only what is durable is used, so a crash cannot make this party forget what it has seen.
-        self._folded = _Folded(directory, frontier, hashes, checkpoint, note)
+        self._folded = Folded(grown.directory, frontier, hashes, checkpoint, note, seen.base)
+        keep(self._file, self._folded, grown.snapshot)
 
     def _check_growth(self, growth: _Growth, hashes: Sequence[bytes]) -> None:
         """DESIGN section 7: the log only grows, and our own leaves with the new ones make each root that it signed."""
@@ -329,7 +318,7 @@ class DirectoryMirror:
         for (smaller, old), (larger, new) in pairwise(((before, earlier), *growth.signed)):
             self._check_size(smaller, old, larger, new)
         for checkpoint, note in growth.signed:
-            frontier, _ = frontier.extend(hashes[frontier.size : checkpoint.size])
+            frontier, _ = frontier.extend(self._folded.between(frontier.size, checkpoint.size, hashes))
             if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
                 if not earlier:
                     raise EvidenceError("the broker's entries do not make the root that the directory log signed")
@@ -341,11 +330,11 @@ class DirectoryMirror:
             text = f"the directory log had {before.size} entries, and now has {checkpoint.size}"
             raise self._fail(RollbackError(text, earlier=earlier, later=note))
 
-    def _reload(self, base: _Folded | None = None) -> None:
-        """Take in what the file holds beyond this mirror, or beyond another state; in a thread."""
-        seen = base or self._folded
+    def _reload(self, *, anew: bool = False) -> None:
+        """Take in what the file holds beyond this mirror, or all of it; in a thread."""
         self._failure = self._failure or self._file.failure()
         self.check()
+        seen = beginning(self._file, self._trust) if anew or not self.note else self._folded
         loaded = self._file.load(seen.directory.size)
         if not loaded.note or loaded.note == seen.note:
             return
@@ -353,47 +342,20 @@ class DirectoryMirror:
             checkpoint = open_checkpoint(loaded.note, self._trust.directory_log)
         except CoreError as error:
             raise self._file.unproven(loaded.note, self._trust.directory_log, str(error)) from error
-        hashes, frontier = _extend(seen, loaded.entries)
+        hashes, frontier = extend(seen, loaded.entries)
         if (frontier.size, frontier.root()) != (checkpoint.size, checkpoint.root):
             raise self._file.tampered("its entries do not make the root that the directory log signed")
         try:
-            directory, entries = _fold(seen.directory, loaded.entries)
+            grown = fold(seen, loaded.entries)
+        except DirectoryDiffersError:
+            raise
         except EvidenceError as error:
             raise self._file.tampered(str(error)) from error
-        if entries != loaded.entries:
+        if grown.entries != loaded.entries:
             raise self._file.tampered("it has a body that no entry names")
-        self._folded = _Folded(directory, frontier, hashes, checkpoint, loaded.note)
+        self._folded = Folded(grown.directory, frontier, hashes, checkpoint, loaded.note, seen.base)
+        keep(self._file, self._folded, grown.snapshot)
 
     def _fail(self, error: BrokenLogError) -> BrokenLogError:
         self._failure = self._file.fail(DIRECTORY, error)
         return self._failure
-
-
-def _extend(seen: _Folded, entries: Sequence[Entry]) -> tuple[tuple[bytes, ...], Frontier]:
-    hashes = tuple(leaf_hash(entry.leaf) for entry in entries)
-    frontier, _ = seen.frontier.extend(hashes)
-    return (*seen.hashes, *hashes), frontier
-
-
-def _fold(directory: Directory, entries: Sequence[Entry]) -> tuple[Directory, tuple[Entry, ...]]:
-    """The grown directory, and the entries without bodies that nothing names."""
-    kept = []
-    for entry in entries:
-        directory, applied = directory.apply(entry.leaf, entry.body)
-        kept.append(entry if _is_named(applied, entry.body) else Entry(entry.position, entry.leaf, b""))
-    return directory, tuple(kept)
-
-
-def _is_named(applied: Applied, body: bytes) -> bool:
-    """Whether a valid entry names a body by its digest.
-
-    Raises:
-        EvidenceError: it names another one.
-    """
-    if not body:
-        return True
-    entry = applied.entry
-    digest = (entry.body_sha256 or entry.key.csr_sha256) if entry is not None else b""
-    if digest and hashlib.sha256(body).digest() != digest:
-        raise EvidenceError(f"the body of entry {applied.index} of the directory is not the one that was signed")
-    return bool(digest)

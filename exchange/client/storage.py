@@ -24,6 +24,7 @@ from exchange.client.errors import (
     UnavailableError,
     UntrustedError,
 )
+from exchange.core.merkle import leaf_hash
 from exchange.core.note import Verifier
 
 DIRECTORY: Final = "directory"
@@ -33,8 +34,9 @@ SYNCHRONOUS = "EXTRA"
 """SQLite's setting: a rollback journal's removal is durable too. Tests of anything else turn it off."""
 
 _SIGNATURE = re.compile("— (\\S+) ((?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
-_VERSION = 1
+_VERSION = 2
 _BUSY = 30.0
+_HASH = 32
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, body BLOB NOT NULL);
@@ -43,6 +45,8 @@ CREATE TABLE IF NOT EXISTS unchecked (note BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS failures (
     log TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB NOT NULL, later BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS snapshot (one INTEGER PRIMARY KEY, size INTEGER NOT NULL, hashes BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS snapshot_parts (part INTEGER PRIMARY KEY, data BLOB NOT NULL);
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
@@ -65,6 +69,21 @@ class Loaded:
     note: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeptSnapshot:
+    """The folded state that a mirror begins with.
+
+    Args:
+        size: entries of the directory that it is of.
+        hashes: those of the tree's right edge at that size, 32 bytes each.
+        parts: the state's encoding.
+    """
+
+    size: int
+    hashes: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
+
+
 class MirrorFile:
     """The file, which only its owner can read.
 
@@ -75,7 +94,7 @@ class MirrorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._open() as connection:
-            if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            if connection.execute("PRAGMA user_version").fetchone() != (_VERSION,):
                 connection.executescript(_SCHEMA)
 
     def load(self, start: int) -> Loaded:
@@ -137,6 +156,42 @@ class MirrorFile:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             rows = [(body, position) for position, body in bodies.items()]
             connection.executemany("UPDATE entries SET body = ? WHERE position = ? AND length(body) = 0", rows)
+
+    def keep_snapshot(self, kept: KeptSnapshot) -> None:
+        """Keep a folded state for the next opening, in place of an earlier one."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            row = connection.execute("SELECT size FROM snapshot").fetchone()
+            if row is not None and row[0] >= kept.size:
+                return
+            connection.execute("DELETE FROM snapshot_parts")
+            connection.execute("INSERT OR REPLACE INTO snapshot VALUES (0, ?, ?)", (kept.size, b"".join(kept.hashes)))
+            connection.executemany("INSERT INTO snapshot_parts VALUES (?, ?)", enumerate(kept.parts))
+
+    def snapshot(self) -> KeptSnapshot | None:
+        """What `keep_snapshot` kept."""
+        with self._transaction("BEGIN") as connection:
+            row = connection.execute("SELECT size, CAST(hashes AS BLOB) FROM snapshot").fetchone()
+            if row is None:
+                return None
+            parts = connection.execute("SELECT CAST(data AS BLOB) FROM snapshot_parts ORDER BY part")
+            size, hashes = row
+            edge = tuple(hashes[start : start + _HASH] for start in range(0, len(hashes), _HASH))
+            return KeptSnapshot(size, edge, tuple(data for (data,) in parts))
+
+    def bodies(self, stop: int) -> tuple[tuple[int, bytes], ...]:
+        """The bodies that are here, of entries below a position, with their positions."""
+        with self._transaction("BEGIN") as connection:
+            query = (
+                "SELECT position, CAST(body AS BLOB) FROM entries"
+                " WHERE position < ? AND length(body) > 0 ORDER BY position"
+            )
+            return tuple(connection.execute(query, (stop,)))
+
+    def leaf_hashes(self, stop: int) -> tuple[bytes, ...]:
+        """The hashes of the leaves below a position."""
+        with self._transaction("BEGIN") as connection:
+            query = "SELECT CAST(leaf AS BLOB) FROM entries WHERE position < ? ORDER BY position"
+            return tuple(leaf_hash(leaf) for (leaf,) in connection.execute(query, (stop,)))
 
     def head(self, log: str) -> bytes:
         """The last checkpoint of a log, signed; empty without one."""
@@ -228,7 +283,8 @@ class MirrorFile:
                 connection.execute("PRAGMA journal_mode=DELETE")
                 connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version not in (0, _VERSION):
+                # Version 1 had no snapshots; it gets the tables when it is first opened.
+                if version not in (0, 1, _VERSION):
                     raise self.tampered(f"its version is {version}, not {_VERSION}")
                 yield connection
         except (sqlite3.OperationalError, OSError) as error:

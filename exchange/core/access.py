@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.decision import Deny
 from exchange.core.envelope import DIGEST, REFUSAL, Draft, Envelope
-from exchange.core.errors import DecodeError, ProofError
+from exchange.core.errors import DecodeError, NameFormatError, ProofError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.note import Verifier
+from exchange.core.summary import check_summary
 from exchange.core.wire import FORMAT, MAX_TIME, decode, encode
 from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code, Refusal
 from exchange.v1.envelope_pb2 import Receipt
@@ -15,6 +16,8 @@ from exchange.v1.envelope_pb2 import Receipt
 MAX_REFUSAL = 4 * 1024
 MAX_LEAF = 4 * 1024
 MAX_REASON = 500
+
+_CODELESS = frozenset({AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_REFUSALS})
 
 
 def code_name(code: "Code.ValueType") -> str:
@@ -27,7 +30,9 @@ def kind_name(kind: "AccessKind.ValueType") -> str:
     return AccessKind.Name(kind).removeprefix("ACCESS_KIND_").lower()
 
 
-def refusal_draft(deny: Deny, refuser: str, request_digest: bytes, directory_size: int, now: int) -> Draft:
+def refusal_draft(
+    deny: Deny, refuser: str, request_digest: bytes, directory_size: int, now: int, summed_up: int = 0
+) -> Draft:
     """An unsigned refusal.
 
     Args:
@@ -35,6 +40,7 @@ def refusal_draft(deny: Deny, refuser: str, request_digest: bytes, directory_siz
         refuser: the party that will sign.
         request_digest: the request's message digest, or the SHA-256 of what could not be parsed.
         directory_size: entries folded when it was decided; now: milliseconds.
+        summed_up: its place in the summary that stands for it; 0 where it has an entry of its own.
     """
     refusal = Refusal(
         format=FORMAT,
@@ -45,6 +51,7 @@ def refusal_draft(deny: Deny, refuser: str, request_digest: bytes, directory_siz
         reason=deny.reason[:MAX_REASON],
         directory_size=directory_size,
         refused_at=now,
+        summed_up=summed_up,
     )
     return Draft(REFUSAL, encode(refusal))
 
@@ -73,14 +80,19 @@ def read_access_leaf(data: bytes) -> AccessLeaf:
     """Read one leaf of the access log.
 
     Raises:
-        DecodeError: malformed, or its kind and code do not fit together.
+        DecodeError: malformed, or its kind and its other fields do not fit together.
     """
     leaf = decode(AccessLeaf, data, MAX_LEAF)
     if leaf.time > MAX_TIME:
         raise DecodeError("an access entry's time is beyond the year 9999")
-    released = leaf.kind == AccessKind.ACCESS_KIND_RELEASED
-    if leaf.kind == AccessKind.ACCESS_KIND_UNSPECIFIED or released != (leaf.code == Code.CODE_UNSPECIFIED):
-        raise DecodeError("an access entry has a kind, and a code exactly where nothing was released")
+    if leaf.kind == AccessKind.ACCESS_KIND_UNSPECIFIED or (leaf.kind in _CODELESS) != (
+        leaf.code == Code.CODE_UNSPECIFIED
+    ):
+        raise DecodeError("an access entry has a kind, and a code exactly where one thing was not released")
+    try:
+        check_summary(leaf)
+    except NameFormatError as error:
+        raise DecodeError(str(error)) from error
     return leaf
 
 

@@ -1,13 +1,14 @@
 """The directory as everyone folds it: the state of the leaves with the terms of the bodies (DESIGN section 7)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied, apply
 from exchange.core.names import Party
 from exchange.core.state import KeyRecord, State, genesis
-from exchange.core.terms import AgreementTerms, DatasetTerms, Terms, open_terms
-from exchange.v1.directory_pb2 import Role, Suite
+from exchange.core.terms import AgreementTerms, DatasetTerms, Terms, open_terms, reopen_terms
+from exchange.v1.directory_pb2 import Erased, Role, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,16 @@ class Directory:
     def genesis(cls, origin: str, root_public_key: bytes) -> "Directory":
         """The directory before entry 0, out of the trust file: the exchange's name, the root's SubjectPublicKeyInfo."""
         return cls(genesis(origin, root_public_key), Terms())
+
+    @classmethod
+    def reopened(cls, state: State, bodies: Iterable[tuple[int, bytes]]) -> "Directory":
+        """The directory of a state that was kept.
+
+        Args:
+            state: that of the leaves.
+            bodies: those at hand, by the index of their entry, ascending.
+        """
+        return cls(state, reopen_terms(state, bodies))
 
     @property
     def origin(self) -> str:
@@ -98,6 +109,13 @@ class Directory:
     def is_usable(self, record: KeyRecord, now: int) -> bool:
         """Whether a key is valid now and not revoked."""
         return record.revoked_index is None and record.is_valid(now)
+
+    def erasure_problem(self, erased: Erased) -> str:
+        """Why a body that the leaves let go must stay, or a mirror made later would give other rights; else empty."""
+        if erased.WhichOneof("target") != "digest":
+            return ""
+        answered = (terms for terms in self.terms.agreements.values() if terms.application == erased.digest)
+        return "a standing agreement answers it" if any(self.stands(terms) for terms in answered) else ""
 
     def lacks_body(self, department: Party) -> bool:
         """Whether the body of a standing object of this department is not known here."""

@@ -17,11 +17,13 @@ from exchange.v1.directory_pb2 import (
     DirectoryLeaf,
     Entry,
     EntryKind,
+    Erased,
     Key,
     KeyStatement,
     Purpose,
     Revocation,
     Role,
+    Snapshot,
     Suite,
 )
 
@@ -70,6 +72,20 @@ def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str)
     """An unsigned revocation of a version (by message digest) or a key (by key id)."""
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_REVOCATION)
     entry.revocation.CopyFrom(Revocation(target=target, reason=reason))
+    return Draft(ENTRY, encode(entry))
+
+
+def erased_entry(owner: Party, object_id: bytes, erased: Erased) -> Draft:
+    """An unsigned erasure of a body, or of bodies of the access log."""
+    entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_ERASED)
+    entry.erased.CopyFrom(erased)
+    return Draft(ENTRY, encode(entry))
+
+
+def snapshot_entry(broker: Party, object_id: bytes, size: int, state_sha256: bytes) -> Draft:
+    """An unsigned snapshot: what the directory of this size folds to."""
+    entry = _entry(broker, ObjectVersion(object_id), EntryKind.ENTRY_KIND_SNAPSHOT)
+    entry.snapshot.CopyFrom(Snapshot(size=size, state_sha256=state_sha256))
     return Draft(ENTRY, encode(entry))
 
 

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from exchange.core.envelope import ENTRY, decode_envelope, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.rules import judge
-from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, State, signing_record
+from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, SnapshotDiffersError, State, signing_record
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind, Key
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What `apply` made of one leaf; `reason` is empty exactly when the entry holds."""
+    """What `apply` made of one leaf; `reason` is empty exactly when the entry holds.
+
+    Whoever finds that it `differs` stops: a broker signed that the entries before fold to another state.
+    """
 
     index: int
     digest: bytes = b""
     entry: Entry | None = None
     reason: str = ""
+    differs: bool = False
 
 
 def apply(state: State, leaf: bytes) -> tuple[State, Applied]:
@@ -39,7 +43,8 @@ def apply(state: State, leaf: bytes) -> tuple[State, Applied]:
         signed = read_leaf(state, leaf)
         judged = judge(state, signed)
     except CoreError as error:
-        return state.moved(index + 1, state.time), Applied(index, reason=str(error))
+        differs = isinstance(error, SnapshotDiffersError)
+        return state.moved(index + 1, state.time), Applied(index, reason=str(error), differs=differs)
     return judged.moved(index + 1, signed.time), Applied(index, signed.envelope.digest, signed.entry)
 
 

@@ -7,12 +7,15 @@ from types import MappingProxyType
 from exchange.core.envelope import pae, prefixed
 from exchange.core.errors import SealError
 from exchange.core.keys import is_signed, key_id, sealing_public_key
+from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party, is_code
+from exchange.core.snapshot import state_digest
 from exchange.core.state import (
     MAX_TEXT,
     EntryError,
     KeyRecord,
     Signed,
+    SnapshotDiffersError,
     State,
     Version,
     is_digest,
@@ -205,6 +208,46 @@ def _revoke_version(state: State, signed: Signed, version: Version) -> State:
     return replace(state, versions=state.versions.set(version.digest, ended))
 
 
+def _erased(state: State, signed: Signed) -> State:
+    """Which body may be blanked: DESIGN section 7, "Erasing a body never changes the fold"."""
+    erased = _body(signed.entry, "erased").erased
+    _new_object(state, signed.entry)
+    if not all(0 < len(text) <= MAX_TEXT for text in (erased.reason, erased.legal_basis)):
+        raise EntryError("an erasure has a reason and a legal basis, of at most 2,000 characters each")
+    grown = replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
+    if erased.WhichOneof("target") == "digest":
+        return _erase_version(grown, signed, erased.digest)
+    _require_role(signed, Role.ROLE_COORDINATOR)
+    if not erased.access.first < erased.access.end <= MAX_SIZE:
+        raise EntryError("an erasure names a body, or entries of the access log")
+    return grown
+
+
+def _erase_version(state: State, signed: Signed, digest: bytes) -> State:
+    version = state.versions.get(digest)
+    if version is None or not version.body_sha256:
+        raise EntryError("what is to be erased is no body of the directory")
+    if version.owner != signed.signer.party:
+        raise EntryError(f"{signed.signer.party} cannot erase what {version.owner} owns")
+    latest = state.versions.get(state.objects[version.object_id])
+    if latest is not None and latest.ended_index is None:
+        raise EntryError("the object still stands: revoke it first")
+    # Closed for good: a later version would be opened by those alone who read the earlier ones in time.
+    return replace(state, objects=state.objects.set(version.object_id, signed.envelope.digest))
+
+
+def _snapshot(state: State, signed: Signed) -> State:
+    snapshot = _body(signed.entry, "snapshot").snapshot
+    _require_role(signed, Role.ROLE_BROKER)
+    _new_object(state, signed.entry)
+    if snapshot.size != state.size:
+        raise EntryError("a snapshot is of the directory just before it")
+    if snapshot.state_sha256 != state_digest(state):
+        text = f"the directory of {state.size} entries folds to another state here than {signed.signer.party} signed"
+        raise SnapshotDiffersError(text)
+    return replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
+
+
 def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
     entry, digest = signed.entry, signed.envelope.digest
     versions = state.versions
@@ -264,5 +307,7 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_APPLICATION: _described,
         EntryKind.ENTRY_KIND_AGREEMENT: _described,
         EntryKind.ENTRY_KIND_REVOCATION: _revocation,
+        EntryKind.ENTRY_KIND_ERASED: _erased,
+        EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
     }
 )

@@ -109,6 +109,10 @@ class EntryError(CoreError):
     """An entry breaks a rule of the directory."""
 
 
+class SnapshotDiffersError(EntryError):
+    """A broker signed another state than this program folds: one of the two is wrong, and nothing may go on."""
+
+
 def genesis(origin: str, root_public_key: bytes) -> State:
     """The state before entry 0: nothing but the root key out of the trust file."""
     root = Party(origin)

@@ -4,7 +4,9 @@ The leaf authenticates, the body gives meaning. No body, no rights.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -132,6 +134,29 @@ def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) 
     return opener(state, terms, version, attachment[SALT:])
 
 
+def reopen_terms(state: State, bodies: Iterable[tuple[int, bytes]]) -> Terms:
+    """Open bodies again, long after their entries were folded: each as it was opened when its entry came.
+
+    Args:
+        state: with all of their entries folded in.
+        bodies: of entries by their index, ascending; one that breaks a rule gives no rights.
+    """
+    versions = {version.index: version for version in state.versions.values() if version.body_sha256}
+    registered = sorted((v for v in state.versions.values() if v.purpose is not None), key=lambda v: v.index)
+    terms, then, rest = Terms(), replace(state, purposes=Map()), deque(registered)
+    for index, body in bodies:
+        while rest and rest[0].index < index:
+            version = rest.popleft()
+            code = version.purpose.code if version.purpose is not None else ""
+            then = replace(then, purposes=then.purposes.set(code, version.digest))
+        if index in versions:
+            # As its entry left it; what came later is in the state alone.
+            version = replace(versions[index], ended_index=None, superseded_by=None)
+            with suppress(CoreError):
+                terms = open_terms(then, terms, version, body)
+    return terms
+
+
 def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     dataset = decode(Dataset, body, MAX_ENTRY)
     system = _party(dataset.system)
@@ -223,7 +248,7 @@ def _application(state: State, terms: Terms, version: Version, body: bytes) -> T
         raise TermsError(f"{version.owner} cannot apply for {grantee}")
     fields = tuple(application.fields)
     _check_grant(application, dataset)
-    _check_purposes(state, application.purposes)
+    _check_purposes(state, application.purposes, version.index)
     if application.not_after > MAX_TIME:
         raise TermsError("the term asked for ends beyond the year 9999")
     opened = ApplicationTerms(
@@ -256,7 +281,7 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
     _check_within(agreement, application)
     fields = tuple(agreement.fields)
     _check_grant(agreement, dataset)
-    _check_purposes(state, agreement.purposes)
+    _check_purposes(state, agreement.purposes, version.index)
     if not agreement.not_before < agreement.not_after <= MAX_TIME:
         raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
@@ -285,11 +310,12 @@ def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
     return agreement.row_filter
 
 
-def _check_purposes(state: State, codes: Sequence[str]) -> None:
+def _check_purposes(state: State, codes: Sequence[str], size: int) -> None:
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
     for code in codes:
-        if state.purpose(code) is None:
+        digest = state.purposes.get(code)
+        if digest is None or not state.versions[digest].stood_at(size):
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
 
 

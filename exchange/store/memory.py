@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from exchange.core.merkle import NodeId
 from exchange.store.ports import (
     RELEASED,
+    SUMMARY,
     AccessIndex,
     AccessQuery,
     Batch,
@@ -238,10 +239,11 @@ class MemoryLogStore:
 
 
 def _fits(index: AccessIndex, query: AccessQuery) -> bool:
-    exact = ((index.kind, query.kind), (index.code, query.code), (index.request_id, query.request_id))
+    exact = ((index.kind, query.kind), (index.request_id, query.request_id))
     parties = ((index.requester, query.requester), (index.provider, query.provider))
     return (
         all(wanted is None or value == wanted for value, wanted in exact)
+        and (query.code is None or index.code == query.code or index.kind == SUMMARY)
         and all(wanted is None or _covered(name, wanted) for name, wanted in parties)
         and (query.since is None or index.time >= query.since)
         and (query.until is None or index.time <= query.until)

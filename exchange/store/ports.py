@@ -25,6 +25,7 @@ from exchange.v1 import access_pb2
 
 RELEASED: int = access_pb2.ACCESS_KIND_RELEASED
 UNRELEASED: int = access_pb2.ACCESS_KIND_UNRELEASED
+SUMMARY: int = access_pb2.ACCESS_KIND_REFUSALS
 
 
 class StoreError(Exception):
@@ -145,7 +146,7 @@ class AccessQuery:
     Args:
         since, until: milliseconds, inclusive.
         kind: an `AccessKind`.
-        code: a `Code`.
+        code: a `Code`; every summary fits too, for its leaf alone says which codes it counts.
         requester, provider: a party's name; it covers others by whole segments.
         request_id: 16 bytes.
     """

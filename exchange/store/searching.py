@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Result, or_, select
 
-from exchange.store.ports import AccessQuery, Log
+from exchange.store.ports import SUMMARY, AccessQuery, Log
 from exchange.store.schema import ENTRIES
 
 _E = ENTRIES.c
@@ -30,10 +30,12 @@ def search_access(
 def _conditions(query: AccessQuery) -> list[ColumnElement[bool]]:
     exact: tuple[tuple[Column[Any], object], ...] = (
         (_E.kind, query.kind),
-        (_E.code, query.code),
         (_E.request_id, query.request_id),
     )
     conditions: list[ColumnElement[bool]] = [column == value for column, value in exact if value is not None]
+    if query.code is not None:
+        # A summary counts several codes: only its leaf says whether this one is among them.
+        conditions.append(or_(_E.code == query.code, _E.kind == SUMMARY))
     conditions += [_E.time >= query.since] if query.since is not None else []
     conditions += [_E.time <= query.until] if query.until is not None else []
     parties: tuple[tuple[Column[Any], str | None], ...] = (

@@ -136,6 +136,20 @@ def _exclusive(path: Path, *, create: bool) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def exclusive_file(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file of a store that exists, for this process alone, to be looked at and mended.
+
+    Raises:
+        StoreOpenError: it is missing, of another version, or another process has it open.
+        StoreFatalError: the database failed.
+    """
+    with store_errors(), _exclusive(path, create=False), closing(_connect(path, "rw")) as file:
+        _check_version(path, file, create=False)
+        file.execute("PRAGMA synchronous = FULL")
+        yield file
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # No isolation level: the module would begin transactions by itself, and not IMMEDIATE ones.
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"

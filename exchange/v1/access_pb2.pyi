@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -77,6 +79,8 @@ class _AccessKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessKind
     ACCESS_KIND_RELEASED: _AccessKind.ValueType  # 1
     ACCESS_KIND_UNRELEASED: _AccessKind.ValueType  # 2
     ACCESS_KIND_REFUSED: _AccessKind.ValueType  # 3
+    ACCESS_KIND_REFUSALS: _AccessKind.ValueType  # 6
+    """Many refusals of one party within a minute, past the budget of entries of their own."""
 
 class AccessKind(_AccessKind, metaclass=_AccessKindEnumTypeWrapper): ...
 
@@ -84,6 +88,8 @@ ACCESS_KIND_UNSPECIFIED: AccessKind.ValueType  # 0
 ACCESS_KIND_RELEASED: AccessKind.ValueType  # 1
 ACCESS_KIND_UNRELEASED: AccessKind.ValueType  # 2
 ACCESS_KIND_REFUSED: AccessKind.ValueType  # 3
+ACCESS_KIND_REFUSALS: AccessKind.ValueType  # 6
+"""Many refusals of one party within a minute, past the budget of entries of their own."""
 Global___AccessKind: _TypeAlias = AccessKind  # noqa: Y015
 
 @_typing.final
@@ -100,6 +106,7 @@ class Refusal(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DIRECTORY_SIZE_FIELD_NUMBER: _builtins.int
     REFUSED_AT_FIELD_NUMBER: _builtins.int
+    SUMMED_UP_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     code: Global___Code.ValueType
     refuser: _builtins.str
@@ -112,6 +119,8 @@ class Refusal(_message.Message):
     """For people: what is wrong and what to do. Never a value of a query or a record."""
     directory_size: _builtins.int
     refused_at: _builtins.int
+    summed_up: _builtins.int
+    """Its place, from 1, in the summary that stands for it in the log; 0 where it has an entry of its own."""
     def __init__(
         self,
         *,
@@ -123,14 +132,39 @@ class Refusal(_message.Message):
         reason: _builtins.str = ...,
         directory_size: _builtins.int = ...,
         refused_at: _builtins.int = ...,
+        summed_up: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "code", b"code", "directory_size", b"directory_size", "format", b"format", "reason", b"reason", "refused_at", b"refused_at", "refuser", b"refuser", "request_digest", b"request_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "code", b"code", "directory_size", b"directory_size", "format", b"format", "reason", b"reason", "refused_at", b"refused_at", "refuser", b"refuser", "request_digest", b"request_digest", "summed_up", b"summed_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class RefusalCount(_message.Message):
+    """How often a summary's party was refused with one code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    code: Global___Code.ValueType
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: Global___Code.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusalCount: _TypeAlias = RefusalCount  # noqa: Y015
 
 @_typing.final
 class AccessLeaf(_message.Message):
@@ -149,12 +183,17 @@ class AccessLeaf(_message.Message):
     RESPONSE_DIGEST_FIELD_NUMBER: _builtins.int
     REFUSAL_DIGEST_FIELD_NUMBER: _builtins.int
     DIRECTORY_SIZE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REFUSALS_ROOT_FIELD_NUMBER: _builtins.int
+    REFUSER_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     time: _builtins.int
     """The broker's, milliseconds, never decreasing."""
     kind: Global___AccessKind.ValueType
     code: Global___Code.ValueType
-    """Unspecified exactly when released."""
+    """Unspecified exactly when released, and in a summary."""
     requester: _builtins.str
     """The authenticated peer of a refusal; the signer of the request otherwise."""
     provider: _builtins.str
@@ -166,6 +205,17 @@ class AccessLeaf(_message.Message):
     refusal_digest: _builtins.bytes
     directory_size: _builtins.int
     """Size of the directory log that the broker decided under."""
+    since: _builtins.int
+    """When the first and the last of them were refused, milliseconds."""
+    until: _builtins.int
+    refusals_root: _builtins.bytes
+    """Root of the RFC 6962 tree whose leaf hashes are the refusals' message digests, by their places."""
+    refuser: _builtins.str
+    """The broker that refused."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusalCount]:
+        """The following in a summary alone. By code, ascending."""
+
     def __init__(
         self,
         *,
@@ -180,10 +230,15 @@ class AccessLeaf(_message.Message):
         response_digest: _builtins.bytes = ...,
         refusal_digest: _builtins.bytes = ...,
         directory_size: _builtins.int = ...,
+        counts: _abc.Iterable[Global___RefusalCount] | None = ...,
+        since: _builtins.int = ...,
+        until: _builtins.int = ...,
+        refusals_root: _builtins.bytes = ...,
+        refuser: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "directory_size", b"directory_size", "format", b"format", "kind", b"kind", "provider", b"provider", "refusal_digest", b"refusal_digest", "request_digest", b"request_digest", "request_id", b"request_id", "requester", b"requester", "response_digest", b"response_digest", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "counts", b"counts", "directory_size", b"directory_size", "format", b"format", "kind", b"kind", "provider", b"provider", "refusal_digest", b"refusal_digest", "refusals_root", b"refusals_root", "refuser", b"refuser", "request_digest", b"request_digest", "request_id", b"request_id", "requester", b"requester", "response_digest", b"response_digest", "since", b"since", "time", b"time", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,6 +33,8 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_APPLICATION: _EntryKind.ValueType  # 4
     ENTRY_KIND_AGREEMENT: _EntryKind.ValueType  # 5
     ENTRY_KIND_REVOCATION: _EntryKind.ValueType  # 6
+    ENTRY_KIND_ERASED: _EntryKind.ValueType  # 9
+    ENTRY_KIND_SNAPSHOT: _EntryKind.ValueType  # 10
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
 
@@ -43,6 +45,8 @@ ENTRY_KIND_DATASET: EntryKind.ValueType  # 3
 ENTRY_KIND_APPLICATION: EntryKind.ValueType  # 4
 ENTRY_KIND_AGREEMENT: EntryKind.ValueType  # 5
 ENTRY_KIND_REVOCATION: EntryKind.ValueType  # 6
+ENTRY_KIND_ERASED: EntryKind.ValueType  # 9
+ENTRY_KIND_SNAPSHOT: EntryKind.ValueType  # 10
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
 class _Role:
@@ -131,6 +135,8 @@ class Entry(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     REVOCATION_FIELD_NUMBER: _builtins.int
     BODY_SHA256_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
@@ -147,6 +153,10 @@ class Entry(_message.Message):
     def purpose(self) -> Global___Purpose: ...
     @_builtins.property
     def revocation(self) -> Global___Revocation: ...
+    @_builtins.property
+    def erased(self) -> Global___Erased: ...
+    @_builtins.property
+    def snapshot(self) -> Global___Snapshot: ...
     def __init__(
         self,
         *,
@@ -159,12 +169,14 @@ class Entry(_message.Message):
         purpose: Global___Purpose | None = ...,
         revocation: Global___Revocation | None = ...,
         body_sha256: _builtins.bytes = ...,
+        erased: Global___Erased | None = ...,
+        snapshot: Global___Snapshot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "key", b"key", "purpose", b"purpose", "revocation", b"revocation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "key", b"key", "purpose", b"purpose", "revocation", b"revocation", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "format", b"format", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "supersedes", b"supersedes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "snapshot", b"snapshot", "supersedes", b"supersedes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -321,6 +333,261 @@ class Revocation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Revocation: _TypeAlias = Revocation  # noqa: Y015
+
+@_typing.final
+class Erased(_message.Message):
+    """Bodies that the broker no longer keeps; leaves, trees and the fold stay as they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LEGAL_BASIS_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Message digest of a dataset, application or agreement of the owner that has ended."""
+    reason: _builtins.str
+    legal_basis: _builtins.str
+    @_builtins.property
+    def access(self) -> Global___EntryRange:
+        """Entries of the access log, all of them older than the retention."""
+
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        access: Global___EntryRange | None = ...,
+        reason: _builtins.str = ...,
+        legal_basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "digest", b"digest", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "digest", b"digest", "legal_basis", b"legal_basis", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["digest", "access"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___Erased: _TypeAlias = Erased  # noqa: Y015
+
+@_typing.final
+class EntryRange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """The first one."""
+    end: _builtins.int
+    """The one after the last."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "first", b"first"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryRange: _TypeAlias = EntryRange  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    """What a broker folds the directory to: whoever folds it to something else stops."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    STATE_SHA256_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Entries folded: all those before this one."""
+    state_sha256: _builtins.bytes
+    """SHA-256 of the serialised DirectoryState."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        state_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "state_sha256", b"state_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class DirectoryState(_message.Message):
+    """The folded state of the leaves, as it is hashed and kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ROOT_KEY_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    format: _builtins.int
+    origin: _builtins.str
+    size: _builtins.int
+    time: _builtins.int
+    """The last valid entry's, milliseconds."""
+    root_key: _builtins.bytes
+    """The root's SubjectPublicKeyInfo."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyState]:
+        """By index."""
+
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionState]:
+        """By index."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectState]:
+        """The objects whose latest entry is no version: a key, revocation, erasure or snapshot. By object id."""
+
+    def __init__(
+        self,
+        *,
+        format: _builtins.int = ...,
+        origin: _builtins.str = ...,
+        size: _builtins.int = ...,
+        time: _builtins.int = ...,
+        root_key: _builtins.bytes = ...,
+        keys: _abc.Iterable[Global___KeyState] | None = ...,
+        versions: _abc.Iterable[Global___VersionState] | None = ...,
+        objects: _abc.Iterable[Global___ObjectState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "keys", b"keys", "objects", b"objects", "origin", b"origin", "root_key", b"root_key", "size", b"size", "time", b"time", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectoryState: _TypeAlias = DirectoryState  # noqa: Y015
+
+@_typing.final
+class KeyState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SUITE_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    REVOKED_INDEX_FIELD_NUMBER: _builtins.int
+    party: _builtins.str
+    role: Global___Role.ValueType
+    suite: Global___Suite.ValueType
+    public_key: _builtins.bytes
+    not_before: _builtins.int
+    """When it takes effect, milliseconds."""
+    not_after: _builtins.int
+    index: _builtins.int
+    """Index of its entry."""
+    revoked_index: _builtins.int
+    """Index of its revocation; 0 while it stands."""
+    def __init__(
+        self,
+        *,
+        party: _builtins.str = ...,
+        role: Global___Role.ValueType = ...,
+        suite: Global___Suite.ValueType = ...,
+        public_key: _builtins.bytes = ...,
+        not_before: _builtins.int = ...,
+        not_after: _builtins.int = ...,
+        index: _builtins.int = ...,
+        revoked_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "not_after", b"not_after", "not_before", b"not_before", "party", b"party", "public_key", b"public_key", "revoked_index", b"revoked_index", "role", b"role", "suite", b"suite"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
+
+@_typing.final
+class VersionState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    BODY_SHA256_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    ENDED_INDEX_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Message digest of its entry."""
+    kind: Global___EntryKind.ValueType
+    object_id: _builtins.bytes
+    owner: _builtins.str
+    index: _builtins.int
+    time: _builtins.int
+    body_sha256: _builtins.bytes
+    ended_index: _builtins.int
+    """Index of the entry that revoked or superseded it; 0 while it stands."""
+    superseded_by: _builtins.bytes
+    """Message digest of the version after it."""
+    @_builtins.property
+    def purpose(self) -> Global___Purpose: ...
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        kind: Global___EntryKind.ValueType = ...,
+        object_id: _builtins.bytes = ...,
+        owner: _builtins.str = ...,
+        index: _builtins.int = ...,
+        time: _builtins.int = ...,
+        body_sha256: _builtins.bytes = ...,
+        purpose: Global___Purpose | None = ...,
+        ended_index: _builtins.int = ...,
+        superseded_by: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_sha256", b"body_sha256", "digest", b"digest", "ended_index", b"ended_index", "index", b"index", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "superseded_by", b"superseded_by", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
+
+@_typing.final
+class ObjectState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    object_id: _builtins.bytes
+    digest: _builtins.bytes
+    """Message digest of its entry."""
+    def __init__(
+        self,
+        *,
+        object_id: _builtins.bytes = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "object_id", b"object_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectState: _TypeAlias = ObjectState  # noqa: Y015
 
 @_typing.final
 class Field(_message.Message):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from exchange.broker.limits import REFUSALS_AT_ONCE
 from exchange.client import Answer, ExchangeClient, ExchangeError, Prepared, RefusedError, UnavailableError
 from exchange.store.ports import Log
 from exchange.v1.access_pb2 import AccessKind, Code
@@ -148,3 +149,28 @@ async def test_an_adapter_ends_at_once_while_its_broker_is_down(city: City) -> N
     city.broker.kill()
     await city.registry.seen("not attached")
     assert city.registry.stop(2) == 0
+
+
+async def test_a_broker_that_stops_logs_the_refusals_that_it_summed_up(city: City) -> None:
+    before = len(city.access_log())
+    count = REFUSALS_AT_ONCE + 200
+    async with city.client() as client:
+        refused = await asyncio.gather(*(not_granted(client, number) for number in range(count)))
+        places = [error.summed_up for error in refused]
+        city.broker.signal(signal.SIGTERM)
+        assert await ended(city.broker) == 0
+    log = city.access_log()[before:]
+    [summary] = [entry for entry in log if entry.kind == AccessKind.ACCESS_KIND_REFUSALS]
+    assert [(item.code, item.count) for item in summary.counts] == [(Code.CODE_PURPOSE_NOT_GRANTED, max(places))]
+    assert sorted(place for place in places if place) == list(range(1, max(places) + 1))
+    assert places.count(0) == len(log) - 1
+    check_anchored(city)
+
+
+async def not_granted(client: ExchangeClient, number: int) -> RefusedError:
+    """The refusal of a request for a purpose that nobody granted."""
+    prepared = await prepare(client, number % PEOPLE, purpose="tax.audit")
+    with pytest.raises(RefusedError) as caught:
+        await client.submit(prepared, timeout=30)
+    assert caught.value.verified, caught.value.unverified
+    return caught.value

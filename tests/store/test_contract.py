@@ -11,6 +11,7 @@ from exchange.core.merkle import MAX_SIZE, Frontier, NodeId, frontier_nodes
 from exchange.store.memory import MemoryLogStore
 from exchange.store.ports import (
     RELEASED,
+    SUMMARY,
     UNRELEASED,
     AccessIndex,
     AccessQuery,
@@ -397,6 +398,13 @@ CONDITIONS: tuple[dict[str, object], ...] = (
     {"provider": "exchange://%"},
     {"provider": "exchange://a/_"},
 )
+
+
+def test_search_finds_every_summary_whatever_the_code(store: LogStore) -> None:
+    kinds = ({"kind": REFUSED, "code": 8}, {"kind": SUMMARY}, {"kind": REFUSED, "code": 9}, {"kind": RELEASED})
+    append(store, Log.ACCESS, *(access(n, **kind) for n, kind in enumerate(kinds)))
+    assert indexes(store.search(AccessQuery(code=8), 0, ALL, ALL, ALL)) == [0, 1]
+    assert indexes(store.search(AccessQuery(code=8, kind=REFUSED), 0, ALL, ALL, ALL)) == [0]
 
 
 @pytest.mark.parametrize("conditions", CONDITIONS, ids=str)

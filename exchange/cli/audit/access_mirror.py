@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from exchange.cli.audit.mirror_schema import COLUMNS, VERSION, prepare
+from exchange.cli.audit.mirror_schema import COLUMNS, SUMMED_UP, VERSION, prepare
 from exchange.cli.audit.opening import SETTLING, read_entry
 from exchange.cli.audit.postings import Wanted, names_under, postings
 from exchange.cli.audit.tree import Expected, place_of
@@ -335,7 +335,7 @@ def columns_of(leaf: bytes, body: bytes) -> tuple[object, ...]:
     return (
         said.time,
         said.kind,
-        said.code,
+        SUMMED_UP if said.counts else said.code,
         said.requester,
         said.provider,
         said.request_id,

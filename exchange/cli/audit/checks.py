@@ -7,7 +7,7 @@ entry names.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.opening import REFUSED, RELEASED, OpenedEntry
+from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name
@@ -18,7 +18,8 @@ from exchange.core.errors import CoreError, SignatureError
 from exchange.core.names import Party
 from exchange.core.response import check_response
 from exchange.core.state import KeyRecord, is_signing
-from exchange.v1.access_pb2 import AccessLeaf, Code
+from exchange.core.summary import refusals_in
+from exchange.v1.access_pb2 import AccessLeaf, Code, Refusal
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.request_pb2 import Operation, RequestHeader, ResponseHeader
 
@@ -55,6 +56,8 @@ def judge(directory: Directory, entry: OpenedEntry, following: int | None) -> It
         yield from _released(directory, entry)
     elif entry.leaf.kind == REFUSED:
         yield from _refused(directory, entry)
+    elif entry.leaf.kind == REFUSALS:
+        yield from _summed_up(directory, entry)
     else:
         yield from _unreleased(directory, entry)
 
@@ -169,13 +172,46 @@ def _refused(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
         problem = f"signed by {signer.party} in the name of {refused.refuser[:200]}"
     elif (refused.code, refused.request_digest) != (leaf.code, leaf.request_digest):
         problem = "it refuses another request, or for another reason than the leaf says"
-    # Signed before the entry was appended, so its key is asked at the size that the refusal itself names.
-    elif refused.directory_size > leaf.directory_size or not signer.stood_at(refused.directory_size):
-        problem = f"the key of {signer.party} did not stand in the directory of {refused.directory_size} entries"
-    elif not signer.is_valid(leaf.time):
-        problem = f"the key of {signer.party} is not valid at the entry's time"
+    elif refused.summed_up:
+        problem = f"it says that it is number {refused.summed_up} of a summary, and has an entry of its own"
+    problem = problem or _standing_problem(signer, refused, leaf)
     said = f"check {refused.check}, signed by {short(signer.party)}, key {_key(signer)}: {refused.reason}"
     yield Check("refusal", problem or said, ok=not problem)
+
+
+def _standing_problem(signer: KeyRecord, refused: Refusal, leaf: AccessLeaf) -> str:
+    """Signed before the entry was appended, so its key is asked at the size that the refusal itself names."""
+    if refused.directory_size > leaf.directory_size or not signer.stood_at(refused.directory_size):
+        return f"the key of {signer.party} did not stand in the directory of {refused.directory_size} entries"
+    if not signer.is_valid(leaf.time):
+        return f"the key of {signer.party} is not valid at the entry's time"
+    return ""
+
+
+def _summed_up(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+    """The last refusal of a summary is the broker's, and the number that it signed is how many there were."""
+    leaf, refused, refusal = entry.leaf, entry.refused, _held(entry.refusal)
+    signer = _signer(directory, refusal)
+    if isinstance(signer, str) or refused is None:
+        yield Check("refusal", str(signer), ok=False)
+        return
+    count = refusals_in(leaf)
+    problem = ""
+    if signer.role != Role.ROLE_BROKER or not leaf.refuser == refused.refuser == str(signer.party):
+        problem = f"signed by {signer.party}, which is not the broker {leaf.refuser[:200]} that summed it up"
+    elif refused.summed_up != count:
+        problem = f"it says that it is number {refused.summed_up} of the summary, and the leaf counts {count}"
+    elif refused.code not in {item.code for item in leaf.counts} or leaf.since > leaf.time + SKEW:
+        problem = "the summary does not count its code, or is of a later time than its entry"
+    problem = problem or _standing_problem(signer, refused, leaf)
+    said = f"number {count}, signed by {short(signer.party)}, key {_key(signer)}: {refused.reason}"
+    yield Check("refusal", problem or said, ok=not problem)
+    yield Check("summary", f"{counts_of(leaf)}, refused {iso(leaf.since)} to {iso(leaf.until)}")
+
+
+def counts_of(leaf: AccessLeaf) -> str:
+    """How many refusals a summary counts with each code: 17 OVERLOADED, 2 NO_AGREEMENT."""
+    return ", ".join(f"{item.count} {code_name(item.code)}" for item in leaf.counts)
 
 
 def _names(entry: OpenedEntry, header: RequestHeader) -> Iterator[Check]:

@@ -25,7 +25,7 @@ class Criteria(Wanted):
         """Whether the entry itself fulfils every condition, whatever the index said."""
         said = said_of(entry)
         return (
-            all(said[name] == value for name, value in self.exact.items())
+            all(_says(entry, name, said[name], value) for name, value in self.exact.items())
             and all(_covers(party, str(said[name])) for name, party in self.parties.items())
             and (self.since is None or entry.leaf.time >= self.since)
             and (self.until is None or entry.leaf.time <= self.until)
@@ -112,6 +112,11 @@ def moment(text: str, option: str, *, end: bool) -> int:
     if end and is_day:
         found += timedelta(days=1)
     return int(found.timestamp() * 1000) - int(end and is_day)
+
+
+def _says(entry: OpenedEntry, name: str, said: object, wanted: object) -> bool:
+    """A summary says each code that it counts."""
+    return said == wanted or (name == "code" and any(item.code == wanted for item in entry.leaf.counts))
 
 
 def _covers(party: Party, name: str) -> bool:

@@ -22,6 +22,9 @@ COLUMNS: Final = (
     "purpose",
     "case_id",
 )
+SUMMED_UP: Final = -1
+"""What `code` says of an entry that sums up refusals with several codes."""
+
 INDEXES: Final = {name: f"entries_{name}" for name in COLUMNS}
 """The index of each column; a rowid ends every entry of an index, so those of one value stand in the log's order."""
 

@@ -17,6 +17,7 @@ RELEASED = AccessKind.ACCESS_KIND_RELEASED
 UNRELEASED = AccessKind.ACCESS_KIND_UNRELEASED
 SETTLING = (RELEASED, UNRELEASED)
 REFUSED = AccessKind.ACCESS_KIND_REFUSED
+REFUSALS = AccessKind.ACCESS_KIND_REFUSALS
 
 
 class EntryBodyError(CoreError):
@@ -107,6 +108,10 @@ def _check_parts(
     leaf: AccessLeaf, request: Envelope | None, response: Envelope | None, refusal: Envelope | None
 ) -> None:
     """Which envelopes an entry of this kind has: DESIGN section 6, "Refusals", and section 2, "Settlement"."""
+    if leaf.kind == REFUSALS:
+        if refusal is None or request is not None:
+            raise EntryBodyError("the body of a summary holds the last refusal, and nothing else")
+        return
     is_refused = leaf.kind == REFUSED
     if bool(leaf.response_digest) == is_refused or bool(leaf.refusal_digest) != is_refused:
         raise EntryBodyError("a refused entry names a refusal, any other a response")

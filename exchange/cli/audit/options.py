@@ -23,7 +23,9 @@ OfficerOption = Annotated[str, typer.Option(metavar="NAME", help="The pseudonym 
 PurposeOption = Annotated[str, typer.Option(metavar="CODE", help="What it was said to be for.")]
 CaseOption = Annotated[str, typer.Option(metavar="ID", help="The case that it was said to be for.")]
 CodeOption = Annotated[str, typer.Option(metavar="CODE", help="Why it was refused, such as NO_AGREEMENT.")]
-KindOption = Annotated[str, typer.Option(metavar="KIND", help="released, unreleased or refused.")]
+KindOption = Annotated[
+    str, typer.Option(metavar="KIND", help="released, unreleased, refused, or refusals (summed up).")
+]
 RequestOption = Annotated[str, typer.Option(metavar="ID", help="The request's id, a UUID.")]
 
 

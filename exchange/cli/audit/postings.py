@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from exchange.cli.audit.mirror_schema import INDEXES, PAIR, PAIR_INDEX
+from exchange.cli.audit.mirror_schema import INDEXES, PAIR, PAIR_INDEX, SUMMED_UP
 from exchange.core.names import Party
 
 MANY: Final = 5_000
@@ -69,7 +69,7 @@ def postings(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: i
         start, stop: the first index, and the one after the last.
     """
     start, stop = _bounded(connection, wanted, start, stop)
-    terms = [_Term(column, (value,)) for column, value in wanted.exact.items()]
+    terms = [_Term(column, _values(column, value)) for column, value in wanted.exact.items()]
     terms += [_Term(column, names_under(connection, column, party)) for column, party in wanted.parties.items()]
     counts = {term.column: _count(connection, term, start, stop) for term in terms}
     # The shortest list is walked; of several long ones a party's: it has many names, so to look it up costs the most.
@@ -84,6 +84,11 @@ def postings(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: i
     streams = _streams(connection, walked, looked_up, wanted, {"start": start, "stop": stop})
     for (index,) in heapq.merge(*streams):
         yield int(index)
+
+
+def _values(column: str, value: object) -> tuple[object, ...]:
+    """A summary counts several codes: only its leaf says whether this one is among them."""
+    return (value, SUMMED_UP) if column == "code" else (value,)
 
 
 def _bounded(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exchange.cli.audit.access_mirror import PAGE, AccessMirror
-from exchange.cli.audit.checks import short
+from exchange.cli.audit.checks import counts_of, short
 from exchange.cli.audit.findings import Finding
 from exchange.cli.audit.opening import OpenedEntry, read_entry
 from exchange.cli.audit.postings import Wanted
@@ -79,7 +79,7 @@ def row(directory: Directory, found: ProvenEntry) -> tuple[object, ...]:
         found.index,
         iso(leaf.time).removesuffix("Z").replace("T", " "),
         kind_name(leaf.kind),
-        code_name(leaf.code) if leaf.code else None,
+        code_name(leaf.code) if leaf.code else counts_of(leaf) or None,
         shortened(leaf.requester),
         dataset_of(directory, header) if header is not None else shortened(leaf.provider),
         *about,
@@ -98,11 +98,19 @@ def described(directory: Directory, found: ProvenEntry) -> dict[str, object]:
         "requester": leaf.requester or None,
         "provider": leaf.provider or None,
         "request_id": str(uuid.UUID(bytes=leaf.request_id)) if leaf.request_id else None,
-        "request_digest": leaf.request_digest,
+        "request_digest": leaf.request_digest or None,
         "response_digest": leaf.response_digest or None,
         "refusal_digest": leaf.refusal_digest or None,
         "directory_size": leaf.directory_size,
     }
+    if leaf.counts:
+        record |= {
+            "counts": {code_name(item.code): item.count for item in leaf.counts},
+            "since": iso(leaf.since),
+            "until": iso(leaf.until),
+            "refusals_root": leaf.refusals_root,
+            "refuser": leaf.refuser,
+        }
     if header is not None:
         record |= {
             "dataset": dataset_of(directory, header),

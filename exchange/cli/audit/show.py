@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.checks import Check, judge
+from exchange.cli.audit.checks import Check, counts_of, judge
 from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.opening import RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.opening import REFUSALS, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.policies import SEEN_BY_MANY, mirror_caveats
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
@@ -25,6 +25,7 @@ from exchange.cli.times import iso
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
+from exchange.core.summary import refusals_in
 from exchange.v1.access_pb2 import AccessLeaf
 from exchange.v1.request_pb2 import RequestHeader
 
@@ -61,7 +62,7 @@ class Chapter:
         if self.found is None:
             return f"entry {self.index}"
         leaf = self.found.entry.leaf
-        code = f" {code_name(leaf.code)}" if leaf.code else ""
+        code = f" {code_name(leaf.code) if leaf.code else counts_of(leaf)}".rstrip()
         return f"entry {self.index}: {kind_name(leaf.kind)}{code}, {iso(leaf.time)}"
 
     @property
@@ -75,9 +76,11 @@ class Chapter:
             return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
         if entry.leaf.kind == UNRELEASED:
             return f"{provider} committed an answer that the broker did not release here: count it as possible access"
-        if entry.refused is not None:
-            return f"{shortened(entry.refused.refuser)} refused the request: nothing was answered"
-        return f"an entry of the kind {kind_name(entry.leaf.kind)}: nothing was answered"
+        refuser = shortened(entry.refused.refuser) if entry.refused is not None else "nobody"
+        if entry.leaf.kind == REFUSALS:
+            asked = f"{shortened(entry.leaf.requester)} {refusals_in(entry.leaf)} times within a minute"
+            return f"{refuser} refused {asked}: nothing was answered"
+        return f"{refuser} refused the request: nothing was answered"
 
 
 @app.command(
@@ -133,7 +136,7 @@ def _whole(place: AuditHome, found: Sequence[LoggedEntry]) -> Sequence[LoggedEnt
     for leaf in (_leaf(stored) for stored in found):
         if leaf is None:
             continue
-        same = _found(place, Wanted({"request_digest": leaf.request_digest}))
+        same = _found(place, Wanted({"request_digest": leaf.request_digest})) if leaf.request_digest else ()
         if leaf.request_id:
             same += _found(place, Wanted({"request_id": leaf.request_id, "requester": leaf.requester}))
         entries |= {stored.index: stored for stored in same}

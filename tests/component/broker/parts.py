@@ -147,6 +147,7 @@ class Broker:
             await adapter.leave()
         await self.relay.drain()
         await self.gateway.drain()
+        await self.refusals.close()
         await self.logs.close()
 
     async def attach(self, system: Party = REGISTRY, *, ready: bool = True) -> "Adapter":

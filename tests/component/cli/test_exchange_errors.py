@@ -25,6 +25,7 @@ DRAWN = {  # what the tree at the top of exchange/client/errors.py says
     "ExchangeError": 1,
     "RefusedError": 1,
     "ResponseInvalidError": 1,
+    "DirectoryDiffersError": 1,
     "EvidenceError": 1,
     "UsageError": 2,
     "UnavailableError": 3,

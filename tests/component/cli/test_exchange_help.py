@@ -9,6 +9,7 @@ from exchange.cli.main import COMMANDS, app
 
 GROUPS = {
     "broker": ("run", "add"),
+    "log": ("fsck",),
     "key": ("new", "install"),
     "department": ("admit",),
     "system": ("add",),

@@ -11,6 +11,7 @@ EXIT_CODES = {
     "ExchangeError": 1,
     "RefusedError": 1,
     "ResponseInvalidError": 1,
+    "DirectoryDiffersError": 1,
     "EvidenceError": 1,
     "UsageError": 2,
     "UnavailableError": 3,

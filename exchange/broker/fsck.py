@@ -1,0 +1,283 @@
+"""fsck: rebuilds a stopped broker's nodes and index columns from the leaves, and compares them with what is stored.
+
+The leaves are the truth, as far as the signed checkpoint says that they are: nodes and columns are written anew only
+where the leaves make its root, so that a repair can never make up a history that the log did not sign.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from typing import Protocol
+
+from exchange.broker.logs import access_index
+from exchange.core.access import read_access_leaf
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.directory import Directory
+from exchange.core.envelope import REFUSAL, REQUEST, RESPONSE, decode_envelope
+from exchange.core.errors import CoreError, DecodeError
+from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.note import Verifier
+from exchange.core.wire import decode
+from exchange.store.inspection import COLUMNS, InspectedFile, InspectedRow
+from exchange.store.ports import Head, Log, node_place
+from exchange.v1.access_pb2 import AccessBody, AccessLeaf
+from exchange.v1.directory_pb2 import DirectoryLeaf
+
+PAGE = 1000
+
+Advance = Callable[[int, int], None]
+"""Takes how many entries are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it must be.
+
+    Args:
+        log: the log's name; empty where it is about the file as a whole.
+        index: the entry; None where it is about the log.
+        text: what is wrong, without a full stop.
+        mendable: whether the leaves say what should stand there.
+        untrusted: whether a checkpoint is not the log key's.
+    """
+
+    log: str
+    index: int | None
+    text: str
+    mendable: bool = False
+    untrusted: bool = False
+
+    def __str__(self) -> str:
+        place = self.log if self.index is None else f"entry {self.index} of {self.log}"
+        return f"{place}: {self.text}" if place else self.text
+
+
+class Reader(Protocol):
+    """Reads the entries of one log, in their order."""
+
+    @property
+    def time(self) -> int:
+        """The last entry's, milliseconds."""
+
+    def columns(self, row: InspectedRow) -> tuple[object, ...]:
+        """What the index must say of an entry."""
+
+    def read(self, row: InspectedRow) -> Iterator[str]:
+        """What is wrong with an entry, beside its index."""
+
+
+class DirectoryReader:
+    """Folds the directory.
+
+    Args:
+        genesis: the directory before entry 0.
+    """
+
+    def __init__(self, genesis: Directory) -> None:
+        self.directory = genesis
+        self.time = 0
+
+    def columns(self, row: InspectedRow) -> tuple[object, ...]:
+        """A directory entry has no index columns."""
+        return (None,) * len(COLUMNS)
+
+    def read(self, row: InspectedRow) -> Iterator[str]:
+        """Whether an entry holds: its rule, its time, its body."""
+        self.directory, applied = self.directory.apply(row.leaf, row.body)
+        if applied.reason:
+            yield applied.reason
+        elif applied.entry is not None and applied.entry.body_sha256 and not row.body:
+            yield "its body is missing"
+        try:
+            self.time = decode(DirectoryLeaf, row.leaf).time
+        except DecodeError:
+            return
+
+
+class AccessReader:
+    """Reads the access log.
+
+    Args:
+        directory_size: entries of the directory, which no entry can pass.
+    """
+
+    def __init__(self, directory_size: int) -> None:
+        self.time = 0
+        self._directory_size = directory_size
+        self._decided = 0
+
+    def columns(self, row: InspectedRow) -> tuple[object, ...]:
+        """The index columns, out of the leaf."""
+        try:
+            return astuple(access_index(read_access_leaf(row.leaf)))
+        except CoreError:
+            return (None,) * len(COLUMNS)
+
+    def read(self, row: InspectedRow) -> Iterator[str]:
+        """Whether an entry's leaf, order and body hold."""
+        try:
+            leaf = read_access_leaf(row.leaf)
+        except CoreError as error:
+            yield str(error)
+            return
+        if leaf.time < self.time:
+            yield "its time runs backwards"
+        if not self._decided <= leaf.directory_size <= self._directory_size:
+            yield f"decided under a directory of {leaf.directory_size} entries, which runs backwards or does not exist"
+        self.time, self._decided = max(self.time, leaf.time), max(self._decided, leaf.directory_size)
+        problem = _body_problem(leaf, row.body)
+        if problem:
+            yield problem
+
+
+class LogCheck:
+    """Checks one log of a file.
+
+    Args:
+        file: the stopped broker's.
+        log: which log.
+        verifier: its note key.
+        reader: reads its entries.
+    """
+
+    def __init__(self, file: InspectedFile, log: Log, verifier: Verifier, reader: Reader) -> None:
+        self._file = file
+        self._log = log
+        self._verifier = verifier
+        self._reader = reader
+        self._frontier = Frontier()
+        self._head = file.heads().get(log)
+
+    @property
+    def name(self) -> str:
+        """The log's name."""
+        return self._verifier.name
+
+    @property
+    def size(self) -> int:
+        """Entries that follow each other from entry 0, once they were walked."""
+        return self._frontier.size
+
+    def walk(self, advance: Advance) -> Iterator[Problem]:
+        """Check head, entries, nodes and index columns, a page at a time."""
+        head = self._head
+        if head is None:
+            yield self._problem(None, "the file has no head of it")
+            return
+        checkpoint = self._checkpoint(head)
+        if isinstance(checkpoint, Problem):
+            yield checkpoint
+        for rows in self._pages(head.size, advance):
+            yield from self._node_problems(rows)
+            for row in rows:
+                yield from (self._problem(row.index, text) for text in self._reader.read(row))
+                yield from self._column_problems(row)
+        yield from self._end_problems(head, checkpoint)
+
+    def mend(self, advance: Advance) -> None:
+        """Write nodes and index columns anew, out of leaves that `walk` found to make the signed root."""
+        head, self._frontier = self._head, Frontier()
+        if head is None:
+            return
+        for rows in self._pages(head.size, advance):
+            expected = self._grow(rows)
+            places = _places(expected)
+            stored = self._file.nodes(self._log, places.start, places.stop)
+            wrong = {place: hash for place, hash in expected.items() if stored.get(place) != hash}
+            self._file.set_nodes(self._log, wrong)
+            for row in rows:
+                columns = self._reader.columns(row)
+                if row.columns != columns:
+                    self._file.set_columns(self._log, row.index, columns)
+        self._file.drop_nodes(self._log, node_place(0, head.size))
+
+    def _pages(self, size: int, advance: Advance) -> Iterator[list[InspectedRow]]:
+        """The entries from 0 on that follow each other."""
+        start = 0
+        while rows := self._file.rows(self._log, start, PAGE):
+            whole = [row for index, row in enumerate(rows, start) if row.index == index]
+            if whole:
+                yield whole
+            start += len(whole)
+            advance(start, size)
+            if len(whole) < len(rows):
+                return
+
+    def _grow(self, rows: Sequence[InspectedRow]) -> dict[int, bytes]:
+        """Add leaves to the tree; the nodes that they complete, by their places."""
+        first = node_place(0, self._frontier.size)
+        self._frontier, nodes = self._frontier.extend([leaf_hash(row.leaf) for row in rows])
+        return {place: node.hash for place, node in enumerate(nodes, first)}
+
+    def _node_problems(self, rows: Sequence[InspectedRow]) -> Iterator[Problem]:
+        start = self._frontier.size
+        expected = self._grow(rows)
+        places = _places(expected)
+        stored = self._file.nodes(self._log, places.start, places.stop)
+        wrong = sum(1 for place, hash in expected.items() if stored.get(place) != hash)
+        if wrong:
+            last = self._frontier.size - 1
+            text = f"of the nodes that entries {start} to {last} complete, {wrong} are wrong or missing"
+            yield self._problem(None, text, mendable=True)
+
+    def _column_problems(self, row: InspectedRow) -> Iterator[Problem]:
+        expected = self._reader.columns(row)
+        pairs = zip(COLUMNS, row.columns, expected, strict=True)
+        wrong = [name for name, stored, right in pairs if stored != right]
+        if wrong:
+            text = f"its index says something else than its leaf: {', '.join(wrong)}"
+            yield self._problem(row.index, text, mendable=True)
+
+    def _checkpoint(self, head: Head) -> Checkpoint | Problem:
+        try:
+            return open_checkpoint(head.checkpoint, self._verifier)
+        except CoreError as error:
+            text = f"its checkpoint is not signed by the log key in the trust file: {error}"
+            return Problem(self._verifier.name, None, text, untrusted=True)
+
+    def _end_problems(self, head: Head, checkpoint: Checkpoint | Problem) -> Iterator[Problem]:
+        size = self._frontier.size
+        entries, nodes = self._file.count(self._log)
+        if entries != size:
+            yield self._problem(None, f"it has {entries} entries, of which {size} follow each other from entry 0")
+        if head.size != size:
+            yield self._problem(None, f"its head says {head.size} entries, and there are {size}")
+        elif nodes > node_place(0, size):
+            yield self._problem(None, f"it has {nodes - node_place(0, size)} nodes of no tree", mendable=True)
+        if head.time != self._reader.time:
+            yield self._problem(None, "its head has another time than its last entry")
+        if isinstance(checkpoint, Checkpoint) and (size, self._frontier.root()) != (checkpoint.size, checkpoint.root):
+            text = f"its leaves do not make the root of its signed checkpoint of {checkpoint.size} entries"
+            yield self._problem(None, text)
+
+    def _problem(self, index: int | None, text: str, *, mendable: bool = False) -> Problem:
+        return Problem(self._verifier.name, index, text, mendable)
+
+
+def damages(file: InspectedFile) -> Iterator[Problem]:
+    """What SQLite finds wrong with the file itself; an index is built again, anything else is beyond mending here."""
+    for line in file.damages():
+        yield Problem("", None, f"SQLite says: {line}", mendable="index" in line)
+
+
+def _places(nodes: dict[int, bytes]) -> range:
+    return range(min(nodes), max(nodes) + 1) if nodes else range(0)
+
+
+def _body_problem(leaf: AccessLeaf, body: bytes) -> str:
+    """What is wrong with a body: it holds just the envelopes whose digests the leaf names."""
+    try:
+        parts = decode(AccessBody, body)
+        named = (
+            (parts.request, REQUEST, leaf.request_digest),
+            (parts.response, RESPONSE, leaf.response_digest),
+            (parts.refusal, REFUSAL, leaf.refusal_digest),
+        )
+        for data, kind, digest in named:
+            if data and decode_envelope(data, kind).digest != digest:
+                return "its body is not the one that its leaf names"
+        # A refusal's request may have been none; what was answered, or refused, is always there.
+        if (leaf.response_digest and not parts.response) or (leaf.refusal_digest and not parts.refusal):
+            return "its body is missing"
+    except CoreError as error:
+        return f"its body cannot be read: {error}"
+    return ""

@@ -1,0 +1,249 @@
+"""A mirror begins with the last snapshot that it kept, and believes it no more than the log's signed entries."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange.client.errors import DirectoryDiffersError, EvidenceError, ForkError
+from exchange.client.mirror import DirectoryMirror
+from exchange.client.storage import KeptSnapshot, MirrorFile
+from exchange.core import directory as directory_module
+from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.entries import snapshot_entry
+from exchange.core.fold import apply
+from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.snapshot import encode_state, state_digest
+from exchange.core.trust import Trust
+from exchange.v1.log_pb2 import Record
+from tests.memory import MemoryLog
+from tests.simulator import Simulator, trust_of
+from tests.world import BROKER, COORDINATOR, PURPOSE, World
+
+
+@pytest.fixture
+def trust(simulator: Simulator) -> Trust:
+    return trust_of(simulator.world)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mirror.db"
+
+
+def take_snapshot(world: World, digest: bytes = b"") -> int:
+    """What a broker appends every so many entries; gives its index."""
+    state = world.directory.state
+    draft = snapshot_entry(BROKER, world.fresh(16), state.size, digest or state_digest(state))
+    return world.append(draft, BROKER).index
+
+
+@pytest.fixture
+async def snapshot(path: Path, trust: Trust, simulator: Simulator) -> int:
+    """A mirror on disk, with a snapshot and two entries after it; gives the snapshot's index."""
+    index = take_snapshot(simulator.world)
+    simulator.world.register("tax.audit")
+    mirror = await DirectoryMirror.open(path, trust)
+    await mirror.sync(simulator)
+    return index
+
+
+@pytest.fixture
+def folded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The entries that are folded from here on."""
+    indexes: list[int] = []
+
+    def counting(state: Any, leaf: bytes) -> Any:
+        indexes.append(state.size)
+        return apply(state, leaf)
+
+    monkeypatch.setattr(directory_module, "apply", counting)
+    return indexes
+
+
+def alter(path: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(statement, values).rowcount
+
+
+async def test_folds_on_opening_only_what_follows_its_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int, folded: list[int]
+) -> None:
+    mirror = await DirectoryMirror.open(path, trust)
+    assert folded == [snapshot, snapshot + 1]
+    assert mirror.directory == simulator.world.directory
+    assert mirror.directory.agreement(simulator.world.agreement.digest) == simulator.world.agreement
+
+
+async def test_goes_on_from_there(path: Path, trust: Trust, simulator: Simulator, snapshot: int) -> None:
+    mirror = await DirectoryMirror.open(path, trust)
+    simulator.world.revoke(simulator.world.directory.state.purposes[PURPOSE], COORDINATOR)
+    assert await mirror.sync(simulator) == simulator.world.directory
+    assert (await DirectoryMirror.open(path, trust)).directory == simulator.world.directory
+
+
+async def test_keeps_the_newest_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int, folded: list[int]
+) -> None:
+    mirror = await DirectoryMirror.open(path, trust)
+    simulator.world.register("tax.refund")
+    newest = take_snapshot(simulator.world)
+    await mirror.sync(simulator)
+    folded.clear()
+    assert (await DirectoryMirror.open(path, trust)).directory == simulator.world.directory
+    assert folded == [newest]
+
+
+async def test_a_mirror_without_snapshot_takes_one_from_its_own_entries(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int, folded: list[int]
+) -> None:
+    """As one of a version that kept none."""
+    alter(path, "DELETE FROM snapshot")
+    assert (await DirectoryMirror.open(path, trust)).directory == simulator.world.directory
+    assert folded[0] == 0
+    folded.clear()
+    await DirectoryMirror.open(path, trust)
+    assert folded == [snapshot, snapshot + 1]
+
+
+async def test_a_file_of_the_version_before_gets_a_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript("DROP TABLE snapshot; DROP TABLE snapshot_parts; PRAGMA user_version = 1")
+    assert (await DirectoryMirror.open(path, trust)).directory == simulator.world.directory
+    kept = MirrorFile(path).snapshot()
+    assert kept is not None
+    assert kept.size == snapshot
+
+
+async def test_a_body_that_comes_late_gives_its_rights_from_a_snapshot_too(
+    path: Path, trust: Trust, simulator: Simulator
+) -> None:
+    world = simulator.world
+    index = world.agreement.version.index
+    simulator.sync_record = lambda record: without_body(record, index)
+    take_snapshot(world)
+    mirror = await DirectoryMirror.open(path, trust)
+    await mirror.sync(simulator)
+    assert mirror.directory.agreement(world.agreement.digest) is None
+    MirrorFile(path).complete({index: world.directory_log.bodies[index]})
+    assert (await DirectoryMirror.open(path, trust)).directory == world.directory
+
+
+def without_body(record: Record, index: int) -> Record:
+    return Record(index=record.index, leaf=record.leaf) if record.index == index else record
+
+
+# Who folds to something else.
+
+
+async def test_stops_where_a_broker_signed_another_state(path: Path, trust: Trust, simulator: Simulator) -> None:
+    take_snapshot(simulator.world, bytes(32))
+    mirror = await DirectoryMirror.open(path, trust)
+    for _ in range(2):
+        with pytest.raises(DirectoryDiffersError, match="folds to another state here") as caught:
+            await mirror.sync(simulator)
+    assert "compare versions" in caught.value.hint
+    assert mirror.directory.size == 0
+    assert (await DirectoryMirror.open(path, trust)).directory.size == 0
+
+
+# A file that was altered.
+
+
+def other_state(world: World) -> tuple[bytes, ...]:
+    """A state that grants what the log never did: the keys of one more party."""
+    state = world.directory.state
+    key = next(key for key, record in state.keys.items() if record.party == BROKER)
+    return tuple(encode_state(replace(state, keys=state.keys.set(key, replace(state.keys[key], not_after=1 << 62)))))
+
+
+def kept_of(log: MemoryLog, size: int, parts: tuple[bytes, ...]) -> KeptSnapshot:
+    frontier, _ = Frontier().extend([leaf_hash(leaf) for leaf in log.leaves[:size]])
+    return KeptSnapshot(size, frontier.hashes, parts)
+
+
+ALTERED: dict[str, Callable[[Path], None]] = {
+    "no state": lambda path: alter(path, "DELETE FROM snapshot_parts"),
+    "half a state": lambda path: alter(path, "DELETE FROM snapshot_parts WHERE part > 0"),
+    "a state of other bytes": lambda path: alter(path, "UPDATE snapshot_parts SET data = x'ff' WHERE part = 1"),
+    "another size": lambda path: alter(path, "UPDATE snapshot SET size = size - 1"),
+    "another tree": lambda path: alter(path, "UPDATE snapshot SET hashes = zeroblob(length(hashes))"),
+    "no tree": lambda path: alter(path, "UPDATE snapshot SET hashes = x''"),
+    "another body": lambda path: alter(path, "UPDATE entries SET body = x'00' WHERE length(body) > 0"),
+    "no entries after it": lambda path: alter(
+        path, "DELETE FROM entries WHERE position >= (SELECT size FROM snapshot)"
+    ),
+    "another entry in its place": lambda path: alter(
+        path,
+        "UPDATE entries SET leaf = (SELECT leaf FROM entries WHERE position = 0)"
+        " WHERE position = (SELECT size FROM snapshot)",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED.keys())
+@pytest.mark.usefixtures("snapshot")
+async def test_refuses_a_snapshot_with(path: Path, trust: Trust, change: Callable[[Path], None]) -> None:
+    change(path)
+    with pytest.raises(EvidenceError, match="was altered"):
+        await DirectoryMirror.open(path, trust)
+
+
+async def test_refuses_a_state_that_its_entry_does_not_say(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+) -> None:
+    twin = World.standard()
+    alter(path, "DELETE FROM snapshot")
+    MirrorFile(path).keep_snapshot(kept_of(simulator.world.directory_log, snapshot, other_state(twin)))
+    with pytest.raises(EvidenceError, match="its snapshot is not the one that the directory log has there"):
+        await DirectoryMirror.open(path, trust)
+
+
+async def test_refuses_a_state_that_no_entry_follows(path: Path, trust: Trust, simulator: Simulator) -> None:
+    """Cut back to a checkpoint that the log signed once, a file has nothing that vouches for its state."""
+    world = simulator.world
+    await (await DirectoryMirror.open(path, trust)).sync(simulator)
+    log = world.directory_log
+    MirrorFile(path).keep_snapshot(kept_of(log, log.size, other_state(world)))
+    with pytest.raises(EvidenceError, match="its snapshot is not one that the directory log has"):
+        await DirectoryMirror.open(path, trust)
+
+
+# Checkpoints of before the snapshot.
+
+
+async def test_confirms_a_checkpoint_from_before_its_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+) -> None:
+    mirror = await DirectoryMirror.open(path, trust)
+    log = simulator.world.directory_log
+    for size in (1, snapshot - 1, snapshot, snapshot + 1, log.size):
+        await mirror.confirm(Checkpoint(log.signer.name, size, log.roots[size]), log.checkpoint(size))
+    with pytest.raises(ValueError, match="sync to the checkpoint first"):
+        await mirror.confirm(Checkpoint(log.signer.name, log.size + 1, bytes(32)), b"")
+
+
+@pytest.mark.parametrize("before", [1, 0])
+async def test_finds_a_fork_before_and_after_its_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int, before: int
+) -> None:
+    mirror = await DirectoryMirror.open(path, trust)
+    log, size = simulator.world.directory_log, snapshot + 1 - 2 * before
+    other = Checkpoint(log.signer.name, size, bytes(31) + b"\1")
+    with pytest.raises(ForkError):
+        await mirror.confirm(other, sign_checkpoint(other, log.signer))
+
+
+async def test_an_altered_file_is_no_fork(path: Path, trust: Trust, simulator: Simulator, snapshot: int) -> None:
+    mirror = await DirectoryMirror.open(path, trust)
+    log = simulator.world.directory_log
+    alter(path, "UPDATE entries SET leaf = x'00' WHERE position = 0")
+    with pytest.raises(EvidenceError, match="do not make the tree of its snapshot"):
+        await mirror.confirm(Checkpoint(log.signer.name, 3, log.roots[3]), log.checkpoint(3))
+    mirror.check()
