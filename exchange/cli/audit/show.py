@@ -18,7 +18,7 @@ from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, UNRELEASED, 
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
-from exchange.cli.audit.witnessed import stance_of
+from exchange.cli.audit.witnessed import Stance, stance_of
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
@@ -104,13 +104,14 @@ def show(
     """
     with opened_home(home) as place:
         now = place.verified_directory()
+        stance = stance_of(place)
         history = History(place.directory, place.trust)
         erasures = place.erasures()
         story = tuple(_chapter(place, history, stored, erasures) for stored in _about(place, entry))
         if as_json:
-            print_json(_described(place, now, story))
+            print_json(_described(place, now, story, stance))
         else:
-            _print(place, now, story)
+            _print(place, now, story, stance)
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
@@ -174,7 +175,7 @@ def _chapter(place: AuditHome, history: History, stored: LoggedEntry, erasures: 
     return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following, erasures)), directory)
 
 
-def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
+def _print(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: Stance) -> None:
     header, directory = _header(story)
     if header is not None:
         print_pairs(_request(directory or now, header))
@@ -185,7 +186,7 @@ def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
-    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance_of(place)}")
+    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance}")
 
 
 def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
@@ -219,13 +220,13 @@ def _named(code: str, label: str) -> str:
     return f"{code} ({label})" if label else code
 
 
-def _described(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> dict[str, object]:
+def _described(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: Stance) -> dict[str, object]:
     return {
         "entries": [_described_chapter(now, chapter) for chapter in story],
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
-        "caveats": list(stance_of(place).caveats),
+        "caveats": list(stance.caveats),
     }
 
 
