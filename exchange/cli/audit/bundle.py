@@ -61,16 +61,34 @@ def bundle(
     """
     with opened_home(home) as place:
         asked = read_policy(home, place.trust, policy)
-        ranges = _ranges(place, range_ or [], request or [])
-        logs = mirrored_log(place, LogName.DIRECTORY), mirrored_log(place, LogName.ACCESS)
-        access = log_standing(logs[1], asked, ranges[-1][1] if ranges else 0)
-        held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
-        directory = log_standing(logs[0], asked, _named_size(logs[1], held))
-        manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
-        with bar("bundle") as advance:
-            _write(output, logs, manifest, (directory, access), asked, advance)
+        manifest, access = pack(output, place, _ranges(place, range_ or [], request or []), asked)
         place.end()
     _print(output, manifest, access, as_json)
+
+
+def pack(output: Path, place: AuditHome, ranges: Ranges | None, policy: Policy | None) -> tuple[Manifest, Standing]:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        output: where it goes.
+        place: the auditor's mirrors.
+        ranges: of access entries, ascending, none touching the next; None for all.
+        policy: whose cosignatures count.
+
+    Returns:
+        What it holds, and what the witnesses say of its access log.
+
+    Raises:
+        EvidenceError: a mirror was altered.
+    """
+    logs = mirrored_log(place, LogName.DIRECTORY), mirrored_log(place, LogName.ACCESS)
+    access = log_standing(logs[1], policy, ranges[-1][1] if ranges else 0)
+    held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
+    directory = log_standing(logs[0], policy, _named_size(logs[1], held))
+    manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
+    with bar("bundle") as advance:
+        _write(output, logs, manifest, (directory, access), policy, advance)
+    return manifest, access
 
 
 def _ranges(place: AuditHome, ranges: Sequence[str], requests: Sequence[str]) -> Ranges | None:

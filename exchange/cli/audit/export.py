@@ -11,7 +11,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.exports.formats import FORMATS, NOTE, open_writer
 from exchange.cli.audit.exports.output_file import check_free, sha256_of, written_whole
 from exchange.cli.audit.exports.rows import export_row
-from exchange.cli.audit.findings import NO_WITNESSES, Finding, plural
+from exchange.cli.audit.findings import Finding, plural
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.options import (
     CaseOption,
@@ -29,6 +29,7 @@ from exchange.cli.audit.options import (
 )
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import proven_entries
+from exchange.cli.audit.witnessed import stance_of
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line
 from exchange.core.directory import Directory
@@ -124,7 +125,7 @@ def _about(place: AuditHome, typed: Typed, form: str) -> dict[str, object]:
         "root": encode_base64(checkpoint.root),
         "checkpoint": place.access.note(checkpoint.size).decode(),
         "asked": " ".join(typed.words()),
-        "caveats": [NO_WITNESSES],
+        "caveats": list(stance_of(place).caveats),
     }
 
 
@@ -161,4 +162,4 @@ def _print(place: AuditHome, about: dict[str, object], output: Path, as_json: bo
         clean(f"{output}: {plural(rows if isinstance(rows, int) else 0, 'rows', 'row')}, SHA-256 {about['sha256']}")
     )
     size = place.access.checkpoint.size
-    say(f"verified to {size} of {place.access.origin}; {NO_WITNESSES}; a view: each row's leaf is the evidence")
+    say(f"verified to {size} of {place.access.origin}; {stance_of(place)}; a view: each row's leaf is the evidence")

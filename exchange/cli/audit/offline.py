@@ -10,6 +10,8 @@ from exchange.cli.audit.tree import Expected
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
+from exchange.client.receipt_file import FILE as RECEIPTS
+from exchange.client.receipt_file import ReceiptFile
 from exchange.client.session import MIRROR
 from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
@@ -63,7 +65,7 @@ class MirroredDirectory:
     Args:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
-        note: the same as the log signed it.
+        note: the same as the log signed it, and witnesses cosigned it.
     """
 
     entries: MirroredEntries
@@ -77,6 +79,20 @@ class MirroredDirectory:
     def leaf_hash(self, index: int) -> bytes | None:
         """The hash of a leaf, or None past the end."""
         return leaf_hash(self.entries[index].leaf) if 0 <= index < len(self.entries) else None
+
+    def verified(self, trust: Trust) -> Directory:
+        """The whole directory, its leaves compared with the signed checkpoint.
+
+        Raises:
+            CommandError: they do not make its root.
+        """
+        tree = GrowingRoot()
+        for entry in self.entries:
+            tree.add_leaves([entry.leaf])
+        if (tree.size, tree.root()) != (self.checkpoint.size, self.checkpoint.root):
+            hint = "`exchange-audit verify full` names what was altered"
+            raise CommandError(f"the mirror of {self.checkpoint.origin} was altered", hint, ExitCode.REFUSED)
+        return self.folded(trust, len(self.entries))
 
     def folded(self, trust: Trust, size: int) -> Directory:
         """The directory as it was at a size, or as far as it goes."""
@@ -109,14 +125,7 @@ class AuditHome:
         Raises:
             CommandError: they do not make its root.
         """
-        entries, checkpoint = self.directory.entries, self.directory.checkpoint
-        tree = GrowingRoot()
-        for entry in entries:
-            tree.add_leaves([entry.leaf])
-        if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
-            hint = "`exchange-audit verify full` names what was altered"
-            raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
-        return self.directory.folded(self.trust, len(entries))
+        return self.directory.verified(self.trust)
 
     def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
         """Keep a log's failure for good, and give it back as every later use will find it."""
@@ -167,9 +176,20 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
     """
     size, note = file.stored()
     try:
-        return MirroredDirectory(MirroredEntries(file, size), open_checkpoint(note, trust.directory_log), note)
+        checkpoint = open_checkpoint(note, trust.directory_log)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
+    return MirroredDirectory(MirroredEntries(file, size), checkpoint, _cosigned(file, checkpoint, trust) or note)
+
+
+def _cosigned(file: MirrorFile, checkpoint: Checkpoint, trust: Trust) -> bytes:
+    """The same checkpoint with its cosignatures, where the home keeps it; else empty."""
+    path = file.path.with_name(RECEIPTS)
+    note = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    try:
+        return note if open_checkpoint(note, trust.directory_log) == checkpoint else b""
+    except CoreError:
+        return b""
 
 
 def _hint(path: Path) -> str:

@@ -11,13 +11,14 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checks import Check, counts_of, judge
 from exchange.cli.audit.criteria import request_id
-from exchange.cli.audit.findings import NO_WITNESSES, plural
-from exchange.cli.audit.naming import names_of
+from exchange.cli.audit.findings import plural
+from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.opening import REFUSALS, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.witnessed import stance_of
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
@@ -75,7 +76,9 @@ class Chapter:
             return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
         if entry.leaf.kind == UNRELEASED:
             return f"{provider} committed an answer that the broker did not release here: count it as possible access"
-        refuser = shortened(entry.refused.refuser) if entry.refused is not None else "nobody"
+        if entry.refused is None:
+            return f"an entry of the kind {kind_name(entry.leaf.kind)}: nothing was answered"
+        refuser = shortened(entry.refused.refuser)
         if entry.leaf.kind == REFUSALS:
             asked = f"{shortened(entry.leaf.requester)} {refusals_in(entry.leaf)} times within a minute"
             return f"{refuser} refused {asked}: nothing was answered"
@@ -100,7 +103,7 @@ def show(
     """
     with opened_home(home) as place:
         now = place.verified_directory()
-        history = History(place)
+        history = History(place.directory, place.trust)
         story = tuple(_chapter(place, history, stored) for stored in _about(place, entry))
         if as_json:
             print_json(_described(place, now, story))
@@ -109,26 +112,6 @@ def show(
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
-
-
-class History:
-    """The directory as it was at any size, each folded once.
-
-    Args:
-        place: its mirror, whose leaves are verified.
-    """
-
-    def __init__(self, place: AuditHome) -> None:
-        self._place = place
-        self._folded: dict[int, Directory] = {}
-
-    def at(self, size: int) -> Directory | None:
-        """The directory of a size; None where the mirror does not reach that far."""
-        if size > len(self._place.directory.entries):
-            return None
-        if size not in self._folded:
-            self._folded[size] = self._place.directory.folded(self._place.trust, size)
-        return self._folded[size]
 
 
 def _about(place: AuditHome, text: str) -> Sequence[LoggedEntry]:
@@ -200,7 +183,7 @@ def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
-    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {NO_WITNESSES}")
+    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance_of(place)}")
 
 
 def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
@@ -240,7 +223,7 @@ def _described(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> di
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
-        "caveats": [NO_WITNESSES],
+        "caveats": list(stance_of(place).caveats),
     }
 
 
