@@ -298,7 +298,7 @@ def described(found: Reconciliation) -> dict[str, object]:
 def summary(found: Reconciliation) -> Iterator[str]:
     """The outcome in lines, without the differences."""
     verdict = "they agree" if not found.differences else f"they differ in {len(found.differences)}"
-    yield f"{found.answers} answers in the ledger, {found.entries} entries about them in the log: {verdict}"
+    yield f"answers in the ledger: {found.answers}; entries about them in the log: {found.entries}; {verdict}"
     if found.waiting:
-        yield f"{found.waiting} answers are younger than {WINDOW // 1000} s and wait for their receipts"
+        yield f"younger than {WINDOW // 1000} s, and waiting for their receipts: {found.waiting}"
     yield f"verified to {found.size} of {found.log}; split view not excluded: no witnesses"

@@ -96,6 +96,7 @@ class Reading:
         anything more fits.
 
         Raises:
+            NameFormatError: a party is not named as parties are.
             NotPermittedError: the peer is no auditor.
         """
         self._check_auditor(peer)
@@ -185,13 +186,18 @@ def _version(directory: Directory, entry: StoredEntry) -> Version | None:
 
 
 def _query(request: SearchRequest) -> AccessQuery:
+    """The conditions of a search, in the store's words.
+
+    Raises:
+        NameFormatError: a party is not named as parties are.
+    """
     return AccessQuery(
-        since=request.since or None,
+        since=min(request.since, MAX_TIME) or None,
         until=min(request.until, MAX_TIME) or None,
         kind=request.kind or None,
         code=request.code or None,
-        requester=request.requester or None,
-        provider=request.provider or None,
+        requester=str(Party.parse(request.requester)) if request.requester else None,
+        provider=str(Party.parse(request.provider)) if request.provider else None,
         request_id=request.request_id or None,
     )
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from exchange.cli.audit.mirror_schema import COLUMNS, SUMMED_UP, VERSION, prepare
-from exchange.cli.audit.opening import read_entry
-from exchange.cli.audit.postings import Wanted, postings
+from exchange.cli.audit.opening import SETTLING, read_entry
+from exchange.cli.audit.postings import Wanted, names_under, postings
 from exchange.cli.audit.tree import Expected, place_of
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
@@ -24,6 +24,7 @@ from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes, inclusion_nodes
+from exchange.core.names import Party
 from exchange.core.note import Verifier
 
 FILE: Final = "access-mirror.db"
@@ -170,6 +171,17 @@ class AccessMirror:
         indexes = postings(self._connection, wanted, start, self.checkpoint.size)
         while chosen := tuple(islice(indexes, page)):
             yield self.chosen(chosen)
+
+    def providers(self, since: int | None, until: int | None) -> Iterator[str]:
+        """The systems that answered in a time, as the verified entries name them.
+
+        Args:
+            since, until: milliseconds, inclusive; None without a bound.
+        """
+        for name in names_under(self._connection, "provider", Party(self.origin.partition("/")[0])):
+            answered = (Wanted({"provider": name, "kind": kind}, {}, since, until) for kind in SETTLING)
+            if any(next(self.find(wanted, page=1), ()) for wanted in answered):
+                yield name
 
     def chosen(self, indexes: Collection[int]) -> tuple[LoggedEntry, ...]:
         """Some entries by their indexes, in one query."""

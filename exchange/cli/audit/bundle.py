@@ -62,15 +62,33 @@ def bundle(
     """
     with opened_home(home) as place:
         asked = read_policy(home, place.trust, policy)
-        ranges = _ranges(place, range_ or [], request or [])
-        directory = standing(place.directory.note, place.trust.directory_log, asked)
-        access = _access_standing(place, ranges, asked)
-        held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
-        manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
-        with bar("bundle") as advance:
-            _write(output, place, manifest, (directory, access), asked, advance)
+        manifest, access = pack(output, place, _ranges(place, range_ or [], request or []), asked)
         place.end()
     _print(output, manifest, access, as_json)
+
+
+def pack(output: Path, place: AuditHome, ranges: Ranges | None, policy: Policy | None) -> tuple[Manifest, Standing]:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        output: where it goes.
+        place: the auditor's mirrors.
+        ranges: of access entries, ascending, none touching the next; None for all.
+        policy: whose cosignatures count.
+
+    Returns:
+        What it holds, and what the witnesses say of its access log.
+
+    Raises:
+        EvidenceError: a mirror was altered.
+    """
+    directory = standing(place.directory.note, place.trust.directory_log, policy)
+    access = _access_standing(place, ranges, policy)
+    held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
+    manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
+    with bar("bundle") as advance:
+        _write(output, place, manifest, (directory, access), policy, advance)
+    return manifest, access
 
 
 def _ranges(place: AuditHome, ranges: Sequence[str], requests: Sequence[str]) -> Ranges | None:

@@ -109,7 +109,7 @@ def export(  # noqa: PLR0913 - as search
             file.write(json.dumps(about, ensure_ascii=False, indent=2).encode() + b"\n")
         _print(place, about, output, as_json)
         if written.findings:
-            say(f"hint: `exchange-audit verify --home {home}` names all that was altered")
+            say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
 
@@ -139,7 +139,7 @@ def _write(place: AuditHome, typed: Typed, form: str, output: Path, *, force: bo
     }
     with bar("exporting") as advance, written_whole(output, force=force) as file:
         writer = open_writer(form, file, checkpoint.origin, about)
-        for item in proven_entries(place.access, criteria, place.erasures()):
+        for item in proven_entries(place.access, criteria, erasures=place.erasures()):
             if isinstance(item, Finding):
                 written.findings += 1
                 if written.findings <= SHOWN:

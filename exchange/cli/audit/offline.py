@@ -84,6 +84,20 @@ class MirroredDirectory:
         """The hash of a leaf, or None past the end."""
         return leaf_hash(self.entries[index].leaf) if 0 <= index < len(self.entries) else None
 
+    def verified(self, trust: Trust) -> Directory:
+        """The whole directory, its leaves compared with the signed checkpoint.
+
+        Raises:
+            CommandError: they do not make its root.
+        """
+        tree = GrowingRoot()
+        for entry in self.entries:
+            tree.add_leaves([entry.leaf])
+        if (tree.size, tree.root()) != (self.checkpoint.size, self.checkpoint.root):
+            hint = "`exchange-audit verify full` names what was altered"
+            raise CommandError(f"the mirror of {self.checkpoint.origin} was altered", hint, ExitCode.REFUSED)
+        return self.folded(trust, len(self.entries))
+
     def folded(self, trust: Trust, size: int) -> Directory:
         """The directory as it was at a size, or as far as it goes."""
         directory = Directory.genesis(trust.name, trust.root_key)
@@ -140,14 +154,7 @@ class AuditHome:
         Raises:
             CommandError: they do not make its root.
         """
-        entries, checkpoint = self.directory.entries, self.directory.checkpoint
-        tree = GrowingRoot()
-        for entry in entries:
-            tree.add_leaves([entry.leaf])
-        if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
-            hint = "`exchange-audit verify full` names what was altered"
-            raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
-        return self.directory.folded(self.trust, len(entries))
+        return self.directory.verified(self.trust)
 
     def erasures(self) -> Erasures:
         """Which bodies may be missing."""

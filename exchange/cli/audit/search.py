@@ -143,7 +143,7 @@ def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, li
     findings: list[Finding] = []
     following = None
     # One more than is shown tells whether there is another page.
-    for item in proven_entries(place.access, criteria, place.erasures(), start, limit + 1):
+    for item in proven_entries(place.access, criteria, start, limit + 1, place.erasures()):
         if len(rows) == limit:
             following = rows[-1].index
             break

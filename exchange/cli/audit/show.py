@@ -12,7 +12,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.checks import Check, counts_of, judge
 from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import NO_WITNESSES, plural
-from exchange.cli.audit.naming import names_of
+from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.opening import REFUSALS, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.postings import Wanted
@@ -101,7 +101,7 @@ def show(
     """
     with opened_home(home) as place:
         now = place.verified_directory()
-        history = History(place)
+        history = History(place.directory, place.trust)
         erasures = place.erasures()
         story = tuple(_chapter(place, history, stored, erasures) for stored in _about(place, entry))
         if as_json:
@@ -111,26 +111,6 @@ def show(
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
-
-
-class History:
-    """The directory as it was at any size, each folded once.
-
-    Args:
-        place: its mirror, whose leaves are verified.
-    """
-
-    def __init__(self, place: AuditHome) -> None:
-        self._place = place
-        self._folded: dict[int, Directory] = {}
-
-    def at(self, size: int) -> Directory | None:
-        """The directory of a size; None where the mirror does not reach that far."""
-        if size > len(self._place.directory.entries):
-            return None
-        if size not in self._folded:
-            self._folded[size] = self._place.directory.folded(self._place.trust, size)
-        return self._folded[size]
 
 
 def _about(place: AuditHome, text: str) -> Sequence[LoggedEntry]:

@@ -53,6 +53,16 @@ def test_the_next_command_goes_on_without_a_gap_or_a_repeat(run: Run, synced: Pa
     assert seen == [0, 1, 2, 3, 4]
 
 
+def test_the_next_command_can_be_typed_whatever_was_searched_for(run: Run, synced: Path) -> None:
+    """What was typed is quoted for the shell."""
+    for text in ("-x", "a b", "'; reboot", "$(x)"):
+        words = Typed(officer=text, requester="housing").words()
+        typed = shlex.split(" ".join(words))
+        result = run("search", *typed, "--json", home=synced)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["entries"] == []
+
+
 def test_a_page_that_ends_with_the_last_match_says_nothing_of_more(run: Run, synced: Path) -> None:
     result = run("search", "--limit", "5", home=synced)
     assert "more fit" not in result.stderr
