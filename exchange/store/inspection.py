@@ -73,6 +73,12 @@ class InspectedFile:
             first, end = (middle + 1, end) if row is not None and row[0] < time else (first, middle)
         return first
 
+    def first_time(self) -> int | None:
+        """The time of the first access entry, by its index column, milliseconds; None where there is none."""
+        query = "SELECT time FROM entries WHERE log = ? AND idx = 0"
+        row = self._file.execute(query, (Log.ACCESS.value,)).fetchone()
+        return int(row[0]) if row is not None and row[0] is not None else None
+
     def kept(self, stop: int) -> Iterator[tuple[int, int]]:
         """The access entries below an index that still have their bodies, as first and end of those that follow."""
         query = "SELECT idx FROM entries WHERE log = ? AND idx < ? AND length(body) > 0 ORDER BY idx"

@@ -144,7 +144,7 @@ def _write(place: AuditHome, typed: Typed, form: str, output: Path, *, force: bo
     }
     with bar("exporting") as advance, written_whole(output, force=force) as file:
         writer = open_writer(form, file, checkpoint.origin, about)
-        for item in proven_entries(place.access, criteria, place.erasures()):
+        for item in proven_entries(place.access, criteria, erasures=place.erasures()):
             if isinstance(item, Finding):
                 written.findings += 1
                 if written.findings <= SHOWN:

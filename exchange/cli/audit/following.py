@@ -101,7 +101,7 @@ class Follower:
     def _show(self) -> None:
         directory = self._session.directory
         criteria = self._typed.criteria(directory)
-        for item in proven_entries(self._mirror, criteria, self._erasures, self._next):
+        for item in proven_entries(self._mirror, criteria, self._next, erasures=self._erasures):
             if isinstance(item, Finding) or criteria.holds(item.entry):
                 self._printer.show(directory, item)
         self._next = max(self._next, self._mirror.checkpoint.size)

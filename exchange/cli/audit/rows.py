@@ -52,17 +52,18 @@ def proven(expected: Expected, stored: LoggedEntry, erasures: Erasures) -> Prove
 
 
 def proven_entries(
-    mirror: AccessMirror, wanted: Wanted, erasures: Erasures, start: int = 0, page: int = PAGE
+    mirror: AccessMirror, wanted: Wanted, start: int = 0, page: int = PAGE, erasures: Erasures | None = None
 ) -> Iterator[ProvenEntry | Finding]:
     """The mirrored entries that fit, by the index, each proven; or what is wrong with one. Read page by page.
 
     Args:
         mirror: of the access log.
         wanted: what the index is asked for; what the entry itself says is the caller's to compare.
-        erasures: which bodies may be missing.
         start: the first index to look at.
         page: rows that are read at once.
+        erasures: which bodies may be missing.
     """
+    erasures = erasures or Erasures()
     for stored in mirror.find(wanted, start, min(page, PAGE)):
         expected = mirror.expected_of(entry.index for entry in stored)
         for entry in stored:

@@ -145,7 +145,7 @@ def _search(place: AuditHome, criteria: Criteria, start: int, limit: int) -> Fou
     findings: list[Finding] = []
     following = None
     # One more than is shown tells whether there is another page.
-    for item in proven_entries(place.access, criteria, place.erasures(), start, limit + 1):
+    for item in proven_entries(place.access, criteria, start, limit + 1, place.erasures()):
         if len(rows) == limit:
             following = rows[-1].index
             break

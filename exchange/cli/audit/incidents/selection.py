@@ -69,9 +69,9 @@ class Selection:
         )
 
 
-def selected(mirror: AccessMirror, erasures: Erasures, selection: Selection) -> Iterator[ProvenEntry | Finding]:
+def selected(mirror: AccessMirror, selection: Selection, erasures: Erasures) -> Iterator[ProvenEntry | Finding]:
     """The entries that belong, each once and in the log's order, read page by page; or what is wrong with one."""
-    streams = [proven_entries(mirror, wanted, erasures) for wanted in selection.wanted()]
+    streams = [proven_entries(mirror, wanted, erasures=erasures) for wanted in selection.wanted()]
     merged = heapq.merge(*streams, key=_index)
     for _, same in groupby(merged, key=_index):
         # A party that asks itself is found on both sides; so is what is wrong with its entry.

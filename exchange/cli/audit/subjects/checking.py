@@ -87,7 +87,7 @@ def check_coverage(
     owner, last = header.answerer, disclosure.last_number
     numbers, highest = Numbers(1), 0
     for kind in SETTLING:
-        for item in proven_entries(mirror, Wanted({"provider": owner, "kind": kind}), erasures):
+        for item in proven_entries(mirror, Wanted({"provider": owner, "kind": kind}), erasures=erasures):
             if isinstance(item, Finding):
                 yield Remark(owner, f"entry {item.index}: {item.text}")
                 continue
@@ -135,7 +135,9 @@ def match_row(mirror: AccessMirror, erasures: Erasures, owner: str, row: Subject
     """
     found: list[ProvenEntry] = []
     remarks: list[Remark] = []
-    for item in proven_entries(mirror, Wanted({"request_digest": row.request_digest, "provider": owner}), erasures):
+    for item in proven_entries(
+        mirror, Wanted({"request_digest": row.request_digest, "provider": owner}), erasures=erasures
+    ):
         if isinstance(item, Finding):
             remarks.append(Remark(owner, f"entry {item.index}: {item.text}"))
         elif item.entry.leaf.kind in SETTLING and item.entry.leaf.response_digest == row.response_digest:
