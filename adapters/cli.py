@@ -201,6 +201,38 @@ def reconcile(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
         raise typer.Exit(ExitCode.REFUSED)
 
 
+@app.command(
+    "subject-answer",
+    epilog=example("exchange-adapter subject-answer ./request.subject --output ./registry.answer --home ./registry"),
+)
+def subject_answer(
+    request: Annotated[
+        Path, typer.Argument(metavar="REQUEST", help="The file of `exchange-audit subject-request new`.")
+    ],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where the answer goes.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer an office that asks who saw a person's data: this ledger's rows about them, sealed to the office.
+
+    Read who asks and why before you hand the file over; only that office can open it, with `exchange-audit
+    subject-request merge`. Exit code 1 where nobody who may ask has signed the request.
+    """
+    from adapters.subject_answering import answer_subject, read_request_file
+    from exchange.home import write_file
+
+    if output.exists():
+        raise WrongUsageError(f"{output} is there already", "name another file")
+    asked, answer, rows = asyncio.run(answer_subject(Home(home), read_request_file(request)))
+    write_file(output, answer.encode(), 0o600)
+    if as_json:
+        print_json({"asked_by": asked.asked_by, "reason": asked.reason, "rows": rows, "file": str(output)})
+        return
+    print_line(clean(f"asked by {_short(asked.asked_by)}: {asked.reason}"))
+    count = "1 answer" if rows == 1 else f"{rows} answers"
+    print_line(f"{output}: {count} of this ledger, sealed to {_short(asked.asked_by)}")
+
+
 def _short(name: str) -> str:
     """A party without the exchange's name, which is the same in every row."""
     return "/".join(Party.parse(name).segments[1:])

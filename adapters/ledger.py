@@ -84,6 +84,11 @@ class LedgerReader:
         [rows] = self._read({}, HEAD)
         return _first(rows)
 
+    def at(self, number: int) -> LedgerHead:
+        """A row's number and its chain hash; those of the start where there is no such row."""
+        [rows] = self._read({"number": number}, ALONE)
+        return _first(rows)
+
     def find(self, requester: str, request_id: bytes) -> Stored | None:
         """The committed answer to a request, or None while its id (16 bytes) is free."""
         values = {"requester": requester, "id": request_id}

@@ -104,6 +104,7 @@ class Told:
         asked, told: the request named the person; a row of the answer was the person's.
         rows: number of rows in the answer, whosever they are.
         settlements: in the log's order, or None while owed.
+        request_digest, response_digest: 32 bytes each.
     """
 
     number: int
@@ -118,6 +119,8 @@ class Told:
     told: bool
     rows: int
     settlements: tuple[Settlement, ...] | None
+    request_digest: bytes
+    response_digest: bytes
 
 
 def checked_row(head: LedgerHead, data: bytes, request: bytes, response: bytes, *, strict: bool) -> LedgerRow:
@@ -230,4 +233,6 @@ def told_of(subject: str, stored: Stored, settled: list[Any]) -> Told:
         told=subject in row.told,
         rows=row.rows,
         settlements=tuple(Settlement(*values) for values in settled) or None,
+        request_digest=stored.request_digest,
+        response_digest=stored.response_digest,
     )

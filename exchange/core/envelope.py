@@ -17,7 +17,10 @@ KINDS = frozenset({REQUEST, RESPONSE, REFUSAL, ENTRY})
 """What travels between parties and brokers."""
 
 REPORT = "exchange.v1/report"
-"""What an auditor signs of its own; it is in a file, and nobody takes it who has not asked for it by name."""
+SUBJECT_REQUEST = "exchange.v1/subject-request"
+SUBJECT_ANSWER = "exchange.v1/subject-answer"
+FILES = frozenset({REPORT, SUBJECT_REQUEST, SUBJECT_ANSWER})
+"""What offices sign of their own; it is in a file, and nobody takes it who has not asked for it by name."""
 
 BATCH = "exchange.v1/batch"
 MAX_BATCH = 65_536
@@ -52,7 +55,7 @@ class Envelope:
 
     Args:
         key_id: 32 bytes, SHA-256 of the signer's SubjectPublicKeyInfo.
-        kind: one of `KINDS`, or `REPORT`.
+        kind: one of `KINDS`, or of `FILES`.
         payload: the exact bytes signed.
         tree_size: messages in the signed batch, 1 to 65,536.
         leaf_index: place of this message in the batch.

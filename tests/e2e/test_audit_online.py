@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.asking import ask
 from tests.e2e.city import City
 from tests.e2e.conftest import NewCity
-from tests.e2e.founding import APPLICATIONS, AUDITOR, REGISTRY
+from tests.e2e.founding import APPLICATIONS, AUDITOR, CIVIL, MARRIAGES, REGISTRY, person
 from tests.e2e.processes import ROOT, Program
 
 RELEASED, OWED = "released", "answer without an entry"
@@ -111,3 +112,29 @@ async def test_ledger_and_log_agree_until_somebody_alters_the_ledger(new_city: N
         problems = {item["problem"]: item for item in json.loads(differ.stdout)["differences"]}
         assert problems["entry of no answer here"]["number"] == 3
         assert problems["gap in the ledger's numbers"]["number"] == 3
+
+
+async def test_a_person_is_told_by_every_owner_who_saw_their_data(new_city: NewCity, tmp_path: Path) -> None:
+    request, answers = tmp_path / "request.subject", {name: tmp_path / f"{name}.answer" for name in (REGISTRY, CIVIL)}
+    with new_city(civil=True) as city:
+        async with city.client() as client:
+            first = await ask(client, 1)
+            await ask(client, 2)
+            second = await ask(client, 1, MARRIAGES)
+        for name in answers:
+            city.wait_settled(name)
+        assert audit(city, "sync").returncode == 0
+        named = ("subject-request", "new", person(1), "--reason", "asked in person", "--output", str(request))
+        assert audit(city, *named).returncode == 0
+        for name, path in answers.items():
+            answered = run(city, name, "adapters.cli", "subject-answer", str(request), "--output", str(path))
+            assert answered.returncode == 0, answered.stderr
+        merge = ("subject-request", "merge", str(request), "--json")
+        alone = audit(city, *merge, str(answers[REGISTRY]))
+        assert alone.returncode == 3
+        assert json.loads(alone.stdout)["missing"] == [str(city.party(CIVIL))]
+        merged = audit(city, *merge, *map(str, answers.values()))
+    assert merged.returncode == 0, merged.stderr
+    shown = json.loads(merged.stdout)
+    assert [row["log_entries"] for row in shown["rows"]] == [[first.index], [second.index]]
+    assert shown["complete"] is True

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from exchange.cli.audit.mirror_schema import COLUMNS, SUMMED_UP, VERSION, prepare
-from exchange.cli.audit.opening import read_entry
-from exchange.cli.audit.postings import Wanted, postings
+from exchange.cli.audit.opening import SETTLING, read_entry
+from exchange.cli.audit.postings import Wanted, names_under, postings
 from exchange.cli.audit.tree import Expected, place_of
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
@@ -24,6 +24,7 @@ from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes, inclusion_nodes
+from exchange.core.names import Party
 from exchange.core.note import Verifier
 
 FILE: Final = "access-mirror.db"
@@ -171,6 +172,17 @@ class AccessMirror:
         while chosen := tuple(islice(indexes, page)):
             yield self.chosen(chosen)
 
+    def providers(self, since: int | None, until: int | None) -> Iterator[str]:
+        """The systems that answered in a time, as the verified entries name them.
+
+        Args:
+            since, until: milliseconds, inclusive; None without a bound.
+        """
+        for name in names_under(self._connection, "provider", Party(self.origin.partition("/")[0])):
+            answered = (Wanted({"provider": name, "kind": kind}, {}, since, until) for kind in SETTLING)
+            if any(next(self.find(wanted, page=1), ()) for wanted in answered):
+                yield name
+
     def chosen(self, indexes: Collection[int]) -> tuple[LoggedEntry, ...]:
         """Some entries by their indexes, in one query."""
         cursor = self._connection.execute(
@@ -182,9 +194,12 @@ class AccessMirror:
 
     def frontier(self) -> Frontier:
         """The tree's right edge, from which it grows."""
-        hashes = [self.node(place_of(node.level, node.index)) or b"" for node in frontier_nodes(self.size)]
+        return self._edge(self.size)
+
+    def _edge(self, size: int) -> Frontier:
+        hashes = [self.node(place_of(node.level, node.index)) or b"" for node in frontier_nodes(size)]
         try:
-            return Frontier(self.size, tuple(hashes))
+            return Frontier(size, tuple(hashes))
         except CoreError as error:
             raise EvidenceError(f"{self.path} lacks nodes of its tree", self._remedy) from error
 
@@ -224,6 +239,26 @@ class AccessMirror:
             text = f"the access log signed two histories of {checkpoint.size} entries"
             raise self.fail(ForkError(text, earlier=earlier, later=note))
         self._connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, 0)", (checkpoint.size, note))
+
+    def keep_cosigned(self, checkpoint: Checkpoint, note: bytes) -> None:
+        """Keep a cosigned checkpoint, no larger than the verified one, in place of the plain one of its size.
+
+        Raises:
+            ForkError: it is of another history than the mirror; sticky.
+            EvidenceError: the mirror lacks nodes of its tree.
+        """
+        if self.root(checkpoint.size) != checkpoint.root:
+            text = f"witnesses have cosigned another access log of {checkpoint.size} entries than this home was given"
+            raise self.fail(ForkError(text, earlier=self.note(self.checkpoint.size), later=note))
+        self._connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, 1)", (checkpoint.size, note))
+
+    def root(self, size: int) -> bytes:
+        """The root of the tree as it was at a size, by the stored nodes, 32 bytes.
+
+        Raises:
+            EvidenceError: one is missing.
+        """
+        return self._edge(size).root()
 
     def extend(
         self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Node], verified: Sequence[int]

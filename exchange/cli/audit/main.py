@@ -11,6 +11,8 @@ COMMANDS = (
     ("search", "Find accesses by who, what, why and when."),
     ("show", "Tell the story of one request, each proof checked."),
     ("export", "Write what fits to a file: JSONL, CSV, Parquet or OCSF."),
+    ("incident", "Gather what happened, and keep it from being erased."),
+    ("subject-request", "Find out who saw a person's data, from every owner."),
     ("verify", "Verify everything: the mirror, or a copied database."),
     ("prove", "Write an entry's proof as one file, a C2SP tlog-proof."),
     ("bundle", "Pack entries with all that proves them, for offline work."),
@@ -26,7 +28,7 @@ class Audit(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.audit.{name}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.audit.{name.replace('-', '_')}"))
 
 
 app = typer.Typer(

@@ -28,7 +28,14 @@ SUMMED_UP: Final = -1
 INDEXES: Final = {name: f"entries_{name}" for name in COLUMNS}
 """The index of each column; a rowid ends every entry of an index, so those of one value stand in the log's order."""
 
-_INDEX: Final = "".join(f"CREATE INDEX {index} ON entries ({name});\n" for name, index in INDEXES.items())
+PAIR: Final = ("requester", "purpose")
+"""Two columns that are asked for together, each of them with long lists: they have an index together, too."""
+PAIR_INDEX: Final = "entries_requester_purpose"
+
+_INDEX: Final = "".join(
+    [f"CREATE INDEX {index} ON entries ({name});\n" for name, index in INDEXES.items()]
+    + [f"CREATE INDEX {PAIR_INDEX} ON entries ({', '.join(PAIR)});\n"]
+)
 # Where an entry's time lies before that of one before it: no broker that is honest makes such a log.
 _DISORDER: Final = "CREATE TABLE disorder (idx INTEGER PRIMARY KEY);\n"
 _SCHEMA: Final = f"""

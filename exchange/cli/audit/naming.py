@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from exchange.cli.audit.offline import MirroredDirectory
 from exchange.core.directory import Directory
+from exchange.core.trust import Trust
 from exchange.v1.request_pb2 import RequestHeader
 
 
@@ -48,3 +50,25 @@ def names_of(directory: Directory, header: RequestHeader) -> Names:
         fields={name: known[name].label if name in known else name for name in header.fields},
         directory_size=directory.size,
     )
+
+
+class History:
+    """The directory as it was at any size, each folded once.
+
+    Args:
+        mirror: of the directory; its leaves are verified.
+        trust: what it is folded under.
+    """
+
+    def __init__(self, mirror: MirroredDirectory, trust: Trust) -> None:
+        self._mirror = mirror
+        self._trust = trust
+        self._folded: dict[int, Directory] = {}
+
+    def at(self, size: int) -> Directory | None:
+        """The directory of a size; None where the mirror does not reach that far."""
+        if size > len(self._mirror.entries):
+            return None
+        if size not in self._folded:
+            self._folded[size] = self._mirror.folded(self._trust, size)
+        return self._folded[size]

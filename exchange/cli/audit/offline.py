@@ -1,6 +1,6 @@
 """What the auditor's home holds, read without asking anybody: both mirrors and the trust file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,23 @@ from exchange.cli.audit.tree import Expected
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
+from exchange.client.receipt_file import FILE as RECEIPTS
+from exchange.client.receipt_file import ReceiptFile
 from exchange.client.session import MIRROR
 from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
+from exchange.core.envelope import ENTRY, decode_envelope
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
+from exchange.core.fold import apply
 from exchange.core.merkle import leaf_hash
 from exchange.core.ranges import GrowingRoot
+from exchange.core.state import MAX_ENTRY, genesis
 from exchange.core.trust import Trust
+from exchange.core.wire import decode
 from exchange.home import Home
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
 
 _PAGE = 1000
 
@@ -63,7 +71,7 @@ class MirroredDirectory:
     Args:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
-        note: the same as the log signed it.
+        note: the same as the log signed it, and witnesses cosigned it.
     """
 
     entries: MirroredEntries
@@ -78,12 +86,51 @@ class MirroredDirectory:
         """The hash of a leaf, or None past the end."""
         return leaf_hash(self.entries[index].leaf) if 0 <= index < len(self.entries) else None
 
+    def verified(self, trust: Trust) -> Directory:
+        """The whole directory, its leaves compared with the signed checkpoint.
+
+        Raises:
+            CommandError: they do not make its root.
+        """
+        tree = GrowingRoot()
+        for entry in self.entries:
+            tree.add_leaves([entry.leaf])
+        if (tree.size, tree.root()) != (self.checkpoint.size, self.checkpoint.root):
+            hint = "`exchange-audit verify full` names what was altered"
+            raise CommandError(f"the mirror of {self.checkpoint.origin} was altered", hint, ExitCode.REFUSED)
+        return self.folded(trust, len(self.entries))
+
     def folded(self, trust: Trust, size: int) -> Directory:
         """The directory as it was at a size, or as far as it goes."""
         directory = Directory.genesis(trust.name, trust.root_key)
         for entry in self.entries.between(0, size):
             directory, _ = directory.apply(entry.leaf, entry.body)
         return directory
+
+
+def erasures_of(trust: Trust, entries: Callable[[], Iterable[LoggedEntry]]) -> Erasures:
+    """Which bodies the directory's valid erasures let go of.
+
+    Args:
+        trust: what the fold begins with.
+        entries: reads all of them; they are folded only where there is an erasure among them.
+    """
+    erasures = Erasures()
+    if any(_may_erase(entry.leaf) for entry in entries()):
+        state = genesis(trust.name, trust.root_key)
+        for entry in entries():
+            state, applied = apply(state, entry.leaf)
+            erasures.add(applied, state)
+    return erasures
+
+
+def _may_erase(leaf: bytes) -> bool:
+    """Whether a leaf says that it erases something, whoever signed it."""
+    try:
+        envelope = decode_envelope(decode(DirectoryLeaf, leaf, MAX_ENTRY).envelope, ENTRY, MAX_ENTRY)
+        return decode(Entry, envelope.payload, MAX_ENTRY).WhichOneof("body") == "erased"
+    except CoreError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +156,11 @@ class AuditHome:
         Raises:
             CommandError: they do not make its root.
         """
-        entries, checkpoint = self.directory.entries, self.directory.checkpoint
-        tree = GrowingRoot()
-        for entry in entries:
-            tree.add_leaves([entry.leaf])
-        if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
-            hint = "`exchange-audit verify full` names what was altered"
-            raise CommandError(f"the mirror of {checkpoint.origin} was altered", hint, ExitCode.REFUSED)
-        return self.directory.folded(self.trust, len(entries))
+        return self.directory.verified(self.trust)
+
+    def erasures(self) -> Erasures:
+        """Which bodies may be missing."""
+        return erasures_of(self.trust, lambda: self.directory.entries)
 
     def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
         """Keep a log's failure for good, and give it back as every later use will find it."""
@@ -167,9 +211,30 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
     """
     size, note = file.stored()
     try:
-        return MirroredDirectory(MirroredEntries(file, size), open_checkpoint(note, trust.directory_log), note)
+        checkpoint = open_checkpoint(note, trust.directory_log)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
+    return MirroredDirectory(MirroredEntries(file, size), checkpoint, _cosigned(file, checkpoint, trust) or note)
+
+
+def _cosigned(file: MirrorFile, checkpoint: Checkpoint, trust: Trust) -> bytes:
+    """The same checkpoint with its cosignatures, where the home keeps it; else empty."""
+    path = file.path.with_name(RECEIPTS)
+    note = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    try:
+        return note if open_checkpoint(note, trust.directory_log) == checkpoint else b""
+    except CoreError:
+        return b""
+
+
+def mirrored_erasures(path: Path, trust: Trust) -> Erasures:
+    """Which bodies may be missing, by the directory that a home mirrors.
+
+    Raises:
+        EvidenceError: the mirror's checkpoint is not the log's.
+    """
+    entries = read_directory(MirrorFile(path / MIRROR), trust).entries
+    return erasures_of(trust, lambda: entries)
 
 
 def _hint(path: Path) -> str:

@@ -47,7 +47,8 @@ class Typed:
 
     def words(self) -> list[str]:
         """The same options, for a command line."""
-        return [word for name, text in asdict(self).items() if text for word in (f"--{name}", shlex.quote(text))]
+        typed = [(name, text) for name, text in asdict(self).items() if text]
+        return [word for name, text in typed for word in _option(name, text)]
 
     def criteria(self, directory: Directory) -> Criteria:
         """What they mean.
@@ -70,6 +71,12 @@ class Typed:
         criteria.exact |= {"dataset": _dataset(directory, self.dataset)} if self.dataset else {}
         criteria.exact |= {"request_id": _request(self.request)} if self.request else {}
         return criteria
+
+
+def _option(name: str, text: str) -> tuple[str, ...]:
+    """An option with its value; one that begins with a dash would be taken for another option."""
+    quoted = shlex.quote(text)
+    return (f"--{name}={quoted}",) if text.startswith("-") else (f"--{name}", quoted)
 
 
 def _dataset(directory: Directory, text: str) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from exchange.cli.audit.mirror_schema import INDEXES, SUMMED_UP
+from exchange.cli.audit.mirror_schema import INDEXES, PAIR, PAIR_INDEX, SUMMED_UP
 from exchange.core.names import Party
 
 MANY: Final = 5_000
@@ -48,6 +48,18 @@ class _Term:
     values: tuple[object, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """The list that is walked: of one condition, or of two that have an index together."""
+
+    term: _Term
+    within: _Term | None = None
+
+    @property
+    def index(self) -> str:
+        return PAIR_INDEX if self.within is not None else INDEXES[self.term.column]
+
+
 def postings(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: int) -> Iterator[int]:
     """The indexes of the entries that fit, in their order, as they are asked for.
 
@@ -58,11 +70,18 @@ def postings(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: i
     """
     start, stop = _bounded(connection, wanted, start, stop)
     terms = [_Term(column, _values(column, value)) for column, value in wanted.exact.items()]
-    terms += [_Term(column, _names(connection, column, party)) for column, party in wanted.parties.items()]
-    # The shortest list is walked, of several long ones a party's: it has many names, so to look it up costs the most.
-    walked = sorted(terms, key=lambda term: (_count(connection, term, start, stop), -len(term.values)))[:1]
-    looked_up = sorted((term for term in terms if term not in walked), key=lambda term: len(term.values))
-    streams = _streams(connection, walked + looked_up, wanted, {"start": start, "stop": stop})
+    terms += [_Term(column, names_under(connection, column, party)) for column, party in wanted.parties.items()]
+    counts = {term.column: _count(connection, term, start, stop) for term in terms}
+    # The shortest list is walked; of several long ones a party's: it has many names, so to look it up costs the most.
+    terms.sort(key=lambda term: (counts[term.column], -len(term.values)))
+    walked = _Walked(terms[0]) if terms else None
+    pair = [term for name in PAIR for term in terms if term.column == name]
+    is_long = walked is not None and counts[walked.term.column] >= MANY
+    if walked is not None and len(pair) == len(PAIR) and (is_long or walked.term in pair):
+        walked = _Walked(*pair)
+    looked_up = [term for term in terms if walked is not None and term not in (walked.term, walked.within)]
+    looked_up.sort(key=lambda term: len(term.values))
+    streams = _streams(connection, walked, looked_up, wanted, {"start": start, "stop": stop})
     for (index,) in heapq.merge(*streams):
         yield int(index)
 
@@ -87,7 +106,7 @@ def _bounded(connection: sqlite3.Connection, wanted: Wanted, start: int, stop: i
     return start, stop
 
 
-def _names(connection: sqlite3.Connection, column: str, party: Party) -> tuple[object, ...]:
+def names_under(connection: sqlite3.Connection, column: str, party: Party) -> tuple[str, ...]:
     """A party's own name and those under it that the log has: one step down the index for each."""
     # Every name under "x" lies between "x/" and "x0", for "0" follows "/".
     name = str(party)
@@ -108,27 +127,33 @@ def _count(connection: sqlite3.Connection, term: _Term, start: int, stop: int) -
 
 
 def _streams(
-    connection: sqlite3.Connection, terms: list[_Term], wanted: Wanted, bounds: Mapping[str, object]
+    connection: sqlite3.Connection,
+    walked: _Walked | None,
+    looked_up: list[_Term],
+    wanted: Wanted,
+    bounds: Mapping[str, object],
 ) -> Iterator[Iterator[tuple[int]]]:
-    """One stream for each value of the shortest list; every one of them in the log's order."""
+    """One stream for each value of the list that is walked; every one of them in the log's order."""
     values = {**bounds, "since": wanted.since, "until": wanted.until}
     conditions = ["e.idx >= :start", "e.idx < :stop"]
     conditions += ["e.time >= :since"] if wanted.since is not None else []
     conditions += ["e.time <= :until"] if wanted.until is not None else []
-    for number, term in enumerate(terms[1:]):
+    for number, term in enumerate(looked_up):
         names = [f"v{number}_{place}" for place in range(len(term.values))]
         values |= dict(zip(names, term.values, strict=True))
         listed = ", ".join(f":{name}" for name in names)
         conditions.append(
             f"EXISTS (SELECT 1 FROM {_of(term)} WHERE {term.column} IN ({listed}) AND entries.idx = e.idx)"  # noqa: S608
         )
-    if not terms:
+    if walked is None:
         yield _rows(connection, "entries AS e NOT INDEXED", conditions, values)
         return
-    table, conditions = f"entries AS e INDEXED BY {INDEXES[terms[0].column]}", [*conditions]
-    for value in terms[0].values:
-        own = [f"e.{terms[0].column} = :own", *conditions]
-        yield _rows(connection, table, own, {**values, "own": value})
+    if walked.within is not None:
+        conditions = [f"e.{walked.within.column} = :within", *conditions]
+        [values["within"]] = walked.within.values
+    conditions = [f"e.{walked.term.column} = :own", *conditions]
+    for value in walked.term.values:
+        yield _rows(connection, f"entries AS e INDEXED BY {walked.index}", conditions, {**values, "own": value})
 
 
 def _rows(

@@ -8,8 +8,8 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, read_policy, standing
-from exchange.cli.audit.sources import LogName, mirrored_log, proven_path
+from exchange.cli.audit.policies import SEEN_BY_MANY, read_policy
+from exchange.cli.audit.sources import LogName, log_standing, mirrored_log, proven_path
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line
@@ -44,23 +44,13 @@ def sign(
     `exchange-audit verify report`.
     """
     party = require_role(home, "auditor", "only an auditor vouches for a report")
-    digest, size = digest_of(file)
+    digest, _ = digest_of(file)
     with opened_home(home) as place:
         place.end()
-        directory, access = place.directory.checkpoint, place.access.checkpoint
-        signer = Home(home).signer()
-        report = Report(
-            place.trust.name,
-            str(party),
-            digest,
-            size,
-            now(),
-            (directory.size, directory.root),
-            (access.size, access.root),
-        )
+        access = place.access.checkpoint
         policy = read_policy(home, place.trust, None)
-        seen = standing(place.directory.note, place.trust.directory_log, policy)
-        data = sign_report(report, signer, _key_proof(place, signer))
+        seen = log_standing(mirrored_log(place, LogName.DIRECTORY), policy)
+        data = signature_of(place, Home(home), file)
     target = output or file.with_name(file.name + SUFFIX)
     write_file(target, data, 0o644)
     if as_json:
@@ -75,6 +65,31 @@ def sign(
     else:
         print_line(f"{target}: {file.name} signed by {party}, verified to {access.size} of {access.origin}")
         print_line(seen.caveat or SEEN_BY_MANY)
+
+
+def signature_of(place: AuditHome, home: Home, file: Path) -> bytes:
+    """The signature on a file by the auditor's key, with the proof of that key.
+
+    Args:
+        place: the auditor's mirrors.
+        home: the same home; it has the key.
+        file: of any length.
+
+    Raises:
+        CommandError: the key does not stand in the directory.
+        HomeError: there is none here.
+    """
+    directory, access = place.directory.checkpoint, place.access.checkpoint
+    signer = home.signer()
+    report = Report(
+        place.trust.name,
+        str(home.party),
+        *digest_of(file),
+        now(),
+        (directory.size, directory.root),
+        (access.size, access.root),
+    )
+    return sign_report(report, signer, _key_proof(place, signer))
 
 
 def digest_of(path: Path) -> tuple[bytes, int]:

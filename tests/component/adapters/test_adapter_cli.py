@@ -335,7 +335,7 @@ def test_reconcile_says_in_a_table_what_differs(tmp_path: Path, monkeypatch: pyt
     header, *rows, verdict, verified = result.stdout.splitlines()
     assert header.split() == ["what", "answer", "entry", "detail"]
     assert [row.split("  ")[0] for row in rows] == ["entry that the broker withholds", "answer without an entry"]
-    assert verdict == "2 answers in the ledger, 0 entries about them in the log: they differ in 2"
+    assert verdict == "answers in the ledger: 2; entries about them in the log: 0; they differ in 2"
     assert verified.startswith("verified to 0 of city.example/access; split view not excluded")
     assert json.loads(run(home, "reconcile", "--json").stdout)["agree"] is False
 
@@ -395,7 +395,9 @@ def test_run_beside_another_adapter_is_exit_3(home: Home) -> None:
     assert "another adapter" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "run", "revoke", "stop", "resume", "subject", "reconcile"])
+@pytest.mark.parametrize(
+    "command", ["check", "run", "revoke", "stop", "resume", "subject", "reconcile", "subject-answer"]
+)
 def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -2,16 +2,17 @@
 
 import random
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from exchange.cli.audit import postings as postings_module
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.mirror_schema import COLUMNS, VERSION, prepare
+from exchange.cli.audit.mirror_schema import COLUMNS, PAIR_INDEX, VERSION, prepare
 from exchange.cli.audit.postings import Wanted, postings
 from exchange.core.names import Party
 from exchange.home import Home
@@ -161,6 +162,27 @@ def test_reads_no_further_than_it_is_asked(log: tuple[list[Row], sqlite3.Connect
     assert for_rest > 500
 
 
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted({"purpose": PURPOSES[0]}, {"requester": Party.parse(SYSTEMS[0])})])
+def test_memory_does_not_grow_with_what_fits(wanted: Wanted) -> None:
+    """A stream of ten times as many entries takes no more memory at its peak."""
+
+    def peak(repeats: int) -> int:
+        rows = made(7, ordered=True)
+        longer = [replace(row, idx=row.idx + SIZE * turn) for turn in range(repeats) for row in rows]
+        with closing(filled(longer)) as connection:
+            del longer
+            tracemalloc.start()
+            count = sum(1 for _ in postings(connection, wanted, 0, SIZE * repeats))
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert count > 50 * repeats
+        return most
+
+    peak(1)
+    few, many = peak(1), peak(10)
+    assert many < few + 20_000, (few, many)
+
+
 def test_a_file_of_version_1_is_brought_up_to_date(synced: Path) -> None:
     """With its rows kept, and the times that run backwards found."""
     with closing(sqlite3.connect(synced / FILE, isolation_level=None)) as connection:
@@ -175,6 +197,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(synced: Path) -> None:
             ("case", "case_id, idx"),
         ):
             connection.execute(f"CREATE INDEX entries_{name} ON entries ({columns})")
+        connection.execute(f"DROP INDEX {PAIR_INDEX}")
         connection.execute("DROP TABLE disorder")
         connection.execute("UPDATE entries SET time = 0 WHERE idx = 3")
         connection.execute("PRAGMA user_version = 1")

@@ -139,5 +139,5 @@ def test_show_tells_the_story_of_one_summary_alone(run: Run, home: Path) -> None
 
 def test_a_brokers_database_with_summaries_is_verified(run: Run, tmp_path: Path, home: Path, world: World) -> None:
     copy = write_database(tmp_path / "copy.db", world)
-    result = run("verify", "--database", str(copy), home=home)
+    result = run("verify", "full", "--database", str(copy), home=home)
     assert result.exit_code == 0, result.output

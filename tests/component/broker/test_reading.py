@@ -9,7 +9,7 @@ from exchange.broker.reading import Reading
 from exchange.broker.status import NotPermittedError
 from exchange.core.access import access_body
 from exchange.core.checkpoint import open_checkpoint
-from exchange.core.errors import ProofError
+from exchange.core.errors import NameFormatError, ProofError
 from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
@@ -260,7 +260,8 @@ async def test_auditors_search_the_access_log(
     assert found(reading, since=filled.clock()) == [2]
     assert found(reading, until=filled.clock() - 1) == [0, 1]
     assert found(reading, since=1, until=2) == []
-    assert found(reading, until=2**63) == [0, 1, 2]
+    assert found(reading, until=2**64 - 1) == [0, 1, 2]
+    assert found(reading, since=2**64 - 1) == []
 
 
 @pytest.mark.parametrize("peer", [BROKER, COORDINATOR, POPULATION, REGISTRY, APPLICATIONS, ROOT, STRANGER], ids=str)
@@ -272,3 +273,9 @@ async def test_nobody_else_searches_it(reading: Reading, filled: Broker, peer: P
 async def test_a_search_past_the_end_finds_nothing(reading: Reading, filled: Broker) -> None:
     page = reading.search(AUDITOR, SearchRequest(start=99))
     assert (list(page.entries), page.next) == ([], 2)
+
+
+@pytest.mark.parametrize("name", ["housing", "exchange://city.example/%", "exchange://city.example/a\0", "x" * 5000])
+async def test_a_search_names_parties_as_they_are_named(reading: Reading, filled: Broker, name: str) -> None:
+    with pytest.raises(NameFormatError):
+        reading.search(AUDITOR, SearchRequest(requester=name))

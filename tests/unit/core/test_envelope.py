@@ -69,7 +69,7 @@ def test_the_pre_authentication_encoding_is_that_of_dsse() -> None:
 
 def test_a_digest_covers_kind_and_payload() -> None:
     assert message_digest(REQUEST, b"x") == leaf_hash(b"DSSEv1 19 exchange.v1/request 1 x")
-    assert len({message_digest(kind, payload) for kind in KINDS for payload in (b"", b"x")}) == 8
+    assert len({message_digest(kind, payload) for kind in KINDS for payload in (b"", b"x")}) == 2 * len(KINDS)
 
 
 def test_a_batch_statement_names_origin_key_size_and_root() -> None:
