@@ -360,6 +360,8 @@ async def crash(city: City, database: Database, rounds: int, seed: int, report: 
 
 def main() -> None:
     """The rounds that the command line asks for."""
+    # So that whatever was started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 32)
     print(f"{rounds} rounds from seed {seed} (make crash ROUNDS={rounds} SEED={seed} draws the same)", flush=True)
