@@ -1,7 +1,8 @@
-"""`exchange log`: check the logs of a stopped broker."""
+"""`exchange log`: check the logs of a stopped broker, and erase what need not be kept any longer."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,11 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.audit.progress import bar
-from exchange.cli.errors import CommandError, ExitCode, say
+from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.cli.times import day_of, iso, now
 from exchange.home import Home
 
 if TYPE_CHECKING:
@@ -21,7 +24,15 @@ if TYPE_CHECKING:
 SHOWN = 100
 """Problems that are listed; the rest are counted."""
 
-app = new_group("Check the logs of a stopped broker.", "exchange log fsck --home ./operator/broker")
+app = new_group(
+    "Check a broker's logs, and erase bodies that need not be kept any longer.",
+    "exchange log fsck --home ./operator/broker",
+)
+app.command("erase", epilog=ERASE_EXAMPLE)(erase)
+
+
+_AGE = re.compile(r"([1-9][0-9]{0,3})([dy])")
+_YEAR = 365
 
 
 @dataclass(slots=True)
@@ -81,23 +92,84 @@ def fsck(
     raise typer.Exit(_exit_code(found, mended=mended))
 
 
+@app.command("retain", epilog=example("exchange log retain --older-than 3y --home ./operator/broker"))
+def retain(
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="In days or years, 1095d or 3y; by default what broker.toml keeps.")
+    ] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which bodies of the access log are older than they need be kept, and how they are erased.
+
+    Nothing is erased here: that takes the signature of a coordinator, whose command is printed for each range. Leaves
+    and the tree always stay. What a hold in HOME/holds.toml names is left out.
+    """
+    from exchange.broker.config import load_config
+    from exchange.broker.retention import DAY, portions, read_holds
+    from exchange.store.inspection import InspectedFile
+    from exchange.store.ports import StoreError
+
+    require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
+    config = load_config(home)
+    days = _days(older_than, config.retention_days)
+    before, holds = now() - days * DAY, read_holds(home)
+    try:
+        with InspectedFile.watched(_database(home)) as file:
+            ranges = list(portions(file.kept(file.since(before)), holds))
+    except StoreError as error:
+        raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+    if as_json:
+        described = [{"first": first, "end": end} for first, end in ranges]
+        held = [asdict(hold) for hold in holds]
+        print_json({"before": iso(before), "days": days, "ranges": described, "holds": held})
+        return
+    _print_ranges(ranges, days, before)
+    for hold in holds:
+        print_line(f"on hold: entries {hold.first} to {hold.end - 1}, {clean(hold.name)}")
+
+
+def _days(older_than: str, least: int) -> int:
+    match = _AGE.fullmatch(older_than) if older_than else None
+    if older_than and match is None:
+        raise WrongUsageError(f"--older-than: not an age: {older_than}", "in days or years: 1095d or 3y")
+    days = int(match[1]) * (_YEAR if match[2] == "y" else 1) if match is not None else least
+    if days < least:
+        hint = "retention_days in broker.toml says how long; a broker refuses any signature for less"
+        raise WrongUsageError(f"--older-than: this broker keeps bodies for {least} days", hint)
+    return days
+
+
+def _print_ranges(ranges: Sequence[tuple[int, int]], days: int, before: int) -> None:
+    count = sum(end - first for first, end in ranges)
+    entries = "1 entry has a body" if count == 1 else f"{count} entries have bodies"
+    print_line(f"{entries} older than {days} days, from before {day_of(before)}")
+    if ranges:
+        print_line("A coordinator erases them with")
+    for first, end in ranges:
+        print_line(f"  {command(first, end)}")
+
+
 def _database(home: Path) -> Path:
     from exchange.broker.config import load_config
 
-    return home / load_config(home).database
+    place = load_config(home).store_name(home)
+    if isinstance(place, str):
+        hint = "what looks after it is PostgreSQL itself; an auditor's `exchange-audit verify full` checks its logs"
+        raise CommandError("the logs are in a PostgreSQL database, and this is for a SQLite file", hint, ExitCode.USAGE)
+    return place
 
 
 def _checks(file: "InspectedFile", home: Path) -> "Iterator[LogCheck]":
-    """The directory, then the access log, which is judged by the directory's size."""
+    """The directory, then the access log, which is judged by what the directory has become by then."""
     from exchange.broker.fsck import AccessReader, DirectoryReader, LogCheck
     from exchange.core.directory import Directory
     from exchange.store.ports import Log
 
-    trust, heads = Home(home).trust, file.heads()
+    trust = Home(home).trust
     directory = DirectoryReader(Directory.genesis(trust.name, trust.root_key))
     yield LogCheck(file, Log.DIRECTORY, trust.directory_log, directory)
-    size = heads[Log.DIRECTORY].size if Log.DIRECTORY in heads else 0
-    yield LogCheck(file, Log.ACCESS, trust.access_log, AccessReader(size))
+    yield LogCheck(file, Log.ACCESS, trust.access_log, AccessReader(directory))
 
 
 def _check(file: "InspectedFile", home: Path) -> tuple[dict[str, int], Found]:
