@@ -5,8 +5,7 @@ from pathlib import Path
 
 from exchange.cli.audit.findings import NO_WITNESSES
 from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.seen import root_at
-from exchange.cli.audit.sources import LogName, mirrored_log
+from exchange.cli.audit.sources import LogName, mirrored_log, root_at
 from exchange.cli.output import clean, listed
 from exchange.cli.times import SECOND, iso
 from exchange.client.cosignatures import unseen

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exchange.cli.audit.archive import Archive, ArchiveWriter
 from exchange.cli.audit.bundle_format import MAX_BODY, BundleReader, Manifest, parse_manifest
@@ -262,6 +264,31 @@ def test_a_member_stands_once() -> None:
     writer.finish()
     with pytest.raises(EvidenceError, match="twice"):
         Archive(file)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b/0", "access/leaves/12"]), st.binary(max_size=600)), max_size=3),
+    st.integers(0, 4000),
+    st.integers(0, 255),
+)
+def test_any_bytes_are_one_archives_only_encoding_or_refused(parts: Members, place: int, byte: int) -> None:
+    file = io.BytesIO()
+    writer = ArchiveWriter(file)
+    for name, data in parts:
+        writer.add(name, data)
+    writer.finish()
+    altered = bytearray(file.getvalue())
+    altered[place % len(altered)] = byte
+    try:
+        archive = Archive(io.BytesIO(altered))
+    except EvidenceError:
+        return
+    again = io.BytesIO()
+    writer = ArchiveWriter(again)
+    for name in archive.members:
+        writer.add(name, archive.read(name, 1000))
+    writer.finish()
+    assert again.getvalue() == altered
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "../a", "a//b", "A", "a b", "a" * 120, "ä", "."])
