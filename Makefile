@@ -73,6 +73,10 @@ attacks: $(INSTALLED) ## the numbered attacks, as a table: what was done, what f
 bench: $(INSTALLED) ## measure throughput and latency
 	$(BIN)/python -m bench
 
+.PHONY: bench-log
+bench-log: $(INSTALLED) ## measure bundles, proofs and the fold where the log is long (2 GB of disk, 5 minutes)
+	$(BIN)/python -m bench.log $(BENCH_LOG)
+
 .PHONY: proto
 proto: $(INSTALLED) ## regenerate exchange/v1 from proto/exchange/v1
 	$(BIN)/python -m tools.proto

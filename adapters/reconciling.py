@@ -5,6 +5,7 @@ a broker leaves out of its answer shows as an answer without an entry, or as a r
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -12,8 +13,10 @@ from typing import Final
 from adapters.host import LEDGER
 from adapters.ledger import Ledger, LedgerError, LedgerReader, Settlement, Stored
 from exchange.client.calls import brokers_checkpoint, call
-from exchange.client.errors import EvidenceError, RefusedError, ResponseInvalidError
+from exchange.client.cosignatures import NO_WITNESSES, unseen
+from exchange.client.errors import EvidenceError, RefusedError, ResponseInvalidError, UnavailableError
 from exchange.client.session import Session
+from exchange.client.storage import ACCESS
 from exchange.core.access import kind_name, read_access_leaf, verify_receipt
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.envelope import RESPONSE, decode_envelope
@@ -50,6 +53,7 @@ class Problem(StrEnum):
     WITHHELD = "entry that the broker withholds"
     NOT_PROVEN = "entry that is not proven"
     GAP = "gap in the ledger's numbers"
+    NOT_COSIGNED = "receipt that witnesses have not seen"
     LEDGER = "the ledger does not hold"
 
 
@@ -78,6 +82,7 @@ class Reconciliation:
         log: its name; size: entries of the last checkpoint.
         answers: of the ledger; entries: of the log about answers of this system.
         waiting: answers that are younger than the time a receipt may take.
+        caveat: what is not excluded; empty where a quorum of witnesses has seen all of it.
         differences: everything on which the two do not agree.
     """
 
@@ -86,6 +91,7 @@ class Reconciliation:
     answers: int = 0
     entries: int = 0
     waiting: int = 0
+    caveat: str = NO_WITNESSES
     differences: list[Difference] = field(default_factory=list)
 
 
@@ -136,11 +142,23 @@ class Reconciler:
             await self._entry(record, checkpoint)
         await self._session.evidence.settle()
         self._answers(began)
+        await self._witnessed()
         try:
             self._ledger.verify()
         except LedgerError as error:
             self._differ(Problem.LEDGER, str(error))
         return self._found
+
+    async def _witnessed(self) -> None:
+        """Receipts that witnesses should have seen by now, where the trust file has a quorum."""
+        session = self._session
+        if session.cosignatures.needed:
+            await session.receipts.catch_up()
+            with suppress(RefusedError, UnavailableError):
+                await session.cosignatures.refresh(ACCESS)
+        for index in await session.receipts.late():
+            self._differ(Problem.NOT_COSIGNED, "no cosigned checkpoint proves it, a minute after it came", entry=index)
+        self._found.caveat = unseen(session.trust.policy, session.cosignatures.of(ACCESS), self._found.size)
 
     async def _own_entries(self) -> AsyncIterator[tuple[Record, Checkpoint]]:
         """All that the broker shows of this party, page by page, each with the checkpoint that it came under."""
@@ -292,6 +310,7 @@ def described(found: Reconciliation) -> dict[str, object]:
         ],
         "log": found.log,
         "verified_to": found.size,
+        "caveats": [found.caveat] if found.caveat else [],
     }
 
 
@@ -301,4 +320,4 @@ def summary(found: Reconciliation) -> Iterator[str]:
     yield f"answers in the ledger: {found.answers}; entries about them in the log: {found.entries}; {verdict}"
     if found.waiting:
         yield f"younger than {WINDOW // 1000} s, and waiting for their receipts: {found.waiting}"
-    yield f"verified to {found.size} of {found.log}; split view not excluded: no witnesses"
+    yield f"verified to {found.size} of {found.log}; {found.caveat or 'a quorum of witnesses has seen all of it'}"

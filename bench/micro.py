@@ -36,6 +36,7 @@ from exchange.store.ports import Batch, Head, Log
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.ledger_pb2 import LedgerRow
+from tests.databases import server
 from tests.world import APPLICATIONS, ID_NUMBER, ORIGIN, REGISTRY, World
 
 MANY = 64
@@ -74,7 +75,11 @@ def measure(folder: Path, seconds: float) -> Iterator[Figure]:
             yield _timed(name, messages, call, seconds)
     for size in (1, MANY):
         yield _ledger_commit(world, folder / f"ledger-{size}.db", size, seconds)
-        yield _log_commit(world, folder / f"log-{size}.db", size, seconds)
+        yield _log_commit(world, folder / f"log-{size}.db", f"commit {size} to the log store", size, seconds)
+    with server(folder / "postgres") as running:
+        for size in (1, MANY):
+            name = f"commit {size} to the log store in PostgreSQL"
+            yield _log_commit(world, running.new_database(), name, size, seconds)
 
 
 def _timed(name: str, messages: int, call: Callable[[], object], seconds: float) -> Figure:
@@ -190,10 +195,10 @@ def _answer(world: World, head: LedgerHead) -> LedgerAnswer:
     )
 
 
-def _log_commit(world: World, path: Path, size: int, seconds: float) -> Figure:
+def _log_commit(world: World, store_name: Path | str, name: str, size: int, seconds: float) -> Figure:
     signer = NoteSigner(f"{ORIGIN}/access", Ed25519PrivateKey.generate())
     frontier = Frontier()
-    with closing(SqlLogStore.create(path)) as store:
+    with closing(SqlLogStore.create(store_name)) as store:
 
         def commit() -> float:
             nonlocal frontier
@@ -203,7 +208,7 @@ def _log_commit(world: World, path: Path, size: int, seconds: float) -> Figure:
                 transaction.append(batch)
             return time.perf_counter() - began
 
-        return _figure(f"commit {size} to the log store", size, _repeated(commit, seconds))
+        return _figure(name, size, _repeated(commit, seconds))
 
 
 def _batch(world: World, signer: NoteSigner, frontier: Frontier, size: int) -> tuple[Batch, Frontier]:

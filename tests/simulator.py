@@ -53,6 +53,8 @@ from exchange.v1.log_pb2 import (
     DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
+    InclusionPath,
+    LogServiceCosignedRequest,
     LogServiceCosignedResponse,
     LogServiceProveRequest,
     LogServiceProveResponse,
@@ -139,7 +141,7 @@ class Simulator:
             ACCESS_PROVE: self._prove,
             ACCESS_READ: self._read,
             DIRECTORY_COSIGNED: lambda _: DirectoryServiceCosignedResponse(cosigned=self.cosigned("directory")),
-            ACCESS_COSIGNED: lambda _: LogServiceCosignedResponse(cosigned=self.cosigned("access")),
+            ACCESS_COSIGNED: self._cosigned_access,
         }
         response = handlers[method](request)
         if self.lost:
@@ -218,6 +220,14 @@ class Simulator:
         cosigned = self.cosigned("directory")
         return DirectoryServiceSyncResponse(records=records, checkpoint=log.checkpoint(), cosigned=cosigned)
 
+    def _cosigned_access(self, data: bytes) -> LogServiceCosignedResponse:
+        note = self.cosigned("access")
+        log = self.cosigned_log or self.access_log or self.world.access_log
+        size = self.cosigned_size.get("access", log.size) if note else 0
+        wanted = [index for index in decode(LogServiceCosignedRequest, data).indexes if index < size]
+        paths = [InclusionPath(index=index, path=log.receipt(index, size).path) for index in wanted]
+        return LogServiceCosignedResponse(cosigned=note, paths=paths)
+
     def cosigned(self, name: str) -> bytes:
         """A log's checkpoint with the cosignatures of `cosigners`; empty without any."""
         if not self.cosigners:
@@ -240,8 +250,6 @@ class Simulator:
             raise lost_connection()
         if proof.size > log.size:
             raise refused("MALFORMED", "the log has no such size yet")
-        if proof.WhichOneof("proof") == "index":
-            return LogServiceProveResponse(path=log.receipt(proof.index, proof.size).path)
         return LogServiceProveResponse(path=log.consistency(proof.old_size, proof.size))
 
     def _read(self, data: bytes) -> ReadResponse:

@@ -142,8 +142,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots, retention)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
-    since = now_ms() - MEMORY
-    taken = TakenIds(store.taken_since(since))
+    # What others append from here on is no older.
+    since = store.head(Log.ACCESS).time
+    taken = TakenIds(store.taken_since(now_ms() - MEMORY))
     buckets = TokenBuckets(config.requests_per_second, config.burst)
     witnesses = _witnesses(trust.policy, config, WitnessClient(store, http, now_ms), store, verifiers)
     forbidden = witnesses.forbids if witnesses is not None else str

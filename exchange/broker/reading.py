@@ -1,7 +1,7 @@
 """Who may read what of the two logs (DESIGN section 7)."""
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exchange.broker.logs import Logs
 from exchange.broker.proofs import receipts
@@ -23,6 +23,9 @@ SEARCH_BYTES = 2 * 1024 * 1024
 SEARCH_PAGE = 500
 WINDOW = 200_000
 """Entries that one search looks at."""
+
+MOST_PROVEN = 500
+"""Entries that are proven at once in a cosigned checkpoint."""
 
 SEES_ALL = frozenset({Role.ROLE_BROKER, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
 
@@ -113,6 +116,20 @@ class Reading:
         return SearchResponse(
             entries=found, next=following if following < end else head.size, checkpoint=head.checkpoint
         )
+
+    def cosigned_with(self, log: Log, indexes: Sequence[int]) -> tuple[bytes, dict[int, Sequence[bytes]]]:
+        """The same, with the inclusion paths of entries that it holds, in the order asked for.
+
+        Raises:
+            ProofError: more than `MOST_PROVEN` entries.
+        """
+        if len(indexes) > MOST_PROVEN:
+            raise ProofError(f"{len(indexes)} entries at once: the most is {MOST_PROVEN}")
+        store = self._logs.store
+        witnessed = store.cosigned(log)
+        head = Head(log, witnessed.size, witnessed.note, 0)
+        proofs = receipts(store, head, {index: b"" for index in indexes if index < witnessed.size})
+        return witnessed.note, {index: proof.path for index, proof in proofs.items()}
 
     def check(self, peer: Party) -> None:
         """Let only parties of the directory go on.

@@ -23,6 +23,7 @@ from exchange.v1.log_pb2 import (
     DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
+    InclusionPath,
     LogServiceCosignedRequest,
     LogServiceCosignedResponse,
     LogServiceProveRequest,
@@ -141,11 +142,12 @@ class LogService:
         return encode(LogServiceProveResponse(path=path))
 
     async def cosigned(self, request: bytes, context: Context) -> bytes:
-        """The access log's last cosigned checkpoint."""
+        """The access log's last cosigned checkpoint, and proofs that it holds the peer's entries."""
         self._reading.check(self._peers.spend(context))
-        decode(LogServiceCosignedRequest, request)
-        note = await asyncio.to_thread(self._reading.cosigned, Log.ACCESS)
-        return encode(LogServiceCosignedResponse(cosigned=note))
+        indexes = decode(LogServiceCosignedRequest, request).indexes
+        note, paths = await asyncio.to_thread(self._reading.cosigned_with, Log.ACCESS, indexes)
+        found = [InclusionPath(index=index, path=path) for index, path in paths.items()]
+        return encode(LogServiceCosignedResponse(cosigned=note, paths=found))
 
     def handlers(self) -> Mapping[str, Unary]:
         """By method name."""

@@ -199,6 +199,7 @@ class Witnesses:
         self._missing: dict[Log, float] = {}
         self._alarmed: dict[Log, float] = {}
         self._met: dict[Log, tuple[int, float]] = {}
+        self._silent: dict[tuple[Log, str], tuple[str, float]] = {}
 
     def forbids(self) -> str:
         """Why nothing may be released; empty where it may."""
@@ -249,19 +250,27 @@ class Witnesses:
 
     async def _line(self, witness: PolicyWitness, asked: _Asked) -> bytes:
         try:
-            return str(await self._client.cosignature(witness, asked)).encode()
-        except ForkAlarmError as error:
-            logger.critical(
-                "a witness has seen another history of the log",
-                log=asked.log.value,
-                witness=witness.name,
-                reason=str(error),
-                size=asked.checkpoint.size,
-                note=encode_base64(asked.note),
-            )
+            line = str(await self._client.cosignature(witness, asked)).encode()
         except WitnessError as error:
-            logger.warning("a witness did not cosign", log=asked.log.value, witness=witness.name, reason=str(error))
-        return b""
+            self._tell_silent(witness, asked, error)
+            return b""
+        if self._silent.pop((asked.log, witness.name), None) is not None:
+            logger.info("a witness cosigns again", log=asked.log.value, witness=witness.name)
+        return line
+
+    def _tell_silent(self, witness: PolicyWitness, asked: _Asked, error: WitnessError) -> None:
+        """Say why a witness is missing: at once, and then once a minute while the reason stays."""
+        key, reason = (asked.log, witness.name), str(error)
+        told, at = self._silent.get(key, ("", 0.0))
+        if told == reason and _now() - at < ALARM_EVERY:
+            return
+        self._silent[key] = reason, _now()
+        where = {"log": asked.log.value, "witness": witness.name, "reason": reason}
+        if isinstance(error, ForkAlarmError):
+            proof = {"size": asked.checkpoint.size, "note": encode_base64(asked.note)}
+            logger.critical("a witness has seen another history of the log", **where, **proof)
+        else:
+            logger.warning("a witness did not cosign", **where)
 
     def _keep(self, witnessed: Witnessed) -> None:
         with self._store.locked() as transaction:

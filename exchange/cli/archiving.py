@@ -122,6 +122,10 @@ class StoredLog:
         """The signed checkpoint of a size: only the last one is kept."""
         return self._note if size == self.checkpoint.size else b""
 
+    def notes(self) -> Sequence[bytes]:
+        """The newest signed checkpoints: only the last one is kept."""
+        return [self._note]
+
     def sizes(self) -> Sequence[int]:
         """The sizes of which there are signed checkpoints."""
         return [self.checkpoint.size]

@@ -3,6 +3,7 @@
 import difflib
 import math
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypedDict
 
@@ -20,15 +21,20 @@ from exchange.cli.times import now
 from exchange.cli.where import parse_where
 from exchange.client.answers import Answer
 from exchange.client.client import ExchangeClient
+from exchange.client.cosignatures import NO_WITNESSES
 from exchange.client.datasets import find_dataset
+from exchange.client.errors import UnavailableError
 from exchange.client.session import Session
 from exchange.core.terms import DatasetTerms
+from exchange.core.tlog_proof import encode_proof, receipt_proof
+from exchange.core.wire import decode
 from exchange.home import check_writable, write_file
 from exchange.v1.directory_pb2 import FieldType
+from exchange.v1.envelope_pb2 import Receipt
 
 _QUESTIONS = "--key asks for subjects, --where for a selection"
 
-SPLIT_VIEW = "split view not excluded: no witnesses"
+NOT_COSIGNED = "split view not excluded: no quorum of witnesses has seen the entry yet"
 
 app = new_command()
 
@@ -41,6 +47,15 @@ class Asked(TypedDict):
     case: str
     officer: str
     timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What came of a request: the answer, its receipt, cosigned where it is, and what is not excluded."""
+
+    answer: Answer
+    receipt: Receipt
+    caveats: list[str]
 
 
 @app.command(
@@ -71,6 +86,9 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
             metavar="FILE", help="Write the entry's proof there, by custom NAME.tlog-proof (C2SP tlog-proof)."
         ),
     ] = None,
+    cosigned: Annotated[
+        bool, typer.Option("--cosigned", help="Wait until witnesses have cosigned the entry, a minute at most.")
+    ] = False,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Over all retries.")] = 30.0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -89,7 +107,11 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
         "timeout": timeout,
     }
 
-    async def ask(session: Session) -> Answer:
+    async def ask(session: Session) -> Asking:
+        answer = await answered(session)
+        return Asking(answer, *await _witnessed(session, answer, wait=cosigned))
+
+    async def answered(session: Session) -> Answer:
         terms = find_dataset(session.directory, dataset)
         named("--fields", fields, terms.fields)
         _check_purpose(session, purpose)
@@ -102,10 +124,26 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
 
     if proof is not None:
         check_writable(proof)
-    answer = act(home, ask)
-    _print(answer, split(fields), limit, as_json)
+    done = act(home, ask)
+    _print(done, split(fields), limit, as_json)
     if proof is not None:
-        write_file(proof, answer.proof, 0o644)
+        write_file(proof, encode_proof(receipt_proof(done.receipt)), 0o644)
+
+
+async def _witnessed(session: Session, answer: Answer, *, wait: bool) -> tuple[Receipt, list[str]]:
+    """The best receipt that there is now, and what is not excluded."""
+    if not session.cosignatures.needed:
+        return answer.receipt, [NO_WITNESSES]
+    if wait:
+        try:
+            return await session.receipts.cosigned(answer.index), []
+        except UnavailableError as error:
+            # The rows were verified, and are handed over: only the witnesses are late.
+            say(str(error))
+    kept = await session.receipts.receipt(answer.index)
+    if kept is not None and kept.cosigned:
+        return decode(Receipt, kept.receipt), []
+    return answer.receipt, [NOT_COSIGNED]
 
 
 def _check_asked(keys: list[str], where: str, limit: int, timeout: float) -> None:
@@ -135,8 +173,8 @@ def _filterable(dataset: DatasetTerms) -> dict[str, FieldType.ValueType]:
     return {name: kind for name, kind in dataset.types.items() if name in dataset.filterable}
 
 
-def _print(answer: Answer, fields: list[str], limit: int, as_json: bool) -> None:
-    checkpoint = answer.proven.checkpoint
+def _print(done: Asking, fields: list[str], limit: int, as_json: bool) -> None:
+    answer, checkpoint = done.answer, done.answer.proven.checkpoint
     if as_json:
         print_json(
             {
@@ -146,7 +184,7 @@ def _print(answer: Answer, fields: list[str], limit: int, as_json: bool) -> None
                 "log_index": answer.index,
                 "leaf_hash": answer.proven.leaf_hash,
                 "checkpoint": {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root},
-                "caveats": [SPLIT_VIEW],
+                "caveats": done.caveats,
             }
         )
         return
@@ -157,4 +195,5 @@ def _print(answer: Answer, fields: list[str], limit: int, as_json: bool) -> None
     if answer.truncated:
         what = "--limit let" if limit else "the provider lets"
         say(f"more rows match than {what} through: narrow --where{', or raise --limit' if limit else ''}")
-    say(f"entry {answer.index} of {checkpoint.origin}, verified; {SPLIT_VIEW}")
+    seen = "; ".join(done.caveats) or "a quorum of witnesses has seen it"
+    say(f"entry {answer.index} of {checkpoint.origin}, verified; {seen}")

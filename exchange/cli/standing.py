@@ -8,15 +8,20 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from exchange.cli.admission import certificate_end
 from exchange.cli.times import days_left, iso, now
 from exchange.client.calls import GrpcTransport, call
+from exchange.client.cosignatures import split_view
 from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError, UntrustedError
+from exchange.client.receipt_file import FILE as RECEIPTS
+from exchange.client.receipt_file import ReceiptFile
+from exchange.client.receipts import WITHIN
 from exchange.client.session import MIRROR, Session
-from exchange.client.storage import ACCESS, MirrorFile
+from exchange.client.storage import ACCESS, DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party
+from exchange.core.policy import Cosigned
 from exchange.core.trust import Trust
 from exchange.home import Home, HomeError
 from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
@@ -39,6 +44,30 @@ class KeyStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class LogStanding:
+    """What witnesses say of one log.
+
+    Args:
+        log: its origin.
+        cosigned: the last checkpoint with a quorum; None without one.
+        caveat: what is not excluded; empty where a quorum cosigned it lately.
+    """
+
+    log: str
+    cosigned: Cosigned | None
+    caveat: str
+
+
+CAVEATS = (
+    "split view not excluded: no witnesses are configured",
+    "until a freshness quorum is configured, a broker can withhold what nobody carried to the adapter by hand",
+)
+
+
+UNCHECKED = "split view not excluded: what witnesses have cosigned could not be looked at"
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """All that `status` shows.
 
@@ -47,6 +76,8 @@ class Standing:
         brokers: address and how it is.
         problem: what is wrong with the mirror, or why it could not be synced; None where it is up to date.
         access: the last checkpoint of the access log that this home has checked.
+        witnessed: what witnesses say of each log; empty where the trust file has no quorum.
+        receipts: how many are not cosigned yet, and how many of them are late.
     """
 
     party: Party
@@ -58,6 +89,17 @@ class Standing:
     directory: Directory | None
     problem: ExchangeError | None
     access: Checkpoint | None
+    witnessed: tuple[LogStanding, ...] = ()
+    receipts: tuple[int, int] = (0, 0)
+
+    @property
+    def caveats(self) -> list[str]:
+        """What is not excluded, of all logs together."""
+        if self.trust is None or self.trust.policy is None or not self.trust.policy.needs_witnesses:
+            return list(CAVEATS)
+        if not self.witnessed:
+            return [UNCHECKED]
+        return list(dict.fromkeys(log.caveat for log in self.witnessed if log.caveat))
 
 
 async def standing_of(home: Home) -> Standing:
@@ -70,7 +112,8 @@ async def standing_of(home: Home) -> Standing:
     if trust is None or not (home.path / "tls.pem").exists():
         return Standing(home.party, home.role, trust, None, _keys(home, None), (), None, None, None)
     brokers, unusable = await _brokers(home, trust)
-    directory, problem = await _directory(home, any(state == "reachable" for _, state in brokers))
+    synced = await _directory(home, any(state == "reachable" for _, state in brokers))
+    directory, problem = synced.directory, synced.problem
     problem = unusable or problem
     access, broken = await asyncio.to_thread(_access, home, trust)
     return Standing(
@@ -83,6 +126,8 @@ async def standing_of(home: Home) -> Standing:
         directory,
         problem if isinstance(problem, BrokenLogError) else broken or problem,
         access,
+        synced.witnessed,
+        await asyncio.to_thread(_receipts, home, trust),
     )
 
 
@@ -117,7 +162,16 @@ async def _ask(identity: TlsIdentity, address: str) -> tuple[str, str]:
     return address, "reachable" if serving else "reachable, but not serving"
 
 
-async def _directory(home: Home, reachable: bool) -> tuple[Directory | None, ExchangeError | None]:
+@dataclass(frozen=True, slots=True)
+class _Synced:
+    """The directory as far as it could be had, why no further, and what witnesses say of both logs."""
+
+    directory: Directory | None
+    problem: ExchangeError | None
+    witnessed: tuple[LogStanding, ...] = ()
+
+
+async def _directory(home: Home, reachable: bool) -> _Synced:
     try:
         async with Session(home) as session:
             try:
@@ -125,13 +179,43 @@ async def _directory(home: Home, reachable: bool) -> tuple[Directory | None, Exc
                     raise UnavailableError("no broker could be reached")
                 await session.sync()
                 await _check_access(session)
+                await _check_witnesses(session)
             except ExchangeError as error:
-                return session.directory, error
-            return session.directory, None
+                return _Synced(session.directory, error, _witnessed(session))
+            return _Synced(session.directory, None, _witnessed(session))
     except ExchangeError as error:
-        return None, error
+        return _Synced(None, error)
     except HomeError as error:
-        return None, UnavailableError(str(error), error.hint)
+        return _Synced(None, UnavailableError(str(error), error.hint))
+
+
+async def _check_witnesses(session: Session) -> None:
+    """Hold what witnesses have cosigned of both logs against all that this home has seen.
+
+    Raises:
+        ExchangeError: as `Cosignatures.refresh`.
+    """
+    if session.cosignatures.needed:
+        for log in (DIRECTORY, ACCESS):
+            await session.cosignatures.refresh(log)
+
+
+def _witnessed(session: Session) -> tuple[LogStanding, ...]:
+    if not session.cosignatures.needed:
+        return ()
+    trust, now = session.trust, session.clock()
+    origins = {DIRECTORY: trust.directory_log.name, ACCESS: trust.access_log.name}
+    found = {log: session.cosignatures.of(log) for log in origins}
+    return tuple(
+        LogStanding(origins[log], cosigned, split_view(trust.policy, cosigned, now)) for log, cosigned in found.items()
+    )
+
+
+def _receipts(home: Home, trust: Trust) -> tuple[int, int]:
+    path = home.path / RECEIPTS
+    if trust.policy is None or not trust.policy.needs_witnesses or not path.exists():
+        return 0, 0
+    return ReceiptFile(path).count_waiting(now() - int(WITHIN * 1000))
 
 
 async def _check_access(session: Session) -> None:

@@ -9,15 +9,10 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.errors import ExitCode, diagnose
 from exchange.cli.growth import Growth, described, growth_of, shown
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
-from exchange.cli.standing import Standing, standing_of
-from exchange.cli.times import age, day_of, days_left, iso, now
+from exchange.cli.standing import LogStanding, Standing, standing_of
+from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
 from exchange.home import Home, HomeError
-
-CAVEATS = (
-    "split view not excluded: no witnesses are configured",
-    "until a freshness quorum is configured, a broker can withhold what nobody carried to the adapter by hand",
-)
 
 app = new_command()
 
@@ -32,8 +27,9 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         print_json(_described(standing) | more)
     else:
         print_pairs(_shown(standing) | (shown(growth) if growth is not None else problem))
-        print_line()
-        for caveat in CAVEATS:
+        for number, caveat in enumerate(standing.caveats):
+            if not number:
+                print_line()
             print_line(f"! {caveat}")
     raise typer.Exit(_exit_code(standing))
 
@@ -79,7 +75,23 @@ def _shown(standing: Standing) -> dict[str, object]:
     pairs |= {f"broker {address}": state for address, state in standing.brokers}
     pairs["directory"] = _directory(standing)
     pairs["access log"] = _access(standing)
+    pairs |= {f"witnesses of {log.log}": _cosigned(log) for log in standing.witnessed}
+    waiting, late = standing.receipts
+    if waiting:
+        alarm = f", {late} of them for over a minute: ALARM" if late else ""
+        pairs["receipts"] = f"{waiting} not cosigned yet{alarm}"
     return pairs
+
+
+def _cosigned(log: LogStanding) -> list[str]:
+    if log.cosigned is None:
+        return ["quorum NOT met"]
+    met = f"quorum met at {_entries(log.cosigned.checkpoint.size)}"
+    return [met, *(f"{name}, {age(time * SECOND, now())}" for name, time in log.cosigned.cosignatures)]
+
+
+def _entries(size: int) -> str:
+    return "1 entry" if size == 1 else f"{size} entries"
 
 
 def _until(state: str, until: int | None) -> str:
@@ -99,8 +111,7 @@ def _directory(standing: Standing) -> str:
 def _access(standing: Standing) -> str:
     if standing.access is None:
         return "no entry seen yet"
-    entries = "1 entry" if standing.access.size == 1 else f"{standing.access.size} entries"
-    return f"{entries} at the last checkpoint, root {grouped(standing.access.root[:8])} …"
+    return f"{_entries(standing.access.size)} at the last checkpoint, root {grouped(standing.access.root[:8])} …"
 
 
 def _described(standing: Standing) -> dict[str, object]:
@@ -126,5 +137,21 @@ def _described(standing: Standing) -> dict[str, object]:
         else None,
         "access_checkpoint": {"origin": access.origin, "size": access.size, "root": access.root} if access else None,
         "problem": str(problem) if problem else None,
-        "caveats": list(CAVEATS),
+        "witnesses": [_described_log(log) for log in standing.witnessed],
+        "receipts": {"not_cosigned": standing.receipts[0], "late": standing.receipts[1]},
+        "caveats": standing.caveats,
+    }
+
+
+def _described_log(log: LogStanding) -> dict[str, object]:
+    cosigned = log.cosigned
+    return {
+        "log": log.log,
+        "size": cosigned.checkpoint.size if cosigned is not None else None,
+        "quorum": cosigned is not None,
+        "fresh": not log.caveat,
+        "cosignatures": [
+            {"witness": name, "cosigned_at": iso(time * SECOND)}
+            for name, time in (cosigned.cosignatures if cosigned is not None else ())
+        ],
     }

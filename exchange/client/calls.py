@@ -35,6 +35,8 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
 
+# What a broker that stops, has lost its database or hangs answers, or leaves to the connection to say.
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 _FAILURES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 
@@ -95,6 +97,9 @@ class GrpcTransport:
             except grpc.aio.AioRpcError as error:
                 problems.append(_error_of_call(error, broker))
                 if state == grpc.ChannelConnectivity.READY or error.code() != grpc.StatusCode.UNAVAILABLE:
+                    if error.code() in _GONE:
+                        # Whoever sends the same again, as only the caller may, gets another broker.
+                        self._current = (index + 1) % len(self._brokers)
                     raise problems[-1] from error
             else:
                 self._current = index

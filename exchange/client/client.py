@@ -9,11 +9,13 @@ from exchange.client.calls import call_until
 from exchange.client.errors import RefusedError, UnavailableError
 from exchange.client.preparing import Preparer
 from exchange.client.questions import Key, lookup_query, operation_of, selection_query
+from exchange.client.receipts import WITHIN
 from exchange.client.sealer import Prepared
 from exchange.client.session import Session
 from exchange.core.terms import DatasetTerms
 from exchange.core.wire import FORMAT
 from exchange.transport import SUBMIT
+from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
 from exchange.v1.request_pb2 import Filter, Query, RequestHeader
 
@@ -195,6 +197,21 @@ class ExchangeClient:
         """
         self.session.check()
         return await self._preparer.dataset(text)
+
+    async def cosigned(self, answer: Answer, *, timeout: float = WITHIN) -> Receipt:
+        """Wait for the receipt of an answer that also holds against whoever has the log's key: a quorum cosigned it.
+
+        It comes by itself within a minute; one that does not is told to the session's `alarm`.
+
+        Args:
+            answer: of this party; its trust file has a quorum.
+            timeout: seconds.
+
+        Raises:
+            EvidenceError: no receipt is kept: the trust file has no quorum.
+            UnavailableError: it was not cosigned in time; it is upgraded later.
+        """
+        return await self.session.receipts.cosigned(answer.index, timeout)
 
     async def settle(self) -> None:
         """Wait until every receipt's checkpoint is checked against those before it; call it before the end.

@@ -5,7 +5,7 @@ file's policy, and the checkpoint must be of the one history that this party has
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from exchange.client.calls import Shared, Transport, call, check_length
@@ -27,6 +27,9 @@ from exchange.v1.log_pb2 import (
 
 TIMEOUT = 5.0
 """Seconds for one question."""
+
+MOST_PROVEN = 500
+"""Entries of one question."""
 
 RETRY = 2.0
 """Seconds between two questions for the same, while what is known is still fresh."""
@@ -159,10 +162,27 @@ class Cosignatures:
             )
             await self.take(log, directory.cosigned)
         else:
-            access = await call(
-                self._transport, ACCESS_COSIGNED, LogServiceCosignedRequest(), LogServiceCosignedResponse, TIMEOUT
-            )
-            await self.take(log, access.cosigned)
+            await self.prove(())
+
+    async def prove(self, indexes: Sequence[int]) -> Mapping[int, tuple[bytes, ...]]:
+        """Ask for the access log's last cosigned checkpoint, take it, and get entries' inclusion paths in it.
+
+        Args:
+            indexes: at most `MOST_PROVEN`.
+
+        Returns:
+            The paths, by index, not verified yet; those of entries that it does not hold are missing, and all are where
+            the broker's is not the newest that this party knows.
+
+        Raises:
+            ExchangeError: as `refresh`.
+        """
+        request = LogServiceCosignedRequest(indexes=indexes)
+        response = await call(self._transport, ACCESS_COSIGNED, request, LogServiceCosignedResponse, TIMEOUT)
+        await self.take(ACCESS, response.cosigned)
+        if response.cosigned != self.note(ACCESS):
+            return {}
+        return {item.index: tuple(item.path) for item in response.paths}
 
     async def close(self) -> None:
         """Give up a question that is under way."""
@@ -205,8 +225,24 @@ class Cosignatures:
         return f"the directory was cosigned {age} s ago; at most {self._max_age:g} s are allowed", hint
 
 
+def unseen(policy: Policy | None, cosigned: Cosigned | None, size: int) -> str:
+    """What must be said beside a verification of what was: which entries no quorum has seen; empty where it saw all.
+
+    Args:
+        policy: the trust file's.
+        cosigned: the log's last cosigned checkpoint, of the history that was verified.
+        size: entries that were verified.
+    """
+    if policy is None or not policy.needs_witnesses:
+        return NO_WITNESSES
+    if cosigned is None or not cosigned.quorum:
+        return "split view not excluded: no quorum of witnesses has cosigned"
+    seen = cosigned.checkpoint.size
+    return f"split view not excluded from entry {seen} on: not cosigned yet" if seen < size else ""
+
+
 def split_view(policy: Policy | None, cosigned: Cosigned | None, now: int, max_age: float = MAX_AGE) -> str:
-    """What must be said beside every verification while a split view is not excluded; empty where it is.
+    """What must be said of a log as it is now, while a split view is not excluded; empty where it is.
 
     Args:
         policy: the trust file's.

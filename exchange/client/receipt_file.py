@@ -93,6 +93,21 @@ class ReceiptFile:
         """The receipt of an entry, if one was kept."""
         return next(iter(self._read("WHERE position = ?", position)), None)
 
+    def late(self, until: int) -> Iterator[int]:
+        """The indexes of the receipts that are not cosigned yet and came at or before a time in milliseconds."""
+        last = -1
+        while True:
+            with self._transaction("BEGIN") as connection:
+                rows = connection.execute(
+                    "SELECT position FROM receipts WHERE NOT cosigned AND position > ? AND since <= ?"
+                    " ORDER BY position LIMIT 1000",
+                    (last, until),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from (position for (position,) in rows)
+
     def count_waiting(self, until: int) -> tuple[int, int]:
         """How many receipts are not cosigned yet, and how many of them came at or before a time in milliseconds."""
         with self._transaction("BEGIN") as connection:

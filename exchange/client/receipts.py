@@ -2,39 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from exchange.batching import Batcher
-from exchange.client.calls import Transport, call
-from exchange.client.cosignatures import Cosignatures
+from exchange.client.cosignatures import MOST_PROVEN, Cosignatures
 from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, UnavailableError
 from exchange.client.receipt_file import KeptReceipt, ReceiptFile
 from exchange.client.storage import ACCESS
-from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, verify_inclusion
-from exchange.core.note import Verifier
-from exchange.core.tlog_proof import TlogProof, encode_proof
 from exchange.core.wire import decode, encode
-from exchange.transport import ACCESS_PROVE
 from exchange.v1.envelope_pb2 import Receipt
-from exchange.v1.log_pb2 import LogServiceProveRequest, LogServiceProveResponse, ProofRequest
 
 WITHIN: Final = 60.0
 """Seconds in which a receipt is upgraded."""
 
 ROUND = 1.0
 """Seconds between two rounds while a receipt waits."""
-
-PAGE: Final = 256
-"""Receipts of one round."""
-
-AT_ONCE: Final = 16
-"""Proofs that are asked for at the same moment."""
-
-TIMEOUT: Final = 5.0
-"""Seconds for one proof."""
 
 Alarm = Callable[[int, str], None]
 """Told of an entry whose receipt is not cosigned in time, and why."""
@@ -53,8 +39,6 @@ class Receipts:
     Args:
         file: keeps them; what an earlier process left waiting is taken up.
         cosignatures: of the access log; where the trust file has no quorum, nothing is kept here.
-        verifier: the access log's key.
-        transport: whom to ask for proofs.
         clock: milliseconds.
         alarm: told once of each receipt that is late.
     """
@@ -63,15 +47,11 @@ class Receipts:
         self,
         file: ReceiptFile,
         cosignatures: Cosignatures,
-        verifier: Verifier,
-        transport: Transport,
         clock: Callable[[], int],
         alarm: Alarm = log_alarm,
     ) -> None:
         self._file = file
         self._cosignatures = cosignatures
-        self._verifier = verifier
-        self._transport = transport
         self._clock = clock
         self._alarm = alarm
         self._alarmed: set[int] = set()
@@ -98,6 +78,13 @@ class Receipts:
     async def receipt(self, index: int) -> KeptReceipt | None:
         """What is kept of an entry: its receipt, or the cosigned one in its place."""
         return await asyncio.to_thread(self._file.receipt, index)
+
+    async def late(self) -> tuple[int, ...]:
+        """The indexes of the entries whose receipts should be cosigned by now, and are not."""
+        if not self._cosignatures.needed:
+            return ()
+        until = self._clock() - int(WITHIN * 1000)
+        return await asyncio.to_thread(lambda: tuple(self._file.late(until)))
 
     async def cosigned(self, index: int, timeout: float = WITHIN) -> Receipt:
         """Wait for the cosigned receipt of an entry whose receipt was kept.
@@ -130,35 +117,45 @@ class Receipts:
             self._work.cancel()
             await asyncio.wait([self._work])
 
+    async def catch_up(self) -> None:
+        """Upgrade all that can be upgraded now: before what is late is named.
+
+        Raises:
+            BrokenLogError: the access log contradicts itself; sticky.
+        """
+        before = -1
+        while True:
+            waiting = await asyncio.to_thread(self._file.count_waiting, 0)
+            if waiting[0] in (0, before):
+                return
+            before = waiting[0]
+            await self.round()
+
     async def round(self) -> bool:
         """Upgrade what can be; returns whether anything still waits.
 
         Raises:
             BrokenLogError: the access log contradicts itself; sticky.
         """
-        waiting = await asyncio.to_thread(self._file.waiting, PAGE)
+        waiting = await asyncio.to_thread(self._file.waiting, MOST_PROVEN)
         if not waiting:
             return False
+        paths: Mapping[int, tuple[bytes, ...]] = {}
         reason = ""
-        if waiting[-1].position >= self._size():
-            try:
-                await self._cosignatures.refresh(ACCESS)
-            except BrokenLogError:
-                raise
-            except ExchangeError as error:
-                reason = str(error)
-        upgraded = await self._upgraded([kept for kept in waiting if kept.position < self._size()])
+        try:
+            paths = await self._cosignatures.prove([kept.position for kept in waiting])
+        except BrokenLogError:
+            raise
+        except ExchangeError as error:
+            reason = str(error)
+        upgraded = await asyncio.to_thread(self._upgraded, waiting, paths)
         if upgraded:
             await asyncio.to_thread(self._file.upgrade, upgraded)
             self._news.set()
             self._news = asyncio.Event()
         done = {kept.position for kept in upgraded}
         self._tell_late([kept for kept in waiting if kept.position not in done], reason)
-        return len(done) < len(waiting) or len(waiting) == PAGE
-
-    def _size(self) -> int:
-        cosigned = self._cosignatures.of(ACCESS)
-        return cosigned.checkpoint.size if cosigned is not None else 0
+        return len(done) < len(waiting) or len(waiting) == MOST_PROVEN
 
     def _start(self) -> None:
         # A task that is about to end looks at this first.
@@ -183,35 +180,17 @@ class Receipts:
         await asyncio.to_thread(self._file.keep, receipts)
         return [None] * len(receipts)
 
-    async def _upgraded(self, waiting: Sequence[KeptReceipt]) -> list[KeptReceipt]:
-        note = self._cosignatures.note(ACCESS)
-        cosigned = self._cosignatures.of(ACCESS)
-        done: list[KeptReceipt] = []
+    def _upgraded(self, waiting: Sequence[KeptReceipt], paths: Mapping[int, tuple[bytes, ...]]) -> list[KeptReceipt]:
+        """The same entries, proven under the cosigned checkpoint; those that nobody proves now are left out."""
+        cosigned, note = self._cosignatures.of(ACCESS), self._cosignatures.note(ACCESS)
         if cosigned is None:
-            return done
-        for start in range(0, len(waiting), AT_ONCE):
-            some = waiting[start : start + AT_ONCE]
-            found = await asyncio.gather(*(self._upgrade(kept, cosigned.checkpoint, note) for kept in some))
-            done.extend(kept for kept in found if kept is not None)
-        return done
-
-    async def _upgrade(self, kept: KeptReceipt, checkpoint: Checkpoint, note: bytes) -> KeptReceipt | None:
-        """The same entry, proven under the cosigned checkpoint; None where nobody proves it now."""
-        try:
-            receipt = decode(Receipt, kept.receipt)
-            path = await self._path(receipt, checkpoint)
-            verify_inclusion(leaf_hash(receipt.leaf), receipt.index, checkpoint.size, path, checkpoint.root)
-        except (CoreError, ExchangeError):
-            return None
-        better = Receipt(index=receipt.index, leaf=receipt.leaf, path=path, checkpoint=note)
-        return KeptReceipt(kept.position, kept.since, encode(better), cosigned=True)
-
-    async def _path(self, receipt: Receipt, checkpoint: Checkpoint) -> tuple[bytes, ...]:
-        if open_checkpoint(receipt.checkpoint, self._verifier) == checkpoint:
-            return tuple(receipt.path)
-        request = LogServiceProveRequest(proof=ProofRequest(index=receipt.index, size=checkpoint.size))
-        response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, TIMEOUT)
-        return tuple(response.path)
+            return []
+        found = (
+            _upgrade(kept, paths[kept.position], cosigned.checkpoint, note)
+            for kept in waiting
+            if kept.position in paths
+        )
+        return [kept for kept in found if kept is not None]
 
     def _tell_late(self, waiting: Sequence[KeptReceipt], reason: str) -> None:
         for kept in waiting:
@@ -220,6 +199,11 @@ class Receipts:
                 self._alarm(kept.position, reason or "no cosigned checkpoint proves it")
 
 
-def proof_of(receipt: Receipt) -> bytes:
-    """A receipt as a file that any C2SP tool verifies, NAME.tlog-proof (C2SP tlog-proof)."""
-    return encode_proof(TlogProof(receipt.index, tuple(receipt.path), receipt.checkpoint, receipt.leaf))
+def _upgrade(kept: KeptReceipt, path: tuple[bytes, ...], checkpoint: Checkpoint, note: bytes) -> KeptReceipt | None:
+    try:
+        receipt = decode(Receipt, kept.receipt)
+        verify_inclusion(leaf_hash(receipt.leaf), receipt.index, checkpoint.size, path, checkpoint.root)
+    except CoreError:
+        return None
+    better = Receipt(index=receipt.index, leaf=receipt.leaf, path=path, checkpoint=note)
+    return KeptReceipt(kept.position, kept.since, encode(better), cosigned=True)

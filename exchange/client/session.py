@@ -156,15 +156,15 @@ class Session:
         mirror = await DirectoryMirror.of(file, self.trust, _Owed(self.party))
         evidence = AccessEvidence(file, self.trust.access_log, self._transport)
         await evidence.open()
-        self._mirror, self._evidence = mirror, evidence
         await self._open_receipts(mirror, evidence, self._transport)
+        self._mirror, self._evidence = mirror, evidence
         return self
 
     async def _open_receipts(self, mirror: DirectoryMirror, evidence: AccessEvidence, transport: Transport) -> None:
         file = ReceiptFile(self.home.path / RECEIPTS)
         cosignatures = Cosignatures(file, self.trust, mirror, evidence, transport, self.clock, self._max_age)
         await cosignatures.open()
-        receipts = Receipts(file, cosignatures, self.trust.access_log, transport, self.clock, self._alarm)
+        receipts = Receipts(file, cosignatures, self.clock, self._alarm)
         self._cosignatures, self._receipts = cosignatures, receipts
         await receipts.open()
 

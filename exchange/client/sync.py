@@ -45,6 +45,7 @@ class SyncExchangeClient:
     prepare = _blocking(ExchangeClient.prepare)
     submit = _blocking(ExchangeClient.submit)
     dataset = _blocking(ExchangeClient.dataset)
+    cosigned = _blocking(ExchangeClient.cosigned)
     settle = _blocking(ExchangeClient.settle)
 
     def __enter__(self) -> "SyncExchangeClient":

@@ -67,8 +67,30 @@ def store_error(error: BaseException | None) -> StoreError:
         return StoreOpenError(reason(error))
     # What the client library finds out by itself has no SQLSTATE: no server there, or not any more.
     if not state and isinstance(error, psycopg.OperationalError):
-        return StoreLostError("the database server cannot be reached, or refuses the user or the password")
+        return StoreLostError(_unreachable(str(error)))
     return StoreFatalError(reason(error))
+
+
+# What libpq says before there is a session, in English; in another language, the last of them all fits.
+_UNREACHABLE: Final = (
+    ("no password supplied", "the server asks for a password: see ~/.pgpass, passfile= in the URL, or PGPASSWORD"),
+    ("password authentication failed", "the server refuses the user or the password"),
+    ("does not exist", "there is no such database or role"),
+    ("resolve host", "the host has no address"),
+    ("translate host", "the host has no address"),
+    ("refused", "no server listens there"),
+    ("No such file", "no server listens there"),
+    ("certificate", "the server's certificate cannot be checked: see sslmode and sslrootcert"),
+    ("SSL", "TLS cannot be agreed on: see sslmode and sslrootcert"),
+    ("timeout", "the server does not answer in time"),
+    ("closed the connection", "the server closed the connection"),
+)
+
+
+def _unreachable(text: str) -> str:
+    # Only what is known is passed on: the rest may repeat a value.
+    known = (words for sign, words in _UNREACHABLE if sign in text)
+    return f"the database cannot be reached: {next(known, 'no connection, or none any more')}"
 
 
 def reason(error: BaseException | None) -> str:

@@ -67,8 +67,12 @@ def serve(home: WitnessHome, ready: Callable[[str], None]) -> None:
     """
     config = home.config()
     memory = WitnessMemory(home.path / MEMORY, lambda: int(time.time()))
-    witness = Witness(home.logs(config), home.cosigner(config.name), memory)
+    logs = home.logs(config)
+    witness = Witness(logs, home.cosigner(config.name), memory)
     settings = _settings(home, config, application(witness))
+    for log in sorted(logs):
+        latest = memory.latest(log)
+        logger.info("witnessing", log=log, cosigned_to=latest.size if latest is not None else None)
     with _listening(config.listen) as listener:
         scheme = "https" if config.tls_certificate else "http"
         url = f"{scheme}://{config.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"

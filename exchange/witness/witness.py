@@ -66,7 +66,7 @@ class Witness:
         # The text as the log signed it, extension lines and all.
         text = encode_checkpoint(kept.checkpoint).encode()
         line = self._cosigner.cosign(text, kept.time)
-        logger.info("cosigned", log=kept.checkpoint.origin, size=kept.checkpoint.size)
+        logger.debug("cosigned", log=kept.checkpoint.origin, size=kept.checkpoint.size)
         return Reply(200, str(line).encode())
 
 

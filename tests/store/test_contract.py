@@ -287,6 +287,14 @@ def test_closed_store_appends_nothing(store: LogStore) -> None:
         pass
 
 
+def test_waiting_for_others_ends_by_itself(store: LogStore) -> None:
+    for _ in range(3):
+        store.wait_for_others(0.001)
+    store.close()
+    # And at once where nobody can append any more.
+    store.wait_for_others(3600)
+
+
 # --- reading
 
 

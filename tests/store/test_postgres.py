@@ -1,7 +1,10 @@
 """What the PostgreSQL store promises beyond the contract: durability, many processes, and what lost sessions do."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -9,9 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy import event
+from sqlalchemy import URL, event
 
-from examples.city.postgres import postgres
+from examples.city.postgres import postgres, start
 from exchange.store.ports import (
     CommitUnknownError,
     HeadMovedError,
@@ -27,8 +30,9 @@ from exchange.store.ports import (
 from exchange.store.postgres_errors import store_error
 from exchange.store.postgres_url import has_password, parameters
 from exchange.store.sql import SqlLogStore
-from tests.databases import Server, database_of
+from tests.databases import DURABLE, Server, database_of
 from tests.e2e.processes import wait_until
+from tests.e2e.test_city_postgres import processes_in, wait_for_end
 from tests.store.fixtures import (
     ALL,
     PROVIDER,
@@ -113,7 +117,7 @@ def test_open_refuses_an_unknown_version(postgres_server: Server, url: str, stor
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
 def test_server_that_may_lose_commits_is_refused(tmp_path: Path, setting: str) -> None:
     with postgres(tmp_path / "pg", {"fsync": "on", setting: "off"}) as server:
-        url = server.set(drivername="postgresql").render_as_string(hide_password=False)
+        url = libpq_url(server)
         with pytest.raises(StoreOpenError, match=f"{setting} = off: it may lose"):
             SqlLogStore.create(url)
 
@@ -205,6 +209,21 @@ def test_another_machine_is_talked_to_through_tls_that_is_checked(monkeypatch: p
         assert "sslmode" not in parameters(local)
 
 
+def test_why_no_session_is_had_is_said(
+    postgres_server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    bare = url.replace(f":{postgres_server.password}@", "@") + f"&passfile={tmp_path / 'none'}"
+    for wrong, words in (
+        (bare, "the server asks for a password: see ~/.pgpass"),
+        (url.replace("postgres:", "nobody:"), "refuses the user or the password"),
+        (url.replace(database_of(url), "nothing"), "there is no such database"),
+        (f"postgresql:///x?host={tmp_path}", "no server listens there"),
+    ):
+        with pytest.raises(StoreLostError, match=words):
+            SqlLogStore.open(wrong)
+
+
 # --- sessions that are lost
 
 
@@ -237,35 +256,94 @@ def test_sessions_lost_between_two_calls_are_not_noticed(postgres_server: Server
     assert check_whole(store)[Log.ACCESS] == 3
 
 
-@pytest.mark.parametrize("happened", [False, True], ids=["undone", "done"])
-def test_session_lost_at_commit_is_unknown_until_the_head_is_read_again(
-    postgres_server: Server, url: str, store: SqlLogStore, monkeypatch: pytest.MonkeyPatch, happened: bool
-) -> None:
-    append(store, Log.ACCESS, access(0))
-    following = batch(store, Log.ACCESS, access(1), access(2))
-    commit = psycopg.Connection.commit
+STEPS = [
+    "SELECT pg_advisory_xact_lock",
+    "UPDATE heads",
+    "COPY entries",
+    "COPY nodes",
+    "SELECT pg_notify",
+    "UPDATE heads",
+    "COPY entries",
+    "COPY nodes",
+    "COMMIT",
+]
 
-    def lost(session: psycopg.Connection) -> None:
+
+class Faults:
+    """Ends the writer's session at one step of an append, before it is done or after."""
+
+    def __init__(self, server: Server, patch: pytest.MonkeyPatch) -> None:
+        self.steps: list[str] = []
+        self.failing: int | None = None
+        self.after = False
+        self._server = server
+        for owner, name in ((psycopg.Cursor, "execute"), (psycopg.Cursor, "copy"), (psycopg.Connection, "commit")):
+            patch.setattr(owner, name, self._stepping(getattr(owner, name)))
+
+    def _stepping(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda on, *args, **kwargs: self.step(on, *args, act=act, **kwargs)
+
+    def step(self, on: Any, query: object = "COMMIT", *args: Any, act: Callable[..., Any], **kwargs: Any) -> Any:
+        session = on if isinstance(on, psycopg.Connection) else on.connection
+        act = partial(act, on, *([] if session is on else [query]), *args, **kwargs)
         if session.autocommit:
             # Not the store's writer.
-            return commit(session)
-        if happened:
-            commit(session)
-        postgres_server.execute(f"SELECT pg_terminate_backend({session.info.backend_pid}, 5000)")
-        # The server's answer never comes.
-        session.execute("SELECT")
-        return None
+            return act()
+        self.steps.append(str(query))
+        if len(self.steps) - 1 != self.failing:
+            return act()
+        done = act() if self.after else None
+        self._server.execute(f"SELECT pg_terminate_backend({session.info.backend_pid}, 5000)")
+        if not self.after:
+            return act()
+        if session is on:
+            # The server's answer to COMMIT never comes.
+            session.execute("SELECT")
+        return done
 
+
+def append_to_both(store: SqlLogStore) -> None:
+    entries = [access(number) for number in (1, 2, 3)]
+    append_batches(store, batch(store, Log.DIRECTORY, directory(1)), batch(store, Log.ACCESS, *entries))
+
+
+def test_steps_of_an_append_are_all_tried(
+    postgres_server: Server, store: SqlLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(store, Log.ACCESS, access(0))
     with monkeypatch.context() as patch:
-        patch.setattr(psycopg.Connection, "commit", lost)
-        with pytest.raises(CommitUnknownError) as failed:
-            append_batches(store, following)
-    assert_tells_nothing(failed.value)
-    # The same store goes on: the lock says that the lost session has ended, and the head how.
+        faults = Faults(postgres_server, patch)
+        append_to_both(store)
+    assert [step for step, begins in zip(faults.steps, STEPS, strict=True) if not step.startswith(begins)] == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["undone", "done"])
+@pytest.mark.parametrize("step", range(len(STEPS)), ids=[f"{n} {step}" for n, step in enumerate(STEPS)])
+def test_session_lost_at_any_step_leaves_a_whole_store_that_goes_on(
+    postgres_server: Server, url: str, store: SqlLogStore, monkeypatch: pytest.MonkeyPatch, step: int, after: bool
+) -> None:
+    commits, first = STEPS[step] == "COMMIT", step == 0 and not after
+    append(store, Log.ACCESS, access(0))
+    with monkeypatch.context() as patch:
+        faults = Faults(postgres_server, patch)
+        faults.failing, faults.after = step, after
+        if first:
+            # Nothing was begun: another session is as good, and nobody notices.
+            append_to_both(store)
+        else:
+            with pytest.raises(CommitUnknownError if commits else StoreLostError) as failed:
+                append_to_both(store)
+            assert_tells_nothing(failed.value)
+    # The same store goes on: the lock says that the lost session has ended, and the heads how.
+    happened = 1 if first or (commits and after) else 0
     with store.locked() as transaction:
-        assert transaction.heads()[Log.ACCESS].size == (3 if happened else 1)
-    append(store, Log.ACCESS, access(3))
-    assert check_whole(store)[Log.ACCESS] == (4 if happened else 2)
+        assert {log: head.size for log, head in transaction.heads().items()} == {
+            Log.DIRECTORY: happened,
+            Log.ACCESS: 1 + 3 * happened,
+        }
+    append(store, Log.ACCESS, access(9))
+    with opened(url) as again:
+        assert check_whole(again) == {Log.DIRECTORY: happened, Log.ACCESS: 2 + 3 * happened}
 
 
 def test_commit_whose_wait_for_a_standby_is_cancelled_is_unknown(
@@ -299,6 +377,36 @@ def test_commit_whose_wait_for_a_standby_is_cancelled_is_unknown(
         postgres_server.execute("SELECT pg_reload_conf()")
     [error] = failures
     assert isinstance(error, CommitUnknownError)
+
+
+def test_killed_server_keeps_what_it_committed(tmp_path: Path) -> None:
+    directory = tmp_path / "pg"
+    store = SqlLogStore.create(libpq_url(start(directory, DURABLE)))
+    acknowledged = 0
+
+    def write() -> None:
+        nonlocal acknowledged
+        with suppress(StoreError):
+            while True:
+                acknowledged = append(store, Log.ACCESS, access(acknowledged)).size
+
+    writing = Thread(target=write)
+    writing.start()
+    wait_until(lambda: acknowledged >= 50, "some commits")
+    server, *children = processes_in(directory)
+    os.kill(int(server.name), signal.SIGKILL)
+    for process in (server, *children):
+        wait_for_end(process)
+    writing.join()
+    store.close()
+    with postgres(directory, DURABLE) as again, opened(libpq_url(again)) as recovered:
+        # The last one may have been committed, and its answer lost.
+        assert check_whole(recovered)[Log.ACCESS] in (acknowledged, acknowledged + 1)
+        append(recovered, Log.ACCESS, access(acknowledged + 1))
+
+
+def libpq_url(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 # --- many processes
@@ -419,7 +527,7 @@ def test_waiting_goes_on_after_its_session_was_lost(postgres_server: Server, url
         (errors.CannotConnectNow, StoreLostError, "57P03"),
         (errors.TooManyConnections, StoreLostError, "53300"),
         (errors.ConnectionFailure, StoreLostError, "08006"),
-        (psycopg.OperationalError, StoreLostError, "cannot be reached"),
+        (psycopg.OperationalError, StoreLostError, "no connection, or none any more"),
     ],
 )
 def test_errors_are_the_stores_own(error: Callable[..., Exception], kind: type[StoreError], words: str) -> None:

@@ -194,9 +194,12 @@ class AccessMirror:
 
     def frontier(self) -> Frontier:
         """The tree's right edge, from which it grows."""
-        hashes = [self.node(place_of(node.level, node.index)) or b"" for node in frontier_nodes(self.size)]
+        return self._edge(self.size)
+
+    def _edge(self, size: int) -> Frontier:
+        hashes = [self.node(place_of(node.level, node.index)) or b"" for node in frontier_nodes(size)]
         try:
-            return Frontier(self.size, tuple(hashes))
+            return Frontier(size, tuple(hashes))
         except CoreError as error:
             raise EvidenceError(f"{self.path} lacks nodes of its tree", self._remedy) from error
 
@@ -236,6 +239,26 @@ class AccessMirror:
             text = f"the access log signed two histories of {checkpoint.size} entries"
             raise self.fail(ForkError(text, earlier=earlier, later=note))
         self._connection.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?, 0)", (checkpoint.size, note))
+
+    def keep_cosigned(self, checkpoint: Checkpoint, note: bytes) -> None:
+        """Keep a cosigned checkpoint, no larger than the verified one, in place of the plain one of its size.
+
+        Raises:
+            ForkError: it is of another history than the mirror; sticky.
+            EvidenceError: the mirror lacks nodes of its tree.
+        """
+        if self.root(checkpoint.size) != checkpoint.root:
+            text = f"witnesses have cosigned another access log of {checkpoint.size} entries than this home was given"
+            raise self.fail(ForkError(text, earlier=self.note(self.checkpoint.size), later=note))
+        self._connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, 1)", (checkpoint.size, note))
+
+    def root(self, size: int) -> bytes:
+        """The root of the tree as it was at a size, by the stored nodes, 32 bytes.
+
+        Raises:
+            EvidenceError: one is missing.
+        """
+        return self._edge(size).root()
 
     def extend(
         self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Node], verified: Sequence[int]

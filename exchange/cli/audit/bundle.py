@@ -14,22 +14,21 @@ from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.policies import (
-    RECENT,
     SEEN_BY_MANY,
     PolicyOption,
     Standing,
-    newest_standing,
     read_policy,
-    standing,
 )
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.progress import Advance, bar
-from exchange.cli.audit.sources import LogName, MirroredLog, altered, mirrored_log
+from exchange.cli.audit.sources import LogName, MirroredLog, altered, log_standing, mirrored_log
 from exchange.cli.audit.tree import Expected, RangeLeaves
 from exchange.cli.audit.verify.logs import parsed_range
 from exchange.cli.audit.verify.outcome import ranges_text
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import print_json, print_line
+from exchange.core.access import read_access_leaf
+from exchange.core.errors import CoreError
 from exchange.core.policy import Policy, encode_policy
 from exchange.core.ranges import gap_nodes
 
@@ -82,12 +81,13 @@ def pack(output: Path, place: AuditHome, ranges: Ranges | None, policy: Policy |
     Raises:
         EvidenceError: a mirror was altered.
     """
-    directory = standing(place.directory.note, place.trust.directory_log, policy)
-    access = _access_standing(place, ranges, policy)
+    logs = mirrored_log(place, LogName.DIRECTORY), mirrored_log(place, LogName.ACCESS)
+    access = log_standing(logs[1], policy, ranges[-1][1] if ranges else 0)
     held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
+    directory = log_standing(logs[0], policy, _named_size(logs[1], held))
     manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
     with bar("bundle") as advance:
-        _write(output, place, manifest, (directory, access), policy, advance)
+        _write(output, logs, manifest, (directory, access), policy, advance)
     return manifest, access
 
 
@@ -127,20 +127,19 @@ def _about(place: AuditHome, text: str) -> list[int]:
     return found
 
 
-def _access_standing(place: AuditHome, ranges: Ranges | None, policy: Policy | None) -> Standing:
-    """The newest checkpoint with a quorum that holds all that is asked for, else the newest."""
-    least = ranges[-1][1] if ranges else 0
-    notes = [note for note in place.access.notes(RECENT) if _size(note) >= least]
-    return newest_standing(notes, place.trust.access_log, policy)
-
-
-def _size(note: bytes) -> int:
-    return int(note.split(b"\n", 2)[1])
+def _named_size(log: MirroredLog, ranges: Ranges) -> int:
+    """The size of the directory that the last of some access entries names: no entry before it names a larger one."""
+    last = ranges[-1][1] if ranges else 0
+    entry = next(log.rows(last - 1, last), None) if last else None
+    try:
+        return read_access_leaf(entry.leaf).directory_size if entry is not None else 0
+    except CoreError:
+        return 0
 
 
 def _write(
     output: Path,
-    place: AuditHome,
+    logs: tuple[MirroredLog, MirroredLog],
     manifest: Manifest,
     standings: tuple[Standing, Standing],
     policy: Policy | None,
@@ -153,7 +152,6 @@ def _write(
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             writer = BundleWriter(file, manifest, text)
-            logs = mirrored_log(place, LogName.DIRECTORY), mirrored_log(place, LogName.ACCESS)
             _write_log(writer, logs[0], standings[0], ((0, manifest.directory),), advance)
             _write_log(writer, logs[1], standings[1], manifest.ranges, advance)
             writer.finish()

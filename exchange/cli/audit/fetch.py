@@ -1,6 +1,7 @@
 """Fetching the access log page by page: nothing is taken that its log has not signed (DESIGN sections 2 and 7)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from exchange.cli.audit.access_mirror import AccessMirror
@@ -16,6 +17,7 @@ from exchange.client.errors import (
     UnavailableError,
 )
 from exchange.client.session import Session
+from exchange.client.storage import ACCESS
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError, ProofError
@@ -91,42 +93,57 @@ async def fetch_access_log(session: Session, mirror: AccessMirror, advance: Adva
     """
     mirror.check()
     while True:
-        records, checkpoint = await _page(session, mirror)
+        records, checkpoint, cosigned = await _page(session, mirror)
         await _follow(session, records)
         await _take(session, mirror, records)
         advance(mirror.size, checkpoint.size)
         if mirror.size >= checkpoint.size:
+            await _witnessed(session, mirror, cosigned)
             return checkpoint
         if not records:
             raise EvidenceError("the broker withholds entries of the access log that its log has signed")
 
 
-async def _page(session: Session, mirror: AccessMirror) -> tuple[Sequence[Record], Checkpoint]:
+async def _page(session: Session, mirror: AccessMirror) -> tuple[Sequence[Record], Checkpoint, bytes]:
     start = mirror.size
     try:
-        records, checkpoint, note = await _ask(session, start)
+        records, checkpoint, note, cosigned = await _ask(session, start)
     except ExchangeError as error:
         if not (start and _is_past_the_end(error)):
             raise
         # A log that was rolled back has nothing from our end on: its own checkpoint says how much it has.
-        _, checkpoint, note = await _ask(session, 0)
+        _, checkpoint, note, _ = await _ask(session, 0)
         mirror.observe(checkpoint, note)
         raise
     mirror.observe(checkpoint, note)
     for index, record in enumerate(records, start):
         if record.index != index or index >= checkpoint.size:
             raise EvidenceError("the broker sent entries of the access log out of order")
-    return records, checkpoint
+    return records, checkpoint, cosigned
 
 
-async def _ask(session: Session, start: int) -> tuple[Sequence[Record], Checkpoint, bytes]:
+async def _ask(session: Session, start: int) -> tuple[Sequence[Record], Checkpoint, bytes, bytes]:
     request = LogServiceSyncRequest(start=start)
     response = await call(session.transport, ACCESS_SYNC, request, LogServiceSyncResponse, TIMEOUT)
     try:
         checkpoint = open_checkpoint(response.checkpoint, session.trust.access_log)
     except CoreError as error:
         raise EvidenceError(f"the broker's checkpoint of the access log does not hold: {error}") from error
-    return response.records, checkpoint, response.checkpoint
+    return response.records, checkpoint, response.checkpoint, response.cosigned
+
+
+async def _witnessed(session: Session, mirror: AccessMirror, note: bytes) -> None:
+    """Take what witnesses have cosigned, as it came with the last page, and hold the mirror to it."""
+    if not session.cosignatures.needed:
+        return
+    with suppress(UnavailableError):
+        # The sync stands without a proof, and says that a split view is not excluded.
+        await session.evidence.keep(mirror.note(mirror.checkpoint.size))
+        await session.cosignatures.take(ACCESS, note)
+    cosigned = session.cosignatures.of(ACCESS)
+    # What a newer process of this home has seen may be larger; the proofs that it asked for hold for this mirror too.
+    if cosigned is not None and cosigned.checkpoint.size <= mirror.checkpoint.size:
+        mirror.keep_cosigned(cosigned.checkpoint, session.cosignatures.note(ACCESS))
 
 
 async def _follow(session: Session, records: Sequence[Record]) -> None:

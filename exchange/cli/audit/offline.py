@@ -10,6 +10,8 @@ from exchange.cli.audit.tree import Expected
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
+from exchange.client.receipt_file import FILE as RECEIPTS
+from exchange.client.receipt_file import ReceiptFile
 from exchange.client.session import MIRROR
 from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
@@ -69,7 +71,7 @@ class MirroredDirectory:
     Args:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
-        note: the same as the log signed it.
+        note: the same as the log signed it, and witnesses cosigned it.
     """
 
     entries: MirroredEntries
@@ -209,9 +211,20 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
     """
     size, note = file.stored()
     try:
-        return MirroredDirectory(MirroredEntries(file, size), open_checkpoint(note, trust.directory_log), note)
+        checkpoint = open_checkpoint(note, trust.directory_log)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
+    return MirroredDirectory(MirroredEntries(file, size), checkpoint, _cosigned(file, checkpoint, trust) or note)
+
+
+def _cosigned(file: MirrorFile, checkpoint: Checkpoint, trust: Trust) -> bytes:
+    """The same checkpoint with its cosignatures, where the home keeps it; else empty."""
+    path = file.path.with_name(RECEIPTS)
+    note = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    try:
+        return note if open_checkpoint(note, trust.directory_log) == checkpoint else b""
+    except CoreError:
+        return b""
 
 
 def mirrored_erasures(path: Path, trust: Trust) -> Erasures:

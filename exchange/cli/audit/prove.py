@@ -9,15 +9,13 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.offline import opened_home
 from exchange.cli.audit.policies import (
-    RECENT,
     SEEN_BY_MANY,
     PolicyOption,
     Standing,
-    newest_standing,
     read_policy,
     standing,
 )
-from exchange.cli.audit.sources import LogName, LogOption, MirroredLog, altered, mirrored_log, proven_path
+from exchange.cli.audit.sources import LogName, LogOption, MirroredLog, altered, log_standing, mirrored_log, proven_path
 from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.output import print_json, print_line
 from exchange.core.note import encode_base64
@@ -82,8 +80,7 @@ def _standing(source: MirroredLog, index: int, size: int, policy: Policy | None)
     if index >= source.checkpoint.size:
         count = plural(source.checkpoint.size)
         raise WrongUsageError(f"there is no entry {index}: {source.checkpoint.origin} has {count} here")
-    notes = [source.note(held) for held in reversed(source.sizes()) if held > index]
-    return newest_standing(notes[:RECENT], source.verifier, policy)
+    return log_standing(source, policy, index + 1)
 
 
 def _sizes_hint(source: MirroredLog) -> str:

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.asking import UNVERIFIED, ask_broker
-from exchange.cli.audit.findings import NO_WITNESSES, Finding, plural
+from exchange.cli.audit.asking import UNVERIFIED, Answer, ask_broker
+from exchange.cli.audit.criteria import Criteria
+from exchange.cli.audit.findings import Finding, plural
 from exchange.cli.audit.following import follow
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.options import (
@@ -29,6 +30,8 @@ from exchange.cli.audit.options import (
     UntilOption,
 )
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
+from exchange.cli.audit.sources import LogName
+from exchange.cli.audit.witnessed import Stance, kept_cosigned, stance_of
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_table
@@ -58,7 +61,7 @@ class Found:
     following: int | None
     log: str
     size: int
-    caveats: tuple[str, ...] = (NO_WITNESSES,)
+    caveats: tuple[str, ...]
 
 
 @app.command(
@@ -124,21 +127,20 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     if broker:
         require_role(home, "auditor", "only an auditor may search the whole access log")
         directory, answer = asyncio.run(ask_broker(Home(home), typed, start, limit))
-        caveats = (UNVERIFIED, NO_WITNESSES)
+        caveats = (UNVERIFIED, *_caveats(home, answer))
         found = Found(answer.rows, answer.findings, answer.following, answer.log, answer.size, caveats)
         _print(directory, found, as_json, again)
         _end(home, found)
         return
     with opened_home(home) as place:
         directory = place.verified_directory()
-        found = _search(place, typed, directory, start, limit)
+        found = _search(place, typed.criteria(directory), start, limit)
         _print(directory, found, as_json, again)
         _end(home, found)
         place.end()
 
 
-def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, limit: int) -> Found:
-    criteria = typed.criteria(directory)
+def _search(place: AuditHome, criteria: Criteria, start: int, limit: int) -> Found:
     rows: list[ProvenEntry] = []
     findings: list[Finding] = []
     following = None
@@ -152,7 +154,14 @@ def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, li
         elif criteria.holds(item.entry):
             rows.append(item)
     size = place.access.checkpoint.size
-    return Found(tuple(rows), tuple(findings), following, place.access.origin, size)
+    caveats = stance_of(place).caveats
+    return Found(tuple(rows), tuple(findings), following, place.access.origin, size, caveats)
+
+
+def _caveats(home: Path, answer: Answer) -> tuple[str, ...]:
+    """What stays open beside the broker's index: its checkpoint was held against what this home has seen."""
+    trust = Home(home).trust
+    return Stance(answer.log, answer.size, kept_cosigned(home, trust, LogName.ACCESS), trust.policy).caveats
 
 
 def _again(typed: Typed, limit: int, home: Path, *, broker: bool) -> str:
@@ -194,8 +203,8 @@ def _print(directory: Directory, found: Found, as_json: bool, again: str) -> Non
 def _remarks(found: Found, again: str) -> Iterator[str]:
     for finding in found.findings:
         yield clean(str(finding))
-    shown = "; ".join(found.caveats)
-    yield f"{plural(len(found.rows))} of {found.size}, verified to {found.size} of {found.log}; {shown}"
+    told = f"{plural(len(found.rows))} of {found.size}, verified to {found.size} of {found.log}"
+    yield "; ".join((told, *found.caveats))
     if found.following is not None:
         yield clean(f"more fit: {again} --after {found.following}")
 

@@ -4,15 +4,22 @@ Whatever brings a signed checkpoint (a proof, a bundle, another auditor's note) 
 shows one history to one party and another to the next is found out by whoever compares.
 """
 
+from pathlib import Path
+from typing import Final
+
 from exchange.cli.audit.access_mirror import EVIDENCE
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.offline import AuditHome
 from exchange.cli.audit.sources import LogName, MirroredLog, mirrored_log
-from exchange.client.errors import BrokenLogError, ForkError
-from exchange.core.checkpoint import Checkpoint
+from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.errors import CoreError
 from exchange.core.ranges import GrowingRoot, cover
 from exchange.core.trust import Trust
-from exchange.home import Home
+from exchange.home import Home, write_file
+
+SEEN: Final = "seen"
+"""The folder of checkpoints of the directory that somebody brought, and that the mirror does not reach yet."""
 
 
 def log_of(trust: Trust, note: bytes) -> LogName | None:
@@ -38,8 +45,7 @@ def compare(place: AuditHome, name: LogName, checkpoint: Checkpoint, note: bytes
         name: the log; checkpoint: one that it signed; note: as it signed it.
 
     Returns:
-        Whether the mirror reaches as far; a checkpoint of the access log that goes further is kept for the next sync,
-        which will be held to it.
+        Whether the mirror reaches as far; a checkpoint that goes further is kept, and the next sync is held to it.
 
     Raises:
         ForkError: the log signed another history to this home; sticky, and both notes are kept in HOME/evidence.
@@ -48,12 +54,31 @@ def compare(place: AuditHome, name: LogName, checkpoint: Checkpoint, note: bytes
     if checkpoint.size > log.checkpoint.size:
         if name is LogName.ACCESS:
             place.access.keep(checkpoint, note)
+        else:
+            _keep_later(place, checkpoint, note)
         return False
     if root_at(log, checkpoint.size) != checkpoint.root:
         own = log.note(log.checkpoint.size)
         text = f"{checkpoint.origin} signed two histories: {_sizes(checkpoint.size, log.checkpoint.size)} do not agree"
         raise place.fail(name, ForkError(text, earlier=own, later=note))
     return True
+
+
+def hold_to_later(place: AuditHome) -> None:
+    """Hold the directory, as a sync has left it, to the checkpoints that had gone further than the mirror.
+
+    Raises:
+        ForkError, RollbackError: the log does not reach what it had signed; sticky.
+        EvidenceError: a file in HOME/seen is not what was put there.
+    """
+    own = place.directory.checkpoint
+    for path in sorted(_folder(place).glob("directory-*.checkpoint")):
+        note = path.read_bytes()
+        later = _opened(path, note, place.trust)
+        if not compare(place, LogName.DIRECTORY, later, note):
+            text = f"{own.origin} had signed {plural(later.size)} to somebody, and shows {own.size} here"
+            raise place.fail(LogName.DIRECTORY, RollbackError(text, earlier=note, later=place.directory.note))
+        path.unlink()
 
 
 def keep_evidence(home: Home, error: BrokenLogError) -> None:
@@ -63,6 +88,30 @@ def keep_evidence(home: Home, error: BrokenLogError) -> None:
         path = f"{EVIDENCE}/{log}-{name}.checkpoint"
         if note and not (home.path / path).exists():
             home.write(path, note)
+
+
+def _keep_later(place: AuditHome, checkpoint: Checkpoint, note: bytes) -> None:
+    path = _folder(place) / f"directory-{checkpoint.size}.checkpoint"
+    if path.exists():
+        earlier = path.read_bytes()
+        if _opened(path, earlier, place.trust).root != checkpoint.root:
+            text = f"{checkpoint.origin} signed two histories of {plural(checkpoint.size)}"
+            raise place.fail(LogName.DIRECTORY, ForkError(text, earlier=earlier, later=note))
+        return
+    write_file(path, note, 0o644)
+
+
+def _folder(place: AuditHome) -> Path:
+    return place.access.path.parent / SEEN
+
+
+def _opened(path: Path, note: bytes, trust: Trust) -> Checkpoint:
+    try:
+        return open_checkpoint(note, trust.directory_log)
+    except CoreError as error:
+        raise EvidenceError(
+            f"{path} was altered: {error}", "somebody showed it to this home: ask for it again"
+        ) from error
 
 
 def _sizes(one: int, other: int) -> str:

@@ -8,8 +8,8 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, read_policy, standing
-from exchange.cli.audit.sources import LogName, mirrored_log, proven_path
+from exchange.cli.audit.policies import SEEN_BY_MANY, read_policy
+from exchange.cli.audit.sources import LogName, log_standing, mirrored_log, proven_path
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line
@@ -49,7 +49,7 @@ def sign(
         place.end()
         access = place.access.checkpoint
         policy = read_policy(home, place.trust, None)
-        seen = standing(place.directory.note, place.trust.directory_log, policy)
+        seen = log_standing(mirrored_log(place, LogName.DIRECTORY), policy)
         data = signature_of(place, Home(home), file)
     target = output or file.with_name(file.name + SUFFIX)
     write_file(target, data, 0o644)

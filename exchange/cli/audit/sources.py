@@ -7,12 +7,14 @@ from typing import Annotated, Protocol
 import typer
 
 from exchange.cli.audit.offline import AuditHome
+from exchange.cli.audit.policies import RECENT, Standing, newest_standing
 from exchange.cli.audit.tree import place_of
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
-from exchange.core.checkpoint import Checkpoint
+from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.merkle import NodeId, inclusion_proof, leaf_hash, root_of, verify_inclusion
 from exchange.core.note import Verifier
+from exchange.core.policy import Policy
 
 
 class LogName(StrEnum):
@@ -46,6 +48,10 @@ class MirroredLog(Protocol):
         """The sizes of which there are signed checkpoints, ascending."""
         ...
 
+    def notes(self) -> Sequence[bytes]:
+        """The newest signed checkpoints, at most `RECENT`, the newest first."""
+        ...
+
     def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
         """Entries from `start` to before `stop`, as they are stored."""
         ...
@@ -70,6 +76,10 @@ class AccessLog:
     def sizes(self) -> Sequence[int]:
         """The sizes of which there are signed checkpoints."""
         return [checkpoint.size for checkpoint in self._mirror.checkpoints(verified=True)]
+
+    def notes(self) -> Sequence[bytes]:
+        """The newest signed checkpoints."""
+        return self._mirror.notes(RECENT)
 
     def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
         """Entries from `start` to before `stop`."""
@@ -97,6 +107,10 @@ class DirectoryLog:
         """The sizes of which there are signed checkpoints."""
         return [self.checkpoint.size]
 
+    def notes(self) -> Sequence[bytes]:
+        """The newest signed checkpoints: only the last one is kept."""
+        return [self._mirror.note]
+
     def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
         """Entries from `start` to before `stop`."""
         return self._mirror.entries.between(start, min(stop, self.checkpoint.size))
@@ -111,6 +125,20 @@ class DirectoryLog:
 def mirrored_log(place: AuditHome, name: LogName) -> MirroredLog:
     """One of the two logs of a home."""
     return AccessLog(place) if name is LogName.ACCESS else DirectoryLog(place)
+
+
+def log_standing(log: MirroredLog, policy: Policy | None, least: int = 0) -> Standing:
+    """The newest checkpoint of a mirrored log that meets a policy, or the newest of all where none does.
+
+    Args:
+        log: the mirror; policy: the auditor's.
+        least: entries that the checkpoint must hold.
+
+    Raises:
+        NoteError: a cosignature by a witness of the policy fails.
+    """
+    notes = [note for note in log.notes() if open_checkpoint(note, log.verifier).size >= least]
+    return newest_standing(notes, log.verifier, policy)
 
 
 def proven_path(log: MirroredLog, entry: LoggedEntry, checkpoint: Checkpoint) -> tuple[bytes, ...]:

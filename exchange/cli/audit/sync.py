@@ -1,18 +1,23 @@
 """`exchange-audit sync`: mirror both logs into the auditor's home, and verify that they only grow."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
-from exchange.cli.audit.findings import NO_WITNESSES, plural
+from exchange.cli.audit.findings import plural
+from exchange.cli.audit.offline import opened_home
 from exchange.cli.audit.progress import bar
-from exchange.cli.audit.seen import keep_evidence
+from exchange.cli.audit.seen import hold_to_later, keep_evidence
+from exchange.cli.audit.witnessed import Stance
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
+from exchange.client.cosignatures import split_view
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import Session
+from exchange.client.storage import ACCESS, DIRECTORY
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import encode_base64
 from exchange.home import Home
@@ -22,10 +27,21 @@ app = new_command()
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """One log after a sync: its checkpoint, and how many entries are new here."""
+    """One log after a sync: its checkpoint, how many entries are new here, and what witnesses say of it.
+
+    Args:
+        stale: why a split view is not excluded though a quorum cosigned it once; empty where that was lately.
+    """
 
     checkpoint: Checkpoint
     new: int
+    stance: Stance
+    stale: str
+
+    @property
+    def caveats(self) -> list[str]:
+        """What is not excluded."""
+        return [*self.stance.caveats, *([self.stale] if self.stale else [])]
 
 
 @app.command(epilog=example("exchange-audit sync --home ./audit-office"))
@@ -42,17 +58,31 @@ def sync(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
             {"log": log.checkpoint.origin, "size": log.checkpoint.size, "new": log.new, "root": _root(log.checkpoint)}
             for log in logs
         ]
-        print_json({"logs": described, "witnesses": [], "caveats": [NO_WITNESSES]})
+        witnesses = [row for log in logs for row in log.stance.described()]
+        print_json({"logs": described, "witnesses": witnesses, "caveats": _caveats(logs)})
         return
-    print_pairs({log.checkpoint.origin: f"{plural(log.checkpoint.size)}, {log.new} new" for log in logs})
-    print_line(f"verified to {logs[1].checkpoint.size}; {NO_WITNESSES}")
+    print_pairs({log.checkpoint.origin: _lines(log) for log in logs})
+    print_line("; ".join((f"verified to {logs[1].checkpoint.size}", *_caveats(logs))))
+
+
+def _lines(log: Mirrored) -> list[str]:
+    lines = [f"{plural(log.checkpoint.size)}, {log.new} new"]
+    return [*lines, log.stance.told()] if log.stance.configured else lines
+
+
+def _caveats(logs: Sequence[Mirrored]) -> list[str]:
+    """Of both logs, each once."""
+    return list(dict.fromkeys(caveat for log in logs for caveat in log.caveats))
 
 
 async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
     try:
         async with Session(home) as session:
             with AccessMirror.opened(home.path / FILE, session.trust.access_log, create=True) as mirror:
-                return await _both(session, mirror)
+                logs = await _both(session, mirror)
+        with opened_home(home.path) as place:
+            hold_to_later(place)
+        return logs
     except BrokenLogError as error:
         keep_evidence(home, error)
         raise
@@ -64,7 +94,17 @@ async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirro
     with bar("access log") as advance:
         access = await fetch_access_log(session, mirror, advance)
     directory = session.mirror.checkpoint
-    return Mirrored(directory, directory.size - had[0]), Mirrored(access, access.size - had[1])
+    return (
+        _mirrored(session, DIRECTORY, directory, directory.size - had[0]),
+        _mirrored(session, ACCESS, access, access.size - had[1]),
+    )
+
+
+def _mirrored(session: Session, log: str, checkpoint: Checkpoint, new: int) -> Mirrored:
+    cosigned, policy = session.cosignatures.of(log), session.trust.policy
+    stance = Stance(checkpoint.origin, checkpoint.size, cosigned, session.trust.policy)
+    stale = split_view(policy, cosigned, session.clock()) if cosigned is not None else ""
+    return Mirrored(checkpoint, new, stance, stale)
 
 
 def _root(checkpoint: Checkpoint) -> str:

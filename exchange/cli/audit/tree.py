@@ -225,14 +225,16 @@ class RangeLeaves:
         self._nodes = list(nodes)
         self._tree = GrowingRoot()
         self._leaves: list[bytes] = []
+        self._next = 0
         self._used = 0
         self._problem = ""
 
     def add(self, index: int, leaf: bytes) -> Iterator[Finding]:
         """Take the next leaf in."""
-        if index != self._tree.size + len(self._leaves):
+        if index != self._next:
             self._flush()
             self._fill(index)
+        self._next = index + 1
         self._leaves.append(leaf)
         if len(self._leaves) >= self._MANY:
             self._flush()

@@ -20,6 +20,7 @@ from exchange.v1.gateway_pb2 import Settlement
 from exchange.v1.log_pb2 import LogServiceProveRequest, LogServiceProveResponse, ReadRequest, ReadResponse, Record
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.component.audit.copies import log_entry, rebuilt
+from tests.simulator import POLICY
 from tests.world import ID_NUMBER, REGISTRY, World
 
 LATER = module.WINDOW + 1
@@ -283,3 +284,33 @@ async def test_a_ledger_is_read_to_its_end_whatever_its_pages(
     assert all(settlements for _, settlements in provider.ledger.answers())
     assert isinstance(provider.ledger, Ledger)
     assert (await compared(provider)).answers == 5
+
+
+# --- witnesses, where the trust file has a quorum
+
+
+async def test_a_receipt_that_witnesses_have_not_seen_in_time_is_named(tmp_path: Path) -> None:
+    async with provider_at(tmp_path, World.standard(), POLICY) as provider:
+        Reading(provider)
+        for _ in range(2):
+            await settled(provider)
+        simulator = provider.simulator
+        simulator.cosigned_size["access"] = 1
+        found = await compared(provider)
+        assert named(found) == []
+        assert found.caveat == "split view not excluded from entry 1 on: not cosigned yet"
+        provider.world.now += 61_000
+        assert named(await compared(provider)) == [(Problem.NOT_COSIGNED, None, 1)]
+        simulator.cosigned_size.clear()
+        provider.world.now += 1000
+        found = await compared(provider)
+        assert (named(found), found.caveat) == ([], "")
+        assert list(module.summary(found))[-1].endswith("a quorum of witnesses has seen all of it")
+
+
+async def test_without_a_quorum_no_receipt_is_late(provider: Provider, reading: Reading) -> None:
+    await settled(provider)
+    provider.world.now += 3_600_000
+    found = await compared(provider)
+    assert named(found) == []
+    assert module.described(found)["caveats"] == ["split view not excluded: no witnesses"]

@@ -16,6 +16,7 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope
 from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.policy import Policy
 from exchange.core.trust import encode_trust
 from exchange.core.wire import decode, encode
 from exchange.home import Home
@@ -192,7 +193,7 @@ class AuditedExchange(Simulator):
             self.access_record(Record(index=index, leaf=log.leaves[index], body=log.bodies[index]))
             for index in range(start, min(start + self.page, log.size))
         ]
-        return LogServiceSyncResponse(records=records, checkpoint=log.checkpoint())
+        return LogServiceSyncResponse(records=records, checkpoint=log.checkpoint(), cosigned=self.cosigned("access"))
 
 
 def _fits(leaf: AccessLeaf, asked: SearchRequest) -> bool:
@@ -205,10 +206,10 @@ def _fits(leaf: AccessLeaf, asked: SearchRequest) -> bool:
     )
 
 
-def audit_home(path: Path, world: World) -> Home:
+def audit_home(path: Path, world: World, policy: Policy | None = None) -> Home:
     """The auditor's home, with nothing mirrored."""
     home = Home.create(path, AUDITOR, "auditor")
-    home.write("trust.toml", encode_trust(trust_of(world)).encode())
+    home.write("trust.toml", encode_trust(trust_of(world, policy)).encode())
     return home
 
 

@@ -13,7 +13,7 @@ from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.tlog_proof import TlogProof, encode_proof
 from exchange.home import Home
 from tests.component.audit.conftest import Run
-from tests.component.audit.copies import AuditedExchange, rebuilt
+from tests.component.audit.copies import AuditedExchange, ask, rebuilt, write_database
 from tests.component.audit.test_audit_commands import NO_WITNESSES, alter
 from tests.component.audit.witnessing import TWO_OF_THREE, cosigned
 from tests.memory import MemoryLog
@@ -245,6 +245,61 @@ def test_a_checkpoint_that_went_further_is_not_rolled_back(
     result = run("sync", home=synced)
     assert result.exit_code == 4
     assert f"the access log had {size} entries, and now has 5" in result.stderr
+
+
+def test_a_directory_that_went_further_binds_the_next_sync(
+    run: Run, synced: Path, exchange: AuditedExchange, tmp_path: Path
+) -> None:
+    longer = exchange.world.directory_log.copy()
+    longer.append(b"more")
+    note = save(tmp_path / "note", longer.checkpoint())
+    assert run("verify", "consistency", note, home=synced).exit_code == 3
+    kept = synced / "seen" / f"directory-{longer.size}.checkpoint"
+    assert kept.read_bytes() == longer.checkpoint()
+    result = run("sync", home=synced)
+    assert result.exit_code == 4
+    assert f"had signed {longer.size} entries to somebody" in result.stderr
+    assert (synced / "evidence/directory-earlier.checkpoint").read_bytes() == longer.checkpoint()
+    assert run("verify", "full", home=synced).exit_code == 4
+
+
+def test_a_directory_that_grew_as_it_had_signed_is_held_to_nothing(
+    run: Run, synced: Path, exchange: AuditedExchange, tmp_path: Path
+) -> None:
+    world = exchange.world
+    world.register("tax.audit")
+    note = save(tmp_path / "note", world.directory_log.checkpoint())
+    assert run("verify", "consistency", note, home=synced).exit_code == 3
+    assert run("sync", home=synced).exit_code == 0
+    assert list((synced / "seen").iterdir()) == []
+    assert run("verify", "consistency", note, home=synced).exit_code == 0
+
+
+def test_two_later_directories_of_one_size_are_a_fork(run: Run, synced: Path, busy: World, tmp_path: Path) -> None:
+    longer = busy.directory_log.copy()
+    longer.append(b"more")
+    for log, code in ((longer, 3), (longer, 3), (fork_of(longer), 4)):
+        assert run("verify", "consistency", save(tmp_path / "note", log.checkpoint()), home=synced).exit_code == code
+
+
+def test_an_altered_note_of_a_later_directory_is_told(run: Run, synced: Path) -> None:
+    (synced / "seen").mkdir()
+    (synced / "seen" / "directory-99.checkpoint").write_bytes(b"nothing")
+    result = run("sync", home=synced)
+    assert result.exit_code == 1
+    assert "directory-99.checkpoint was altered" in result.stderr
+
+
+def test_a_copied_database_that_went_further_binds_the_next_sync(
+    run: Run, synced: Path, exchange: AuditedExchange, tmp_path: Path
+) -> None:
+    longer = exchange.world.copy()
+    ask(longer)
+    copy = write_database(tmp_path / "copy.db", longer)
+    assert run("verify", "full", "--database", copy, home=synced).exit_code == 0
+    result = run("sync", home=synced)
+    assert result.exit_code == 4
+    assert "the access log had 6 entries, and now has 5" in result.stderr
 
 
 def test_another_logs_or_keys_note_is_not_trusted(run: Run, synced: Path, busy: World, tmp_path: Path) -> None:

@@ -193,6 +193,22 @@ async def test_cosigned_checkpoints_are_handed_out_alone_and_with_each_page(
             await service.cosigned(empty, call_of(STRANGER))
 
 
+async def test_entries_are_proven_in_the_cosigned_checkpoint(broker: Broker, access: LogService, world: World) -> None:
+    await broker.attach()
+    answers = [await submitted(broker, world) for _ in range(5)]
+    seen = open_checkpoint(answers[3].receipt.checkpoint, world.access_log.signer.verifier)
+    with broker.store.locked() as transaction:
+        transaction.keep_cosigned(Witnessed(Log.ACCESS, seen.size, 1, answers[3].receipt.checkpoint))
+    request = encode(LogServiceCosignedRequest(indexes=[3, 0, 4, 99]))
+    found = decode(LogServiceCosignedResponse, await access.cosigned(request, call_of(REGISTRY)))
+    assert [item.index for item in found.paths] == [3, 0]
+    for item in found.paths:
+        digest = leaf_hash(answers[item.index].receipt.leaf)
+        verify_inclusion(digest, item.index, seen.size, tuple(item.path), seen.root)
+    with pytest.raises(ProofError, match="the most is 500"):
+        await access.cosigned(encode(LogServiceCosignedRequest(indexes=range(501))), call_of(REGISTRY))
+
+
 async def test_the_access_log_proves_itself_too(broker: Broker, access: LogService, world: World) -> None:
     await broker.attach()
     answers = [await submitted(broker, world) for _ in range(3)]

@@ -17,7 +17,8 @@ from exchange.cli.grants import show_all
 from exchange.cli.main import app
 from exchange.cli.output import grouped
 from exchange.client.answers import Answer
-from exchange.client.errors import ExchangeError, RefusedError
+from exchange.client.errors import ExchangeError, RefusedError, UnavailableError
+from exchange.client.receipt_file import KeptReceipt
 from exchange.client.session import Appended
 from exchange.core.access import verify_release
 from exchange.core.decision import read_request
@@ -25,10 +26,12 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope
 from exchange.core.names import Party
 from exchange.core.terms import ApplicationTerms
-from exchange.core.wire import MAX_TIME
+from exchange.core.tlog_proof import parse_proof
+from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.home import Home
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role
+from exchange.v1.envelope_pb2 import Receipt
 from tests.memory import signer
 from tests.world import (
     APPLICATIONS,
@@ -53,10 +56,29 @@ class FakeSession:
     """A session whose log is the world's: it appends what the rules accept, and raises what a broker would say."""
 
     world: World
+    # What is kept of the one receipt, where the trust file has a quorum.
+    kept: KeptReceipt | None = None
 
     def __init__(self, home: Home) -> None:
         self.home = home
         self.party: Party = home.party
+
+    @property
+    def cosignatures(self) -> SimpleNamespace:
+        return SimpleNamespace(needed=type(self).kept is not None)
+
+    @property
+    def receipts(self) -> "FakeSession":
+        return self
+
+    async def receipt(self, _index: int) -> KeptReceipt | None:
+        return type(self).kept
+
+    async def cosigned(self, _index: int) -> Receipt:
+        kept = type(self).kept
+        if kept is None or not kept.cosigned:
+            raise UnavailableError("the receipt of entry 0 was not cosigned within 60 s")
+        return decode(Receipt, kept.receipt)
 
     async def __aenter__(self) -> "FakeSession":
         return self
@@ -653,6 +675,41 @@ def test_a_request_prints_json_with_its_checkpoint(client: type[FakeClient], hom
     assert (shown["log_index"], shown["truncated"]) == (0, True)
     assert shown["checkpoint"]["origin"] == "city.example/access"
     assert shown["caveats"] == ["split view not excluded: no witnesses"]
+
+
+NOT_COSIGNED = "split view not excluded: no quorum of witnesses has seen the entry yet"
+
+
+@pytest.mark.parametrize(
+    ("cosigned", "wait", "said"),
+    [
+        (False, (), f"verified; {NOT_COSIGNED}"),
+        (True, (), "verified; a quorum of witnesses has seen it"),
+        (True, ("--cosigned",), "verified; a quorum of witnesses has seen it"),
+        (False, ("--cosigned",), f"verified; {NOT_COSIGNED}"),
+    ],
+)
+def test_a_request_says_whether_witnesses_have_seen_its_entry(
+    client: type[FakeClient],
+    homes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cosigned: bool,
+    wait: tuple[str, ...],
+    said: str,
+) -> None:
+    better = Receipt(index=0, leaf=b"leaf", checkpoint=b"cosigned\n")
+    kept = KeptReceipt(0, 0, encode(better), cosigned)
+    monkeypatch.setattr(FakeSession, "kept", kept)
+    proof = tmp_path / "entry.tlog-proof"
+    asked = ("--key", ID_NUMBER, "--fields", "name,area_m2", "--proof", str(proof), *wait)
+    result = run(homes / "applications", "request", RESIDENTS, *asked, *WHY)
+    assert result.exit_code == 0, result.stderr
+    # The rows were verified: they are handed over however late the witnesses are.
+    assert "王芳  58.40" in result.stdout
+    assert result.stderr.splitlines()[-1].endswith(said)
+    assert ("was not cosigned within" in result.stderr) == (bool(wait) and not cosigned)
+    assert (parse_proof(proof.read_bytes()).checkpoint == b"cosigned\n") == cosigned
 
 
 def test_an_agreement_is_named_by_the_beginning_of_its_id(client: type[FakeClient], world: World, homes: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -16,17 +17,24 @@ import exchange.client.session as session
 from exchange.cli.main import app
 from exchange.cli.output import grouped
 from exchange.client.errors import ForkError, UnavailableError
+from exchange.client.receipt_file import KeptReceipt, ReceiptFile
 from exchange.client.session import MIRROR
 from exchange.client.storage import ACCESS, MirrorFile
-from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.checkpoint import Checkpoint, encode_checkpoint, sign_checkpoint
 from exchange.core.keys import key_id
 from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
 from exchange.core.trust import Trust, encode_trust
 from exchange.home import Home
-from exchange.transport import ACCESS_READ, DIRECTORY_SYNC, HEALTH_CHECK
-from exchange.v1.log_pb2 import DirectoryServiceSyncResponse, ReadResponse
+from exchange.transport import ACCESS_COSIGNED, ACCESS_READ, DIRECTORY_COSIGNED, DIRECTORY_SYNC, HEALTH_CHECK
+from exchange.v1.log_pb2 import (
+    DirectoryServiceCosignedResponse,
+    DirectoryServiceSyncResponse,
+    LogServiceCosignedResponse,
+    ReadResponse,
+)
+from tests.simulator import COSIGNERS, POLICY
 
 HEALTH = Party("city.example", "health")
 DIRECTORY_LOG = NoteSigner("city.example/directory", ed25519.Ed25519PrivateKey.generate())
@@ -196,3 +204,91 @@ def test_a_key_that_waits_says_from_when_it_is_valid(home: Home) -> None:
     directory = SimpleNamespace(state=SimpleNamespace(keys={digest: record}))
     [key] = standing._keys(home, directory)  # type: ignore[arg-type]
     assert key.state == "not valid yet: takes effect 2109-05-15T07:35:11Z after 72 hours in public view"
+
+
+# --- witnesses
+
+
+def witnessed(home: Home) -> Home:
+    """The home with a quorum in its trust file."""
+    home.write("trust.toml", encode_trust(dataclasses.replace(home.trust, policy=POLICY)).encode())
+    return home
+
+
+class WitnessedTransport(ServingTransport):
+    """A broker whose logs witnesses have cosigned, so many of them, and so many seconds ago."""
+
+    witnesses = 3
+    age = 0
+
+    async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+        if method == DIRECTORY_COSIGNED:
+            note = self.cosigned(Checkpoint("city.example/directory", 0, EMPTY_ROOT), DIRECTORY_LOG)
+            return DirectoryServiceCosignedResponse(cosigned=note).SerializeToString()
+        if method == ACCESS_COSIGNED:
+            note = self.cosigned(Checkpoint("city.example/access", 0, EMPTY_ROOT), ACCESS_LOG)
+            return LogServiceCosignedResponse(cosigned=note).SerializeToString()
+        return await super().unary(method, request, timeout)
+
+    def cosigned(self, checkpoint: Checkpoint, signer: NoteSigner) -> bytes:
+        text = encode_checkpoint(checkpoint).encode()
+        time = int(datetime.datetime.now(datetime.UTC).timestamp()) - self.age
+        lines = [str(cosigner.cosign(text, time)).encode() for cosigner in COSIGNERS[: self.witnesses]]
+        return sign_checkpoint(checkpoint, signer) + b"".join(lines)
+
+
+@pytest.fixture
+def reached(admitted: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(
+        WitnessedTransport, "note", sign_checkpoint(Checkpoint("city.example/access", 0, EMPTY_ROOT), ACCESS_LOG)
+    )
+    monkeypatch.setattr(standing, "GrpcTransport", WitnessedTransport)
+    monkeypatch.setattr(session, "GrpcTransport", WitnessedTransport)
+    return witnessed(admitted)
+
+
+def test_it_shows_which_witnesses_cosigned_each_log_and_when(reached: Home) -> None:
+    result = status(reached)
+    assert result.exit_code == 0, result.output
+    shown = result.stdout
+    for log in ("directory", "access"):
+        assert f"witnesses of city.example/{log}  quorum met at 0 entries" in shown.replace("access     ", "access  ")
+    assert shown.count("two, 0 seconds ago") + shown.count("two, 1 seconds ago") == 2
+    assert "split view" not in shown
+    assert "! " not in shown
+
+
+def test_programs_are_told_the_same(reached: Home) -> None:
+    shown = json.loads(status(reached, "--json").stdout)
+    assert shown["caveats"] == []
+    assert [(log["log"], log["quorum"], log["fresh"]) for log in shown["witnesses"]] == [
+        ("city.example/directory", True, True),
+        ("city.example/access", True, True),
+    ]
+    assert [item["witness"] for item in shown["witnesses"][0]["cosignatures"]] == ["one", "two", "three"]
+
+
+def test_a_quorum_that_is_not_met_is_said(reached: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WitnessedTransport, "witnesses", 1)
+    shown = status(reached).stdout
+    assert shown.count("quorum NOT met") == 2
+    assert "! split view not excluded: too few witnesses have cosigned" in shown
+
+
+def test_cosignatures_that_are_too_old_are_said(reached: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WitnessedTransport, "age", 301)
+    assert "! split view not excluded: what the witnesses cosigned is too old" in status(reached).stdout
+
+
+def test_receipts_that_are_late_are_an_alarm(reached: Home) -> None:
+    now = int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
+    kept = [KeptReceipt(7, now, b"x", False), KeptReceipt(8, now - 61_000, b"x", False)]
+    ReceiptFile(reached.path / "receipts.db").keep(kept)
+    assert "2 not cosigned yet, 1 of them for over a minute: ALARM" in status(reached).stdout
+    assert json.loads(status(reached, "--json").stdout)["receipts"] == {"not_cosigned": 2, "late": 1}
+
+
+def test_where_no_broker_can_be_asked_a_split_view_is_not_excluded(admitted: Home) -> None:
+    shown = json.loads(status(witnessed(admitted), "--json").stdout)
+    assert [log["quorum"] for log in shown["witnesses"]] == [False, False]
+    assert shown["caveats"] == ["split view not excluded: too few witnesses have cosigned"]

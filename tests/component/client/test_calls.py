@@ -200,6 +200,30 @@ async def test_no_other_broker_is_asked_once_the_connection_stood(open_channels:
     assert open_channels["b"].sent == 0
 
 
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"])
+async def test_the_same_bytes_go_to_the_next_broker_when_they_are_sent_again(
+    open_channels: dict[str, Channel], code: str
+) -> None:
+    open_channels["a"] = Channel(rpc_error(grpc.StatusCode[code], "stopping"), READY)
+    open_channels["b"] = Channel(b"answer", READY)
+    transport = grpc_transport("a", "b")
+    with pytest.raises(UnavailableError):
+        await transport.unary(DIRECTORY_PROVE, b"", 5)
+    assert await transport.unary(DIRECTORY_PROVE, b"", 5) == b"answer"
+    assert (open_channels["a"].sent, open_channels["b"].sent) == (1, 1)
+
+
+async def test_a_broker_that_answers_is_kept_whatever_it_answers(open_channels: dict[str, Channel]) -> None:
+    details = status(ErrorInfo(domain="exchange.v1", reason="NO_AGREEMENT"))
+    open_channels["a"] = Channel(rpc_error(grpc.StatusCode.PERMISSION_DENIED, "no", details), READY)
+    open_channels["b"] = Channel(b"answer", READY)
+    transport = grpc_transport("a", "b")
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            await transport.unary(DIRECTORY_PROVE, b"", 5)
+    assert open_channels["b"].sent == 0
+
+
 async def test_a_broker_that_swallows_packets_leaves_time_for_the_next(open_channels: dict[str, Channel]) -> None:
     open_channels["a"] = Channel(b"never", CONNECTING)
     open_channels["b"] = Channel(b"answer", READY)

@@ -9,10 +9,10 @@ import pytest
 from exchange.client import Answer, ExchangeClient, Session, UnavailableError, receipt_file, receipts
 from exchange.client.errors import EvidenceError
 from exchange.client.receipt_file import FILE, KeptReceipt, ReceiptFile
-from exchange.client.receipts import WITHIN, proof_of
+from exchange.client.receipts import WITHIN
 from exchange.core.access import verify_receipt
 from exchange.core.policy import open_cosigned
-from exchange.core.tlog_proof import parse_proof, verify_proof
+from exchange.core.tlog_proof import encode_proof, parse_proof, receipt_proof, verify_proof
 from exchange.core.wire import decode
 from exchange.home import Home
 from exchange.transport import ACCESS_COSIGNED, ACCESS_PROVE
@@ -71,8 +71,9 @@ def check(simulator: Simulator, receipt: Receipt, answer: Answer) -> int:
 async def test_a_receipt_becomes_a_cosigned_one(session: Session, simulator: Simulator) -> None:
     answer = await asked(session)
     assert not open_cosigned(answer.receipt.checkpoint, session.trust.access_log, POLICY).quorum
-    receipt = await session.receipts.cosigned(answer.index)
+    receipt = await ExchangeClient(session).cosigned(answer)
     assert check(simulator, receipt, answer) == answer.proven.checkpoint.size
+    assert simulator.count(ACCESS_COSIGNED) >= 1
     assert simulator.count(ACCESS_PROVE) == 0
 
 
@@ -193,7 +194,7 @@ async def test_without_a_quorum_nothing_is_kept(tmp_path: Path, simulator: Simul
 async def test_any_receipt_can_be_written_as_a_tlog_proof(session: Session, simulator: Simulator) -> None:
     answer = await asked(session)
     for receipt in (answer.receipt, await session.receipts.cosigned(answer.index)):
-        proof = parse_proof(proof_of(receipt))
+        proof = parse_proof(encode_proof(receipt_proof(receipt)))
         assert proof.extra == receipt.leaf
         assert verify_proof(proof, proof.extra, session.trust.access_log).size == 1
 

@@ -9,11 +9,14 @@ app = new_group(
     "exchange-audit verify full --database ./copy/exchange.db --home ./audit-office",
     "exchange-audit verify proof answer.tlog-proof --home ./audit-office",
 )
-app.command("head", epilog=head.EXAMPLE)(head.head)
-app.command("entry", epilog=logs.ENTRY_EXAMPLE)(logs.entry)
-app.command("range", epilog=logs.RANGE_EXAMPLE)(logs.range_)
-app.command("full", epilog=logs.FULL_EXAMPLE)(logs.full)
-app.command("consistency", epilog=consistency.EXAMPLE)(consistency.consistency)
-app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
-app.command("proof", epilog=proof.EXAMPLE)(proof.proof)
-app.command("report", epilog=report.EXAMPLE)(report.report)
+for name, command, epilog, line in (
+    ("head", head.head, head.EXAMPLE, "The latest checkpoints: signatures, witnesses, quorum, age."),
+    ("entry", logs.entry, logs.ENTRY_EXAMPLE, "One access entry, and the directory behind it."),
+    ("range", logs.range_, logs.RANGE_EXAMPLE, "A range of access entries, and the directory behind it."),
+    ("full", logs.full, logs.FULL_EXAMPLE, "Both logs whole: the mirror, or a copied database."),
+    ("consistency", consistency.consistency, consistency.EXAMPLE, "Are two signed checkpoints of one history?"),
+    ("bundle", bundle.bundle, bundle.EXAMPLE, "A bundle of entries, offline."),
+    ("proof", proof.proof, proof.EXAMPLE, "A .tlog-proof of one entry, offline."),
+    ("report", report.report, report.EXAMPLE, "Who vouches for a file, offline."),
+):
+    app.command(name, epilog=epilog, short_help=line)(command)

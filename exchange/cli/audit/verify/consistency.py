@@ -25,7 +25,7 @@ EXAMPLE = example(
     "exchange-audit verify consistency theirs.checkpoint others.checkpoint --home ./audit-office",
 )
 
-NoteFile = typer.Argument(metavar="NOTE", exists=True, dir_okay=False)
+NoteFile = typer.Argument(metavar="NOTE", exists=True, dir_okay=False, help="A signed checkpoint.")
 
 
 def consistency(

@@ -5,22 +5,21 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.offline import AuditHome, opened_home
 from exchange.cli.audit.policies import (
-    RECENT,
     SEEN_BY_MANY,
     PolicyOption,
     Standing,
-    newest_standing,
     read_policy,
-    standing,
 )
 from exchange.cli.audit.seen import root_at
-from exchange.cli.audit.sources import LogName, altered, mirrored_log
+from exchange.cli.audit.sources import LogName, altered, log_standing, mirrored_log
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import age, iso, now
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import encode_base64
 from exchange.core.policy import MAX_AGE, MAX_AHEAD
+
+BOTH = (LogName.DIRECTORY, LogName.ACCESS)
 
 EXAMPLE = example("exchange-audit verify head --home ./audit-office")
 
@@ -33,8 +32,7 @@ def head(policy: PolicyOption = None, home: HomeOption = DEFAULT_HOME, as_json: 
     """
     with opened_home(home) as place:
         asked = read_policy(home, place.trust, policy)
-        directory = standing(place.directory.note, place.trust.directory_log, asked)
-        access = newest_standing(place.access.notes(RECENT), place.trust.access_log, asked)
+        directory, access = (log_standing(mirrored_log(place, name), asked) for name in BOTH)
         heads = ((place.directory.checkpoint, directory), (place.access.checkpoint, access))
         _check_trees(place)
         code = max(_ending(item) for _, item in heads)
@@ -44,7 +42,7 @@ def head(policy: PolicyOption = None, home: HomeOption = DEFAULT_HOME, as_json: 
 
 
 def _check_trees(place: AuditHome) -> None:
-    for name in LogName:
+    for name in BOTH:
         log = mirrored_log(place, name)
         if root_at(log, log.checkpoint.size) != log.checkpoint.root:
             raise altered(log.checkpoint.origin)

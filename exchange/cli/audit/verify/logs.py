@@ -13,10 +13,13 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.database import BrokerDatabase
 from exchange.cli.audit.findings import Finding, Level, plural, span
 from exchange.cli.audit.offline import AuditHome, erasures_of, is_mirrored, opened_home
-from exchange.cli.audit.policies import RECENT, PolicyOption, Standing, newest_standing, read_policy, standing
+from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.seen import compare, keep_evidence
+from exchange.cli.audit.sources import LogName, log_standing, mirrored_log
 from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
 from exchange.cli.audit.verify.outcome import Copy, Outcome, print_outcome, verified
 from exchange.cli.errors import WrongUsageError, say
+from exchange.client.errors import BrokenLogError
 from exchange.core.note import Verifier
 from exchange.core.policy import Policy
 from exchange.core.trust import Trust
@@ -115,6 +118,8 @@ def _verify(home: Path, database: Path | None, named: Path | None, asked: Range 
             copy, bounds = _database_copy(file, trust, policy, known, asked)
             outcome = _outcome(copy, asked, bounds)
             print_outcome(outcome, as_json)
+            if known is not None and outcome.is_verified:
+                _remember(home, known, copy)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -127,7 +132,6 @@ def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -
     size, stored = place.access.checkpoint.size, place.access.size
     start, stop = bounds = _bounded(asked, size)
     text = f"{span(size, stored - 1)}: not verified yet, a sync was interrupted: run `exchange-audit sync`"
-    access = newest_standing(place.access.notes(RECENT), place.trust.access_log, policy)
     copy = Copy(
         place.trust,
         place.directory.expected(),
@@ -136,7 +140,10 @@ def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -
         place.access.rows(start, stop),
         stop - start,
         place.erasures(),
-        (standing(place.directory.note, place.trust.directory_log, policy), access),
+        (
+            log_standing(mirrored_log(place, LogName.DIRECTORY), policy),
+            log_standing(mirrored_log(place, LogName.ACCESS), policy),
+        ),
         (Finding(place.access.origin, None, text, Level.WARNING),) if stored > size else (),
     )
     return copy, bounds
@@ -178,6 +185,17 @@ def _database_copy(
     erasures = erasures_of(trust, lambda: file.rows("directory"))
     copy = Copy(trust, *expected, file.rows("directory"), rows, count, erasures, standings, (*problems, *more))
     return copy, bounds
+
+
+def _remember(home: Path, known: AuditHome, copy: Copy) -> None:
+    """What the copy's log has signed binds the log of the mirror."""
+    try:
+        for name, item in zip((LogName.DIRECTORY, LogName.ACCESS), copy.standings, strict=True):
+            if item is not None:
+                compare(known, name, item.checkpoint, item.note)
+    except BrokenLogError as error:
+        keep_evidence(Home(home), error)
+        raise
 
 
 def _database_standing(file: BrokerDatabase, log: str, verifier: Verifier, policy: Policy | None) -> Standing | None:

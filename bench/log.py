@@ -1,0 +1,338 @@
+"""`make bench-log`: what evidence costs when a log is long: bundles, proofs, the fold of the directory.
+
+Each figure is a median over rounds with the least and the most. What only computes is given by processor time; what
+reads a database by the clock, and what is compared is measured in turn: on a machine that does other things too the
+ratios say more than the figures.
+"""
+
+import argparse
+import json
+import platform
+import random
+import shutil
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from hashlib import sha256, shake_128
+from pathlib import Path
+
+from exchange.cli.audit.bundle_format import CHUNK, BundleReader, BundleWriter, Manifest
+from exchange.cli.audit.remembered import Remembered
+from exchange.cli.audit.tree import Expected, RangeLeaves, WholeTree
+from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.core import entries
+from exchange.core.access import read_access_leaf
+from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from exchange.core.directory import Directory
+from exchange.core.envelope import sign_batch
+from exchange.core.keys import is_signed
+from exchange.core.merkle import NodeId, frontier_nodes, inclusion_proof, verify_inclusion
+from exchange.core.ranges import GrowingRoot, cover
+from exchange.core.wire import encode
+from exchange.store.ports import Log
+from exchange.store.sql import SqlLogStore
+from exchange.v1.directory_pb2 import Agreement
+from tests.simulator import trust_of
+from tests.world import ORIGIN, POPULATION, World
+
+# On this disk, not in /tmp: there a file may be in memory.
+FOLDER = Path(__file__).parents[1] / "build"
+PROOFS = 300
+RATE = "entries/s"
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing that was measured.
+
+    Args:
+        name: what.
+        unit: of the values.
+        values: one of each round.
+        target: what it must be, in words; empty where it only explains.
+    """
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    target: str = ""
+
+    def __str__(self) -> str:
+        middle, least, most = map(_rounded, (statistics.median(self.values), min(self.values), max(self.values)))
+        spread = f"{middle} ({least}–{most}) {self.unit}"
+        return f"{self.name:58}{spread}{f'   must be {self.target}' if self.target else ''}"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def main() -> int:
+    """Measure, and print. Returns the exit code."""
+    arguments = _arguments()
+    FOLDER.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-log-", dir=FOLDER))
+    figures: list[Figure] = []
+    try:
+        for section, measure in SECTIONS.items():
+            if arguments.only in (None, section):
+                for figure in measure(folder, arguments):
+                    print(figure, flush=True)
+                    figures.append(figure)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 3
+    finally:
+        shutil.rmtree(folder)
+    print(f"\n{arguments.rounds} rounds; median (least–most); Python {platform.python_version()}, {_machine()}")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.log", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
+    parser.add_argument("--only", choices=tuple(SECTIONS), help="measure one section")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each measurement")
+    parser.add_argument("--bundle", type=int, default=200_000, metavar="N", help="entries of the bundle that is hashed")
+    parser.add_argument("--signed", type=int, default=1_000, metavar="N", help="entries of the bundle that is judged")
+    parser.add_argument("--log", type=int, default=10_000_000, metavar="N", help="entries of the long log of proofs")
+    parser.add_argument("--short", type=int, default=10_000, metavar="N", help="entries of the short one")
+    parser.add_argument("--directory", type=int, default=20_000, metavar="N", help="entries that are folded")
+    arguments = parser.parse_args()
+    sizes = arguments.rounds, arguments.bundle, arguments.signed, arguments.log, arguments.short, arguments.directory
+    if min(sizes) < 1:
+        parser.error("every number is positive")
+    return arguments
+
+
+# --- bundles ------------------------------------------------------------------------------------------
+
+
+def bundles(folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
+    """An offline bundle: the part that hashes and proves, with and without reading bodies; and all of it."""
+    path, checkpoint = folder / "log.tar", _hashed_bundle(folder / "log.tar", arguments.bundle)
+    rates: dict[str, list[float]] = {"leaves": [], "rows": []}
+    for _ in range(arguments.rounds):
+        rates["leaves"].append(arguments.bundle / _processor(lambda: _prove_leaves(path, checkpoint)))
+        rates["rows"].append(arguments.bundle / _processor(lambda: _prove_rows(path, checkpoint)))
+    path.unlink()
+    what = f"bundle of {arguments.bundle:,}"
+    yield Figure(f"{what}: leaves hashed, root proven", RATE, tuple(rates["leaves"]), "at least 200,000")
+    yield Figure(f"{what}: the same, every body read too", RATE, tuple(rates["rows"]))
+    world = _signed_world(arguments.signed)
+    judged = [arguments.signed / _processor(lambda: _judge(world)) for _ in range(arguments.rounds)]
+    yield Figure(f"log of {arguments.signed:,}: every signature and grant judged", RATE, tuple(judged))
+
+
+def _hashed_bundle(path: Path, size: int) -> Checkpoint:
+    """A bundle of leaves and bodies as long as real ones; each leaf is another."""
+    world = _signed_world(1)
+    leaf, body = world.access_log.leaves[0], world.access_log.bodies[0]
+    said = read_access_leaf(leaf)
+    tree = GrowingRoot()
+    chunks = []
+    for first in range(0, size, CHUNK):
+        rows = []
+        for index in range(first, min(first + CHUNK, size)):
+            said.request_id = index.to_bytes(16)
+            rows.append(LoggedEntry(index, encode(said), body))
+        tree.add_leaves([row.leaf for row in rows])
+        chunks.append(rows)
+    signer = world.access_log.signer
+    note = sign_checkpoint(Checkpoint(signer.name, size, tree.root()), signer)
+    with path.open("wb") as file:
+        writer = BundleWriter(file, Manifest(ORIGIN, 0, size, ((0, size),)), "")
+        writer.log("directory", world.directory_log.checkpoint(0))
+        writer.log("access", note, ())
+        for rows in chunks:
+            writer.chunk("access", rows)
+        writer.finish()
+    return open_checkpoint(note, signer.verifier)
+
+
+def _prove_leaves(path: Path, checkpoint: Checkpoint) -> None:
+    tree = GrowingRoot()
+    with path.open("rb") as file:
+        for _, leaves in BundleReader(file).leaves("access"):
+            tree.add_leaves(leaves)
+    assert (tree.size, tree.root()) == (checkpoint.size, checkpoint.root)
+
+
+def _prove_rows(path: Path, checkpoint: Checkpoint) -> None:
+    with path.open("rb") as file:
+        reader = BundleReader(file)
+        tree = RangeLeaves(Expected(checkpoint.origin, checkpoint), reader.manifest.ranges, reader.nodes())
+        for row in reader.rows("access"):
+            tree.add(row.index, row.leaf)
+    assert list(tree.finish()) == []
+
+
+def _signed_world(size: int) -> World:
+    world = World.standard()
+    for _ in range(size):
+        world.now += 10
+        request = world.request()
+        world.release(request, world.respond(request))
+    return world
+
+
+def _judge(world: World) -> None:
+    logs = world.directory_log, world.access_log
+    trees = (
+        WholeTree(Expected(log.signer.name, open_checkpoint(log.checkpoint(), log.signer.verifier))) for log in logs
+    )
+    rows = [
+        [LoggedEntry(i, leaf, body) for i, (leaf, body) in enumerate(zip(log.leaves, log.bodies, strict=True))]
+        for log in logs
+    ]
+    _forget_signatures()
+    with Remembered() as remembered:
+        verification = Verification(trust_of(world), *trees, remembered, from_start=True)
+        assert [*verification.walk(*rows), *verification.finish()] == []
+
+
+# --- proofs -------------------------------------------------------------------------------------------
+
+
+def proofs(folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
+    """An inclusion proof from a broker's database: of a long log, and of a short one."""
+    sizes = (arguments.short, arguments.log)
+    begun = time.perf_counter()
+    stores = [(_nodes_store(folder / f"{size}.db", size), size) for size in sizes]
+    print(f"(nodes of {sizes[1]:,} entries built in {time.perf_counter() - begun:.0f} s)", file=sys.stderr)
+    try:
+        indexes = {size: random.Random(size).choices(range(size), k=PROOFS) for size in sizes}
+        for store, size in stores:
+            _check_proof(store, size, indexes[size][0])
+        times: dict[int, list[float]] = {size: [] for size in sizes}
+        for _ in range(arguments.rounds):
+            for store, size in stores:
+                times[size].append(_timed(lambda: _prove_all(store, size, indexes[size])) / PROOFS * 1e6)  # noqa: B023
+    finally:
+        for store, _ in stores:
+            store.close()
+    for size in sizes:
+        yield Figure(f"inclusion proof in a log of {size:,}", "µs", tuple(times[size]))
+    ratios = tuple(long / short for short, long in zip(*times.values(), strict=True))
+    yield Figure(f"the same, {sizes[1]:,} against {sizes[0]:,}", "times as long", ratios, "at most 2")
+
+
+def _nodes_store(path: Path, size: int) -> SqlLogStore:
+    """A broker's database with the nodes of a log, and nothing else of it."""
+    SqlLogStore.create(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # The database can be made again: it need not survive anything.
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO nodes VALUES ('access', ?, ?)", enumerate(_completed(size)))
+        connection.execute("COMMIT")
+    return SqlLogStore.open(path)
+
+
+def _completed(size: int) -> Iterator[bytes]:
+    """The hashes of all complete nodes of a log in the order in which they become complete; leaves are arbitrary."""
+    edge: list[bytes] = []
+    for first in range(0, size, _CHUNK):
+        leaves = shake_128(first.to_bytes(8)).digest(32 * _CHUNK)
+        for position in range(first, min(first + _CHUNK, size)):
+            start = (position - first) * 32
+            node = leaves[start : start + 32]
+            yield node
+            while position & 1:
+                node, position = sha256(b"\x01" + edge.pop() + node).digest(), position >> 1
+                yield node
+            edge.append(node)
+
+
+def _check_proof(store: SqlLogStore, size: int, index: int) -> None:
+    def read(ids: Sequence[NodeId]) -> Sequence[bytes]:
+        return store.nodes(Log.ACCESS, ids)
+
+    tree = GrowingRoot()
+    for place, hash_ in zip(cover(0, size), read(frontier_nodes(size)), strict=True):
+        tree.add_node(place.level, hash_)
+    (leaf,) = read([NodeId(0, index)])
+    verify_inclusion(leaf, index, size, inclusion_proof(index, size, read), tree.root())
+
+
+def _prove_all(store: SqlLogStore, size: int, indexes: Sequence[int]) -> None:
+    for index in indexes:
+        inclusion_proof(index, size, lambda ids: store.nodes(Log.ACCESS, ids))
+
+
+# --- the directory ------------------------------------------------------------------------------------
+
+
+def directory(_folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
+    """The fold of the directory: agreements whose bodies are not at hand, signed one by one and in batches of 64."""
+    for batch in (1, 64):
+        start, leaves = _agreements(arguments.directory, batch)
+        rates = [len(leaves) / _processor(lambda: _fold(start, leaves)) for _ in range(arguments.rounds)]  # noqa: B023
+        yield Figure(f"fold of {len(leaves):,} directory entries, {batch} to a signature", RATE, tuple(rates))
+
+
+def _agreements(size: int, batch: int) -> tuple[Directory, list[bytes]]:
+    world = World.standard()
+    signer, leaves = world.keys[POPULATION], list[bytes]()
+    for first in range(0, size, batch):
+        drafts = []
+        for number in range(first, min(first + batch, size)):
+            version = entries.ObjectVersion(number.to_bytes(16))
+            drafts.append(entries.body_entry(POPULATION, version, Agreement(format=1), number.to_bytes(32)))
+        signed = sign_batch(signer, ORIGIN, drafts)
+        leaves += [entries.directory_leaf(envelope, world.now) for envelope in signed]
+    return world.directory, leaves
+
+
+def _fold(start: Directory, leaves: Sequence[bytes]) -> None:
+    _forget_signatures()
+    folded = start
+    for leaf in leaves:
+        folded, applied = folded.apply(leaf, b"")
+        assert not applied.reason, applied.reason
+    assert folded.size == start.size + len(leaves)
+
+
+SECTIONS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Figure]]] = {
+    "bundles": bundles,
+    "proofs": proofs,
+    "directory": directory,
+}
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _processor(work: Callable[[], object]) -> float:
+    """Seconds of processor time: what only computes is not to be slowed down by whatever else runs here."""
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def _forget_signatures() -> None:
+    """What a round verified is not verified already in the next."""
+    is_signed.cache_clear()
+
+
+def _machine() -> str:
+    with Path("/proc/cpuinfo").open() as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return f"{len(names)} × {names[0]}" if names else platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
