@@ -1,5 +1,6 @@
 """Offline bundles: verified by the trust file alone, one form, and no way to hide or add anything."""
 
+import asyncio
 import io
 import json
 import tarfile
@@ -18,7 +19,7 @@ from exchange.core.access import read_access_leaf
 from exchange.core.ranges import gap_nodes
 from exchange.home import Home
 from tests.component.audit.conftest import Run
-from tests.component.audit.copies import rebuilt
+from tests.component.audit.copies import AuditedExchange, mirror, rebuilt
 from tests.component.audit.test_audit_commands import NO_WITNESSES, alter
 from tests.component.audit.witnessing import TWO_OF_THREE, cosigned
 from tests.world import World
@@ -76,6 +77,15 @@ def test_a_bundle_is_verified_by_the_trust_file_alone(run: Run, packed: Path, ho
 def test_the_same_content_is_the_same_bytes(run: Run, packed: Path, synced: Path, tmp_path: Path) -> None:
     run("bundle", "--output", tmp_path / "again.tar", home=synced)
     assert (tmp_path / "again.tar").read_bytes() == packed.read_bytes()
+
+
+def test_an_empty_log_is_packed_too(run: Run, home: Home, tmp_path: Path) -> None:
+    asyncio.run(mirror(home, AuditedExchange(World.standard())))
+    path = tmp_path / "empty.tar"
+    assert run("bundle", "--output", path, home=home.path).exit_code == 0
+    result = run("verify", "bundle", path, home=home.path)
+    assert result.exit_code == 0, result.output
+    assert "verified none, checkpoint 0" in result.stdout
 
 
 def test_any_tar_reads_it(packed: Path, busy: World) -> None:
