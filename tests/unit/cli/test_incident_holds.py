@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.cli.audit.incidents.holds import HeldRanges, hold_text
+from exchange.core.holds import parse_holds
 
 
 def held(indexes: list[int], most: int) -> HeldRanges:
@@ -40,3 +41,11 @@ def test_the_file_reads_back_as_it_was_meant(name: str) -> None:
     assert tomllib.loads(text) == {
         "hold": [{"name": name, "first": 1, "end": 3}, {"name": name, "first": 7, "end": 8}],
     }
+
+
+@pytest.mark.parametrize("name", ["officer officer-17: no case", "x" * 500, '"]\n[[hold]]'])
+def test_the_side_that_erases_reads_the_same_holds(name: str) -> None:
+    ranges = held([1, 2, 7], 10)
+    found = parse_holds(hold_text(ranges, name, ["for the operator"]))
+    assert [(hold.first, hold.end) for hold in found] == list(ranges)
+    assert {hold.name for hold in found} == {name[:200]}
