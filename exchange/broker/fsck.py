@@ -9,10 +9,9 @@ from dataclasses import astuple, dataclass
 from typing import Protocol
 
 from exchange.broker.records import access_index
-from exchange.core.access import read_access_leaf
+from exchange.core.access import body_problem, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
-from exchange.core.envelope import REFUSAL, REQUEST, RESPONSE, decode_envelope
 from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.merkle import Frontier, leaf_hash
@@ -20,7 +19,6 @@ from exchange.core.note import Verifier
 from exchange.core.wire import decode
 from exchange.store.inspection import COLUMNS, InspectedFile, InspectedRow
 from exchange.store.ports import Head, Log, node_place
-from exchange.v1.access_pb2 import AccessBody, AccessLeaf
 from exchange.v1.directory_pb2 import DirectoryLeaf
 
 PAGE = 1000
@@ -137,7 +135,7 @@ class AccessReader:
         if not self._decided <= leaf.directory_size <= self._read.directory.size:
             yield f"decided under a directory of {leaf.directory_size} entries, which runs backwards or does not exist"
         self.time, self._decided = max(self.time, leaf.time), max(self._decided, leaf.directory_size)
-        problem = _body_problem(leaf, row.body)
+        problem = body_problem(leaf, row.body)
         if problem and (row.body or self._read.erasures.of_access(row.index) is None):
             yield problem
 
@@ -279,23 +277,3 @@ def damages(file: InspectedFile) -> Iterator[Problem]:
 
 def _places(nodes: dict[int, bytes]) -> range:
     return range(min(nodes), max(nodes) + 1) if nodes else range(0)
-
-
-def _body_problem(leaf: AccessLeaf, body: bytes) -> str:
-    """What is wrong with a body: it holds just the envelopes whose digests the leaf names."""
-    try:
-        parts = decode(AccessBody, body)
-        named = (
-            (parts.request, REQUEST, leaf.request_digest),
-            (parts.response, RESPONSE, leaf.response_digest),
-            (parts.refusal, REFUSAL, leaf.refusal_digest),
-        )
-        for data, kind, digest in named:
-            if data and decode_envelope(data, kind).digest != digest:
-                return "its body is not the one that its leaf names"
-        # A refusal's request may have been none; what was answered, or refused, is always there.
-        if (leaf.response_digest and not parts.response) or (leaf.refusal_digest and not parts.refusal):
-            return "its body is missing"
-    except CoreError as error:
-        return f"its body cannot be read: {error}"
-    return ""

@@ -67,7 +67,7 @@ def growth_of(home: Path, now: int) -> Growth | None:
         return None
     with InspectedFile.watched(path) as file:
         heads = file.heads()
-        first = file.first_time()
+        first = file.time_of(0)
         entries = heads[Log.ACCESS].size - file.since(now - DAYS * DAY)
     total = sum(head.size for head in heads.values())
     beside = path.with_name(f"{path.name}-wal")

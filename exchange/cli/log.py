@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,6 +128,75 @@ def retain(
     _print_ranges(ranges, days, before)
     for hold in holds:
         print_line(f"on hold: entries {hold.first} to {hold.end - 1}, {clean(hold.name)}")
+
+
+@app.command(
+    "archive",
+    epilog=example(
+        "exchange log archive ./archive --month 2026-10 --home ./operator/broker",
+        "exchange log archive ./archive --verify --home ./operator/broker",
+    ),
+)
+def archive(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The archive: it goes on from month to month.")],
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="The month to archive, in UTC; it must be over.")] = "",
+    verify: Annotated[bool, typer.Option("--verify", help="Verify the archive by itself; any home will do.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a month of the access log: a C2SP tlog-tiles tree of the log so far, and a Parquet file of its entries.
+
+    The broker may be running. With --verify, the archive is read from its first entry to its last: the tree makes the
+    root that the log signed, and each month goes on where the one before it ended. It holds bodies: what retention
+    says of them is true of it too.
+    """
+    if bool(month) == verify:
+        raise WrongUsageError("either --month or --verify", "--month 2026-10 writes, --verify reads what was written")
+    if verify:
+        _verify_archive(folder, home, as_json)
+        return
+    from exchange.cli.archiving import archive_month, parse_month
+    from exchange.store.inspection import InspectedFile
+    from exchange.store.ports import StoreError
+
+    require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
+    wanted = parse_month(month)
+    try:
+        with InspectedFile.watched(_database(home)) as file:
+            archived = archive_month(file, Home(home).trust.access_log, wanted, folder, now())
+    except StoreError as error:
+        raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+    count = archived.end - archived.first
+    if as_json:
+        print_json({"month": str(wanted), "first": archived.first, "end": archived.end, "root": archived.root})
+        return
+    entries = f"{count} entries, {archived.first} to {archived.end - 1}" if count else "no entries"
+    print_line(f"Archived {wanted}: {entries}, in {folder / wanted.file}")
+    print_line(f"Next: exchange log archive {folder} --verify --home {home}")
+
+
+def _verify_archive(folder: Path, home: Path, as_json: bool) -> None:
+    from exchange.cli.archive_check import ArchiveCheck
+
+    check = ArchiveCheck(folder, Home(home).trust.access_log)
+    with bar("verifying") as advance:
+        problems = list(islice(check.walk(advance), SHOWN))
+    found = check.verdict
+    if as_json:
+        months = [{"month": str(item.month), "first": item.first, "end": item.end} for item in found.months]
+        described = {"log": found.checkpoint.origin, "size": found.checkpoint.size, "months": months}
+        print_json(described | {"rows": found.rows, "without_body": found.erased, "problems": problems})
+    else:
+        for problem in problems:
+            print_line(f"FAIL  {clean(problem)}")
+        span = f"{found.months[0].month} to {found.months[-1].month}" if found.months else "no month"
+        size = found.checkpoint.size
+        print_line(f"{found.checkpoint.origin}: {size} entries in the tree; {span}, {found.rows} entries")
+        if found.erased:
+            print_line(f"{found.erased} of them were erased before they were archived")
+        verdict = "NOT VERIFIED" if problems else "verified: the tree makes the signed root, and the months go on"
+        print_line(verdict)
+    raise typer.Exit(ExitCode.REFUSED if problems else ExitCode.DONE)
 
 
 def _days(older_than: str, least: int) -> int:

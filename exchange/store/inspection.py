@@ -73,10 +73,10 @@ class InspectedFile:
             first, end = (middle + 1, end) if row is not None and row[0] < time else (first, middle)
         return first
 
-    def first_time(self) -> int | None:
-        """The time of the first access entry, by its index column, milliseconds; None where there is none."""
-        query = "SELECT time FROM entries WHERE log = ? AND idx = 0"
-        row = self._file.execute(query, (Log.ACCESS.value,)).fetchone()
+    def time_of(self, index: int) -> int | None:
+        """The time of an access entry, by its index column, milliseconds; None where there is none."""
+        query = "SELECT time FROM entries WHERE log = ? AND idx = ?"
+        row = self._file.execute(query, (Log.ACCESS.value, index)).fetchone()
         return int(row[0]) if row is not None and row[0] is not None else None
 
     def kept(self, stop: int) -> Iterator[tuple[int, int]]:

@@ -72,11 +72,13 @@ class MirroredDirectory:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
         note: the same as the log signed it, and witnesses cosigned it.
+        cosigned: the last checkpoint of any size that a quorum cosigned, as it came; empty without one.
     """
 
     entries: MirroredEntries
     checkpoint: Checkpoint
     note: bytes
+    cosigned: bytes
 
     def expected(self) -> Expected:
         """What the entries must lead to."""
@@ -214,17 +216,18 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
         checkpoint = open_checkpoint(note, trust.directory_log)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
-    return MirroredDirectory(MirroredEntries(file, size), checkpoint, _cosigned(file, checkpoint, trust) or note)
-
-
-def _cosigned(file: MirrorFile, checkpoint: Checkpoint, trust: Trust) -> bytes:
-    """The same checkpoint with its cosignatures, where the home keeps it; else empty."""
     path = file.path.with_name(RECEIPTS)
-    note = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    cosigned = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    best = cosigned if _is_of(cosigned, checkpoint, trust) else note
+    return MirroredDirectory(MirroredEntries(file, size), checkpoint, best, cosigned)
+
+
+def _is_of(note: bytes, checkpoint: Checkpoint, trust: Trust) -> bool:
+    """Whether a note is of this very checkpoint, so that it can stand in its place with its cosignatures."""
     try:
-        return note if open_checkpoint(note, trust.directory_log) == checkpoint else b""
+        return open_checkpoint(note, trust.directory_log) == checkpoint
     except CoreError:
-        return b""
+        return False
 
 
 def mirrored_erasures(path: Path, trust: Trust) -> Erasures:

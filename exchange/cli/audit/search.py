@@ -30,8 +30,7 @@ from exchange.cli.audit.options import (
     UntilOption,
 )
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.audit.sources import LogName
-from exchange.cli.audit.witnessed import Stance, kept_cosigned, stance_of
+from exchange.cli.audit.witnessed import kept_stance, stance_of
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_table
@@ -160,8 +159,7 @@ def _search(place: AuditHome, criteria: Criteria, start: int, limit: int) -> Fou
 
 def _caveats(home: Path, answer: Answer) -> tuple[str, ...]:
     """What stays open beside the broker's index: its checkpoint was held against what this home has seen."""
-    trust = Home(home).trust
-    return Stance(answer.log, answer.size, kept_cosigned(home, trust, LogName.ACCESS), trust.policy).caveats
+    return kept_stance(home, Home(home).trust, answer.size).caveats
 
 
 def _again(typed: Typed, limit: int, home: Path, *, broker: bool) -> str:

@@ -10,10 +10,9 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.criteria import moment
 from exchange.cli.audit.exports.output_file import check_free, written_whole
 from exchange.cli.audit.findings import plural
-from exchange.cli.audit.sources import LogName
 from exchange.cli.audit.subjects.merging import NO_MIRROR, Merged, described, merge, table
 from exchange.cli.audit.subjects.office import Office, keep_key, opened_office
-from exchange.cli.audit.witnessed import Stance, kept_cosigned
+from exchange.cli.audit.witnessed import kept_stance
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_table
 from exchange.cli.times import now
@@ -143,8 +142,7 @@ def _seen(home: Path, office: Office) -> str:
     """What the witnesses say of the log that the answers are compared with."""
     if office.access is None:
         return NO_MIRROR
-    trust, access = Home(home).trust, office.access
-    return str(Stance(access.origin, access.checkpoint.size, kept_cosigned(home, trust, LogName.ACCESS), trust.policy))
+    return str(kept_stance(home, Home(home).trust, office.access.checkpoint.size))
 
 
 def _print(office: Office, merged: Merged, seen: str) -> None:

@@ -89,7 +89,7 @@ def broker(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its standing is another test's: here it has the growth alone."""
 
     async def standing_of(_home: Any) -> Any:
-        return SimpleNamespace(role="broker", problem=None, directory=object())
+        return SimpleNamespace(role="broker", problem=None, directory=object(), caveats=())
 
     monkeypatch.setattr(status_command, "standing_of", standing_of)
     monkeypatch.setattr(status_command, "_shown", lambda _standing: {"party": "broker"})

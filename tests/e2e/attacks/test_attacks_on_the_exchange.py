@@ -124,7 +124,7 @@ def test_a_split_view_gets_no_cosignature(witnessed: City, template: City, tmp_p
         split.broker.wait_for("a witness has seen another history of the log")
     finally:
         split.close()
-    found("a revocation hidden from one party, with a witness", ended, STALE, "cosigned")
+    found("a revocation hidden from one party, with a witness", ended, STALE, "enough witnesses have never cosigned")
 
 
 @attack(15, "proof with extra or missing hashes")

@@ -157,7 +157,12 @@ def test_a_broker_that_shows_an_old_checkpoint_is_found(
     trust.write_text(trust.read_text().replace(address, f'"{city.address}"'))
     with city.running():
         ended = commands.sync(auditor)
-    found("old database and old anchor served together", ended, FORKED, f"had {SIZE} entries, and now has {OLDER}")
+    found(
+        "old database and old anchor served together",
+        ended,
+        FORKED,
+        f"the access log had {SIZE} entries, and now has {OLDER}",
+    )
 
 
 @attack(14, "omit rows from a search")
@@ -180,7 +185,7 @@ def test_a_proof_file_of_another_length_is_refused(auditor: Path, tmp_path: Path
     lines = hashes.splitlines()
     lines = [*lines, lines[-1]] if change == "one hash more" else lines[:-1]
     proof.write_text("\n".join(lines) + f"\n\n{checkpoint}")
-    found(f"a proof file with {change}", commands.verify_proof(auditor, proof), TAMPERED, "path length")
+    found(f"a proof file with {change}", commands.verify_proof(auditor, proof), TAMPERED, "wrong path length")
 
 
 def test_every_attack_has_its_test() -> None:
