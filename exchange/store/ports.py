@@ -33,7 +33,7 @@ class StoreError(Exception):
 
 
 class StoreOpenError(StoreError):
-    """The store cannot be created or opened: it exists, is in use, is of another version, or would lose commits."""
+    """The store cannot be created or opened."""
 
 
 class StoreMissingError(StoreOpenError):
@@ -53,7 +53,7 @@ class StoreBusyError(StoreError):
 
 
 class StoreLostError(StoreError):
-    """The connection to the database server was lost, or none could be made; nothing was written."""
+    """The connection to a database server was lost, or none could be made; nothing was written."""
 
 
 class NodeMissingError(StoreError):
@@ -281,8 +281,7 @@ class LogStore(Protocol):
     or the machine. Before that, nothing of them may leave the process.
 
     Concurrency: every method may be called from any thread and blocks it. Appends are serialised. Reads run beside an
-    append and beside each other, and never wait for one. One process at a time has a store open, unless `is_shared`:
-    then any number have, and their appends are serialised as well.
+    append and beside each other, and never wait for one. One process has a store open; any number if `is_shared`.
 
     Ordering: the entries of a log are contiguous from 0, in the order they were appended, and never change, but that a
     body may be erased. A read sees
@@ -305,8 +304,7 @@ class LogStore(Protocol):
     def wait_for_others(self, seconds: float) -> None:
         """Waits until another process may have appended to the directory log, at most so long.
 
-        It may return for no reason, and an append may be missed where the connection was lost: read the head after it.
-        One thread at a time; `close` waits for it.
+        It may return for no reason, or miss an append: read the head after it. One thread; `close` waits for it.
         """
 
     def locked(self) -> AbstractContextManager[Transaction]:

@@ -13,7 +13,7 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoin
 from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.note import NoteSigner
 from exchange.home import HomeError
-from exchange.store.ports import Head, Log, NodeMissingError, StoreBusyError
+from exchange.store.ports import Head, Log, NodeMissingError, StoreBusyError, StoreError, StoreLostError
 from tests.component.broker.parts import Broker, FailingStore, note_signers, store_of
 from tests.world import ORIGIN, World
 
@@ -64,11 +64,12 @@ async def test_a_database_that_has_grown_since_passes(
     anchor_of(folder, world, await grown(world, count)).check()
 
 
-async def test_a_store_that_is_busy_for_a_while_does_not_end_it(
-    folder: Path, world: World, store: FailingStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [StoreBusyError("no connection was free"), StoreLostError("the server restarts")])
+async def test_a_store_that_is_busy_or_lost_for_a_while_does_not_end_it(
+    folder: Path, world: World, store: FailingStore, monkeypatch: pytest.MonkeyPatch, error: StoreError
 ) -> None:
     monkeypatch.setattr("exchange.broker.anchor.INTERVAL", 0.001)
-    refused = [StoreBusyError("no connection was free")] * 3
+    refused = [error] * 3
     head = store.head
 
     def busy(log: Log) -> Head:

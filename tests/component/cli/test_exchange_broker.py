@@ -1,11 +1,9 @@
 """Founding on PostgreSQL, and one more broker beside the first."""
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from exchange.broker.app import _open
 from exchange.broker.config import load_config
@@ -36,13 +34,6 @@ def operator(tmp_path: Path, url: str) -> Home:
     result = run("init", "city.example", "--database", url, "--home", path)
     assert result.exit_code == 0, result.stderr
     return Home(path)
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    config = structlog.get_config()
-    yield
-    structlog.configure(**config)
 
 
 def directory_of(home: Home) -> Directory:
@@ -117,7 +108,6 @@ def test_a_password_in_the_configuration_is_for_its_owners_eyes_and_never_printe
     assert postgres_server.password not in result.stderr
 
 
-@pytest.mark.usefixtures("restored_logging")
 @pytest.mark.parametrize(
     ("statement", "exit_code", "message"),
     [

@@ -3,12 +3,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from exchange.broker.app import BrokerError
@@ -95,14 +93,6 @@ def test_a_machine_is_named_by_name_or_address(tmp_path: Path) -> None:
     assert run("init", "city.example", *names, "--home", tmp_path / "operator").exit_code == 0
 
 
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    config = structlog.get_config()
-    yield
-    structlog.configure(**config)
-
-
-@pytest.mark.usefixtures("restored_logging")
 def test_a_broker_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def serve(home: Home, ready: object) -> None:
         raise BrokerError("cannot listen on 127.0.0.1:7443: is another broker running there?")
@@ -118,7 +108,6 @@ def run_broker(home: Path) -> Result:
     return run("broker", "run", "--home", home / "broker")
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_a_database_that_is_gone_while_its_anchor_stands_is_a_rollback(tmp_path: Path) -> None:
     run("init", "city.example", "--home", tmp_path)
     (tmp_path / "broker" / "exchange.db").unlink()
@@ -155,7 +144,6 @@ def patch_sockets(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     monkeypatch.setattr(sys.modules["exchange.broker.app"], "socket", seen)
 
 
-@pytest.mark.usefixtures("restored_logging")
 @pytest.mark.parametrize(
     ("why", "message"),
     [
@@ -177,7 +165,6 @@ def test_why_a_broker_cannot_listen_is_said(
     assert f"error: cannot listen on 127.0.0.1:7443: {message}" in result.stderr
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_a_host_without_an_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -189,7 +176,6 @@ def test_a_host_without_an_address_is_named(tmp_path: Path, monkeypatch: pytest.
     assert "broker.city.example has no address" in result.stderr
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_a_configuration_that_cannot_be_is_wrong_usage(tmp_path: Path) -> None:
     run("init", "city.example", "--home", tmp_path)
     (tmp_path / "broker" / "broker.toml").write_text('lisen = "127.0.0.1:7443"')
@@ -198,7 +184,6 @@ def test_a_configuration_that_cannot_be_is_wrong_usage(tmp_path: Path) -> None:
     assert "lisen: unknown setting\nhint: did you mean listen?" in result.stderr
 
 
-@pytest.mark.usefixtures("restored_logging")
 @pytest.mark.parametrize("name", ["tls.pem", "keys/access-log.pem", "keys/signing.pem", "tls-authority.pem"])
 def test_what_a_broker_has_lost_comes_from_its_backup(tmp_path: Path, name: str) -> None:
     run("init", "city.example", "--home", tmp_path)

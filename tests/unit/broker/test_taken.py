@@ -65,6 +65,23 @@ def test_a_new_process_knows_what_the_log_says(world: World, age: int) -> None:
     assert holder(TakenIds([entry]), one) == one.envelope.digest
 
 
+def test_an_id_that_another_broker_used_up_is_learnt_and_forgotten_in_time(world: World) -> None:
+    ids, theirs, own = TakenIds(), asked(world), asked(world)
+    ids.settle(own, world.now)
+    entries = [
+        Taken(str(APPLICATIONS), one.header.request_id, digest, world.now)
+        for one, digest in ((theirs, theirs.envelope.digest), (own, b"another message's"))
+    ]
+    for _ in range(2):
+        ids.learn(entries)
+    assert holder(ids, theirs) == theirs.envelope.digest
+    # What is known at first hand stays.
+    assert holder(ids, own) == own.envelope.digest
+    world.now += MEMORY
+    ids.settle(asked(world), world.now)
+    assert holder(ids, theirs) is None
+
+
 def test_a_request_of_any_age_that_is_still_fresh_is_within_memory() -> None:
     """Issued a minute ahead of this clock, valid for ten, and a minute more for clocks that go wrong."""
     assert MEMORY >= LIFETIME + 2 * SKEW
