@@ -47,7 +47,6 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
-            StoreError: the present heads cannot be read.
         """
         for log in Log:
             checkpoint = self._store.head(log).checkpoint
@@ -69,7 +68,6 @@ class Anchor:
 
         Raises:
             HomeError: a file cannot be written.
-            StoreError: the present heads cannot be read, for another reason than that others are reading.
         """
         waits = False
         while True:

@@ -29,6 +29,7 @@ from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
 from exchange.broker.relay import Relay
+from exchange.broker.retention import Retention, read_holds
 from exchange.broker.services import (
     ACCESS,
     DIRECTORY,
@@ -137,7 +138,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     anchor = Anchor(home.path / config.anchor, store, verifiers)
     await asyncio.to_thread(anchor.check)
     snapshots = Snapshots(home.signer(), home.party)
-    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots)
+    retention = Retention(config.retention_days, lambda: read_holds(home.path))
+    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots, retention)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
     # What others append from here on is no older.

@@ -58,6 +58,7 @@ class BrokerConfig(BaseModel):
     requests_per_second: float = Field(default=2000, gt=0)
     burst: float = Field(default=4000, ge=1)
     drain_seconds: float = Field(default=10, ge=0)
+    retention_days: int = Field(default=3 * 365, ge=1)
     missing_quorum: Literal["alarm", "stop"] = "alarm"
     missing_quorum_seconds: float = Field(default=60, gt=0)
     witness_round_seconds: float = Field(default=3, gt=0)
@@ -130,6 +131,8 @@ def encode_config(config: BrokerConfig) -> str:
         f"burst = {config.burst:g}\n"
         "# How long a stopping broker waits for what is in flight.\n"
         f"drain_seconds = {config.drain_seconds:g}\n"
+        "# Bodies of the access log that are younger are never erased, whoever signs for it.\n"
+        f"retention_days = {config.retention_days}\n"
         "# With a witness_policy in trust.toml: once too few witnesses have cosigned for so many seconds,\n"
         '# "alarm" says so in the log, "stop" also releases nothing until they do again.\n'
         f'missing_quorum = "{config.missing_quorum}"\n'

@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Protocol
 
-from exchange.broker.logs import access_index
-from exchange.core.access import read_access_leaf
+from exchange.broker.records import access_index
+from exchange.core.access import body_problem, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
-from exchange.core.envelope import REFUSAL, REQUEST, RESPONSE, decode_envelope
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import Verifier
 from exchange.core.wire import decode
 from exchange.store.inspection import COLUMNS, InspectedFile, InspectedRow
 from exchange.store.ports import Head, Log, node_place
-from exchange.v1.access_pb2 import AccessBody, AccessLeaf
 from exchange.v1.directory_pb2 import DirectoryLeaf
 
 PAGE = 1000
@@ -64,6 +63,9 @@ class Reader(Protocol):
     def read(self, row: InspectedRow) -> Iterator[str]:
         """What is wrong with an entry, beside its index."""
 
+    def finish(self) -> Iterator[tuple[int, str]]:
+        """What shows only at the end, with the entry that it is about."""
+
 
 class DirectoryReader:
     """Folds the directory.
@@ -74,7 +76,9 @@ class DirectoryReader:
 
     def __init__(self, genesis: Directory) -> None:
         self.directory = genesis
+        self.erasures = Erasures()
         self.time = 0
+        self._bodiless: dict[int, bytes] = {}
 
     def columns(self, row: InspectedRow) -> tuple[object, ...]:
         """A directory entry has no index columns."""
@@ -83,26 +87,33 @@ class DirectoryReader:
     def read(self, row: InspectedRow) -> Iterator[str]:
         """Whether an entry holds: its rule, its time, its body."""
         self.directory, applied = self.directory.apply(row.leaf, row.body)
+        self.erasures.add(applied, self.directory.state)
         if applied.reason:
             yield applied.reason
         elif applied.entry is not None and applied.entry.body_sha256 and not row.body:
-            yield "its body is missing"
+            self._bodiless[row.index] = applied.entry.object_id
         try:
             self.time = decode(DirectoryLeaf, row.leaf).time
         except DecodeError:
             return
+
+    def finish(self) -> Iterator[tuple[int, str]]:
+        """Bodies that are missing, and that no entry erased."""
+        for index, object_id in self._bodiless.items():
+            if self.erasures.of_object(object_id) is None:
+                yield index, "its body is missing"
 
 
 class AccessReader:
     """Reads the access log.
 
     Args:
-        directory_size: entries of the directory, which no entry can pass.
+        directory: read to its end: no entry can pass its size, and it says what was erased.
     """
 
-    def __init__(self, directory_size: int) -> None:
+    def __init__(self, directory: DirectoryReader) -> None:
         self.time = 0
-        self._directory_size = directory_size
+        self._read = directory
         self._decided = 0
 
     def columns(self, row: InspectedRow) -> tuple[object, ...]:
@@ -121,12 +132,16 @@ class AccessReader:
             return
         if leaf.time < self.time:
             yield "its time runs backwards"
-        if not self._decided <= leaf.directory_size <= self._directory_size:
+        if not self._decided <= leaf.directory_size <= self._read.directory.size:
             yield f"decided under a directory of {leaf.directory_size} entries, which runs backwards or does not exist"
         self.time, self._decided = max(self.time, leaf.time), max(self._decided, leaf.directory_size)
-        problem = _body_problem(leaf, row.body)
-        if problem:
+        problem = body_problem(leaf, row.body)
+        if problem and (row.body or self._read.erasures.of_access(row.index) is None):
             yield problem
+
+    def finish(self) -> Iterator[tuple[int, str]]:
+        """Nothing: every entry is judged by itself."""
+        return iter(())
 
 
 class LogCheck:
@@ -171,6 +186,7 @@ class LogCheck:
             for row in rows:
                 yield from (self._problem(row.index, text) for text in self._reader.read(row))
                 yield from self._column_problems(row)
+        yield from (self._problem(index, text) for index, text in self._reader.finish())
         yield from self._end_problems(head, checkpoint)
 
     def mend(self, advance: Advance) -> None:
@@ -261,23 +277,3 @@ def damages(file: InspectedFile) -> Iterator[Problem]:
 
 def _places(nodes: dict[int, bytes]) -> range:
     return range(min(nodes), max(nodes) + 1) if nodes else range(0)
-
-
-def _body_problem(leaf: AccessLeaf, body: bytes) -> str:
-    """What is wrong with a body: it holds just the envelopes whose digests the leaf names."""
-    try:
-        parts = decode(AccessBody, body)
-        named = (
-            (parts.request, REQUEST, leaf.request_digest),
-            (parts.response, RESPONSE, leaf.response_digest),
-            (parts.refusal, REFUSAL, leaf.refusal_digest),
-        )
-        for data, kind, digest in named:
-            if data and decode_envelope(data, kind).digest != digest:
-                return "its body is not the one that its leaf names"
-        # A refusal's request may have been none; what was answered, or refused, is always there.
-        if (leaf.response_digest and not parts.response) or (leaf.refusal_digest and not parts.refusal):
-            return "its body is missing"
-    except CoreError as error:
-        return f"its body cannot be read: {error}"
-    return ""

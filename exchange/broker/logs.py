@@ -10,8 +10,9 @@ import structlog
 
 from exchange.batching import Batcher, ClosedError
 from exchange.broker.proofs import continued, receipts
+from exchange.broker.records import AccessRecord, access_entry
+from exchange.broker.retention import Erasure, Retention, RetentionError
 from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
-from exchange.core.access import access_body
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.decision import Deny
 from exchange.core.directory import Directory
@@ -20,10 +21,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.errors import CoreError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
-from exchange.core.summary import Summary
-from exchange.core.wire import FORMAT, encode
 from exchange.store.ports import (
-    AccessIndex,
     Batch,
     Head,
     Log,
@@ -33,7 +31,8 @@ from exchange.store.ports import (
     StoreFatalError,
     Transaction,
 )
-from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
+from exchange.v1.access_pb2 import AccessKind
+from exchange.v1.directory_pb2 import Erased
 from exchange.v1.envelope_pb2 import Receipt
 
 _PAGE = 1000
@@ -56,23 +55,6 @@ class DirectoryProposal:
 
     envelope: Envelope
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AccessRecord:
-    """What an access entry will say, but for its time and directory size."""
-
-    kind: "AccessKind.ValueType"
-    code: "Code.ValueType"
-    requester: str
-    provider: str = ""
-    request_id: bytes = b""
-    request_digest: bytes = b""
-    request: Envelope | None = None
-    response: Envelope | None = None
-    refusal: Envelope | None = None
-    deny: Deny | None = None
-    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +101,7 @@ class _Tail:
     frontier: Frontier
     time: int
     entries: list[NewEntry] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
 
     def settling(self, response_digest: bytes) -> int | None:
         """Where this batch settles an answer already: the transaction knows only of the batches before."""
@@ -142,6 +125,7 @@ class Logs:
         directory: the state before entry 0; it is folded up to the store's head.
         clock: milliseconds.
         snapshots: signs what the directory folds to, every so many entries; None where no snapshots are made.
+        retention: says which bodies may be erased; None where none may.
 
     Raises:
         DirectoryDiffersError: a broker signed another state than the store's entries fold to here.
@@ -154,8 +138,10 @@ class Logs:
         directory: Directory,
         clock: Callable[[], int],
         snapshots: Snapshots | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.store = store
+        self._retention = retention
         self._snapshots = snapshots
         self.failed = asyncio.Event()
         self._signers = signers
@@ -270,6 +256,8 @@ class Logs:
             grown = [self._grow(tail) for tail in tails.values() if tail.entries]
             for batch, _ in grown:
                 transaction.append(batch)
+            for erasure in tails[Log.DIRECTORY].erasures:
+                transaction.erase(erasure.log, erasure.first, erasure.end)
         # COMMITTED: from here on checkpoints, receipts and answers may leave the process.
         for batch, frontier in grown:
             self._frontiers[batch.log] = frontier
@@ -310,8 +298,18 @@ class Logs:
         grown, applied = directory.apply(leaf, proposal.body)
         if applied.reason:
             raise EntryRefusedError(applied.reason)
+        if applied.entry is not None and applied.entry.WhichOneof("body") == "erased":
+            tail.erasures.extend(self._erasures(applied.entry.erased, grown, time))
         known[digest] = tail.add(NewEntry(leaf, proposal.body, None), time)
         return self._with_snapshot(grown, tail), _Place(Log.DIRECTORY, known[digest], digest)
+
+    def _erasures(self, erased: Erased, directory: Directory, time: int) -> Sequence[Erasure]:
+        if self._retention is None:
+            raise EntryRefusedError("this broker erases nothing")
+        try:
+            return self._retention.judge(erased, directory, self.store, time)
+        except RetentionError as error:
+            raise EntryRefusedError(str(error)) from error
 
     def _with_snapshot(self, directory: Directory, tail: _Tail) -> Directory:
         envelope = self._snapshots.due(directory) if self._snapshots is not None else None
@@ -382,47 +380,7 @@ class Logs:
             for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
                 directory, applied = directory.apply(entry.leaf, entry.body)
                 if applied.differs:
-                    raise DirectoryDiffersError(entry.index, applied.reason)
+                    text = f"entry {entry.index} of the directory is a snapshot, and {applied.reason}"
+                    raise DirectoryDiffersError(f"{text}: compare the brokers' versions")
                 self._indexes[applied.digest] = entry.index
         self._directory = directory
-
-
-def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEntry:
-    """The leaf, body and index of an access entry.
-
-    Args:
-        record: what it says.
-        time: the broker's, milliseconds.
-        directory_size: entries of the directory that it was decided under.
-    """
-    leaf = AccessLeaf(
-        format=FORMAT,
-        time=time,
-        kind=record.kind,
-        code=record.code,
-        requester=record.requester,
-        provider=record.provider,
-        request_id=record.request_id,
-        request_digest=record.request_digest,
-        response_digest=record.response.digest if record.response is not None else b"",
-        refusal_digest=record.refusal.digest if record.refusal is not None else b"",
-        directory_size=directory_size,
-    )
-    if record.summary is not None:
-        leaf.MergeFrom(record.summary.fields())
-    body = access_body(record.request, record.response, record.refusal)
-    return NewEntry(encode(leaf), body, access_index(leaf))
-
-
-def access_index(leaf: AccessLeaf) -> AccessIndex:
-    """What an access entry is found by, copied from its leaf."""
-    return AccessIndex(
-        leaf.time,
-        leaf.kind,
-        leaf.code,
-        leaf.requester,
-        leaf.provider,
-        leaf.request_id,
-        leaf.request_digest,
-        leaf.response_digest,
-    )

@@ -13,7 +13,8 @@ import structlog
 
 from exchange.batching import Batcher
 from exchange.broker.limits import TokenBuckets, refusal_budget
-from exchange.broker.logs import AccessProposal, AccessRecord, AuditUnavailableError, Logs
+from exchange.broker.logs import AccessProposal, AuditUnavailableError, Logs
+from exchange.broker.records import AccessRecord
 from exchange.core.access import MAX_REASON, code_name, refusal_draft
 from exchange.core.decision import Deny
 from exchange.core.envelope import Draft, Envelope, message_digest, sign_batch

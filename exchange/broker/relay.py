@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from exchange.broker.limits import TokenBuckets
-from exchange.broker.logs import AccessProposal, AccessRecord, AuditUnavailableError, Logs, Standing
+from exchange.broker.logs import AccessProposal, AuditUnavailableError, Logs, Standing
+from exchange.broker.records import AccessRecord
 from exchange.broker.refusals import Refusals, RefusedError
 from exchange.broker.settlement import check_bare, draw_offer, draw_release
 from exchange.broker.taken import TakenIds

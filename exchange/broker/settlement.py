@@ -1,6 +1,7 @@
 """What the access log says of an answer, decided under the append lock (DESIGN sections 2 and 6)."""
 
-from exchange.broker.logs import AccessRecord, Standing
+from exchange.broker.logs import Standing
+from exchange.broker.records import AccessRecord
 from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise, decide_again
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, Envelope, verify_signature

@@ -16,9 +16,6 @@ from exchange.store.ports import StoreFatalError
 class DirectoryDiffersError(StoreFatalError):
     """The directory folds to another state here than a broker signed: this program or that one is wrong."""
 
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(f"entry {index} of the directory is a snapshot, and {reason}: compare the brokers' versions")
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:

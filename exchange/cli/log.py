@@ -1,7 +1,9 @@
-"""`exchange log`: check the logs of a stopped broker."""
+"""`exchange log`: check the logs of a stopped broker, and erase what need not be kept any longer."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +11,11 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.audit.progress import bar
-from exchange.cli.errors import CommandError, ExitCode, say
+from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.cli.times import day_of, iso, now
 from exchange.home import Home
 
 if TYPE_CHECKING:
@@ -21,7 +25,15 @@ if TYPE_CHECKING:
 SHOWN = 100
 """Problems that are listed; the rest are counted."""
 
-app = new_group("Check the logs of a stopped broker.", "exchange log fsck --home ./operator/broker")
+app = new_group(
+    "Check a broker's logs, and erase bodies that need not be kept any longer.",
+    "exchange log fsck --home ./operator/broker",
+)
+app.command("erase", epilog=ERASE_EXAMPLE)(erase)
+
+
+_AGE = re.compile(r"([1-9][0-9]{0,3})([dy])")
+_YEAR = 365
 
 
 @dataclass(slots=True)
@@ -81,23 +93,153 @@ def fsck(
     raise typer.Exit(_exit_code(found, mended=mended))
 
 
+@app.command("retain", epilog=example("exchange log retain --older-than 3y --home ./operator/broker"))
+def retain(
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="In days or years, 1095d or 3y; by default what broker.toml keeps.")
+    ] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which bodies of the access log are older than they need be kept, and how they are erased.
+
+    Nothing is erased here: that takes the signature of a coordinator, whose command is printed for each range. Leaves
+    and the tree always stay. What a hold in HOME/holds.toml names is left out.
+    """
+    from exchange.broker.config import load_config
+    from exchange.broker.retention import DAY, portions, read_holds
+    from exchange.store.inspection import InspectedFile
+    from exchange.store.ports import StoreError
+
+    require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
+    config = load_config(home)
+    days = _days(older_than, config.retention_days)
+    before, holds = now() - days * DAY, read_holds(home)
+    try:
+        with InspectedFile.watched(_database(home)) as file:
+            ranges = list(portions(file.kept(file.since(before)), holds))
+    except StoreError as error:
+        raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+    if as_json:
+        described = [{"first": first, "end": end} for first, end in ranges]
+        held = [asdict(hold) for hold in holds]
+        print_json({"before": iso(before), "days": days, "ranges": described, "holds": held})
+        return
+    _print_ranges(ranges, days, before)
+    for hold in holds:
+        print_line(f"on hold: entries {hold.first} to {hold.end - 1}, {clean(hold.name)}")
+
+
+@app.command(
+    "archive",
+    epilog=example(
+        "exchange log archive ./archive --month 2026-10 --home ./operator/broker",
+        "exchange log archive ./archive --verify --home ./operator/broker",
+    ),
+)
+def archive(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The archive: it goes on from month to month.")],
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="The month to archive, in UTC; it must be over.")] = "",
+    verify: Annotated[bool, typer.Option("--verify", help="Verify the archive by itself; any home will do.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a month of the access log: a C2SP tlog-tiles tree of the log so far, and a Parquet file of its entries.
+
+    The broker may be running. With --verify, the archive is read from its first entry to its last: the tree makes the
+    root that the log signed, and each month goes on where the one before it ended. It holds bodies: what retention
+    says of them is true of it too.
+    """
+    if bool(month) == verify:
+        raise WrongUsageError("either --month or --verify", "--month 2026-10 writes, --verify reads what was written")
+    if verify:
+        _verify_archive(folder, home, as_json)
+        return
+    from exchange.cli.archiving import archive_month, parse_month
+    from exchange.store.inspection import InspectedFile
+    from exchange.store.ports import StoreError
+
+    require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
+    wanted = parse_month(month)
+    try:
+        with InspectedFile.watched(_database(home)) as file:
+            archived = archive_month(file, Home(home).trust.access_log, wanted, folder, now())
+    except StoreError as error:
+        raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+    count = archived.end - archived.first
+    if as_json:
+        print_json({"month": str(wanted), "first": archived.first, "end": archived.end, "root": archived.root})
+        return
+    entries = f"{count} entries, {archived.first} to {archived.end - 1}" if count else "no entries"
+    print_line(f"Archived {wanted}: {entries}, in {folder / wanted.file}")
+    print_line(f"Next: exchange log archive {folder} --verify --home {home}")
+
+
+def _verify_archive(folder: Path, home: Path, as_json: bool) -> None:
+    from exchange.cli.archive_check import ArchiveCheck
+
+    check = ArchiveCheck(folder, Home(home).trust.access_log)
+    with bar("verifying") as advance:
+        problems = list(islice(check.walk(advance), SHOWN))
+    found = check.verdict
+    if as_json:
+        months = [{"month": str(item.month), "first": item.first, "end": item.end} for item in found.months]
+        described = {"log": found.checkpoint.origin, "size": found.checkpoint.size, "months": months}
+        print_json(described | {"rows": found.rows, "without_body": found.erased, "problems": problems})
+    else:
+        for problem in problems:
+            print_line(f"FAIL  {clean(problem)}")
+        span = f"{found.months[0].month} to {found.months[-1].month}" if found.months else "no month"
+        size = found.checkpoint.size
+        print_line(f"{found.checkpoint.origin}: {size} entries in the tree; {span}, {found.rows} entries")
+        if found.erased:
+            print_line(f"{found.erased} of them were erased before they were archived")
+        verdict = "NOT VERIFIED" if problems else "verified: the tree makes the signed root, and the months go on"
+        print_line(verdict)
+    raise typer.Exit(ExitCode.REFUSED if problems else ExitCode.DONE)
+
+
+def _days(older_than: str, least: int) -> int:
+    match = _AGE.fullmatch(older_than) if older_than else None
+    if older_than and match is None:
+        raise WrongUsageError(f"--older-than: not an age: {older_than}", "in days or years: 1095d or 3y")
+    days = int(match[1]) * (_YEAR if match[2] == "y" else 1) if match is not None else least
+    if days < least:
+        hint = "retention_days in broker.toml says how long; a broker refuses any signature for less"
+        raise WrongUsageError(f"--older-than: this broker keeps bodies for {least} days", hint)
+    return days
+
+
+def _print_ranges(ranges: Sequence[tuple[int, int]], days: int, before: int) -> None:
+    count = sum(end - first for first, end in ranges)
+    entries = "1 entry has a body" if count == 1 else f"{count} entries have bodies"
+    print_line(f"{entries} older than {days} days, from before {day_of(before)}")
+    if ranges:
+        print_line("A coordinator erases them with")
+    for first, end in ranges:
+        print_line(f"  {command(first, end)}")
+
+
 def _database(home: Path) -> Path:
     from exchange.broker.config import load_config
 
-    return home / load_config(home).database
+    place = load_config(home).store_name(home)
+    if isinstance(place, str):
+        hint = "what looks after it is PostgreSQL itself; an auditor's `exchange-audit verify full` checks its logs"
+        raise CommandError("the logs are in a PostgreSQL database, and this is for a SQLite file", hint, ExitCode.USAGE)
+    return place
 
 
 def _checks(file: "InspectedFile", home: Path) -> "Iterator[LogCheck]":
-    """The directory, then the access log, which is judged by the directory's size."""
+    """The directory, then the access log, which is judged by what the directory has become by then."""
     from exchange.broker.fsck import AccessReader, DirectoryReader, LogCheck
     from exchange.core.directory import Directory
     from exchange.store.ports import Log
 
-    trust, heads = Home(home).trust, file.heads()
+    trust = Home(home).trust
     directory = DirectoryReader(Directory.genesis(trust.name, trust.root_key))
     yield LogCheck(file, Log.DIRECTORY, trust.directory_log, directory)
-    size = heads[Log.DIRECTORY].size if Log.DIRECTORY in heads else 0
-    yield LogCheck(file, Log.ACCESS, trust.access_log, AccessReader(size))
+    yield LogCheck(file, Log.ACCESS, trust.access_log, AccessReader(directory))
 
 
 def _check(file: "InspectedFile", home: Path) -> tuple[dict[str, int], Found]:

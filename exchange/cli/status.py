@@ -1,16 +1,18 @@
 """`exchange status`: who this is, what it holds, and what can be verified now, on one screen."""
 
 import asyncio
+from pathlib import Path
 
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import ExitCode, diagnose
+from exchange.cli.growth import Growth, described, growth_of, shown
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
-from exchange.home import Home
+from exchange.home import Home, HomeError
 
 app = new_command()
 
@@ -19,15 +21,34 @@ app = new_command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show who this is, how its keys and certificate stand, and what can be verified now."""
     standing = asyncio.run(standing_of(Home(home)))
+    growth, problem = _growth(home, standing)
     if as_json:
-        print_json(_described(standing))
+        more = {"growth": described(growth) if growth is not None else None} if _is_broker(standing) else {}
+        print_json(_described(standing) | more)
     else:
-        print_pairs(_shown(standing))
+        print_pairs(_shown(standing) | (shown(growth) if growth is not None else problem))
         for number, caveat in enumerate(standing.caveats):
             if not number:
                 print_line()
             print_line(f"! {caveat}")
     raise typer.Exit(_exit_code(standing))
+
+
+def _is_broker(standing: Standing) -> bool:
+    return standing.role == "broker"
+
+
+def _growth(home: Path, standing: Standing) -> tuple[Growth | None, dict[str, object]]:
+    """How a broker's logs grow, or why that is not known."""
+    if not _is_broker(standing):
+        return None, {}
+    from exchange.store.ports import StoreError
+
+    try:
+        growth = growth_of(home, now())
+    except (StoreError, HomeError, OSError) as error:
+        return None, {"growth": f"not known: {error}"}
+    return growth, {} if growth is not None else {"growth": "not known here: the logs are in a PostgreSQL database"}
 
 
 def _exit_code(standing: Standing) -> int:

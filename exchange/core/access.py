@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.decision import Deny
-from exchange.core.envelope import DIGEST, REFUSAL, Draft, Envelope
-from exchange.core.errors import DecodeError, NameFormatError, ProofError
+from exchange.core.envelope import DIGEST, REFUSAL, REQUEST, RESPONSE, Draft, Envelope, decode_envelope
+from exchange.core.errors import CoreError, DecodeError, NameFormatError, ProofError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.note import Verifier
 from exchange.core.summary import check_summary
@@ -94,6 +94,26 @@ def read_access_leaf(data: bytes) -> AccessLeaf:
     except NameFormatError as error:
         raise DecodeError(str(error)) from error
     return leaf
+
+
+def body_problem(leaf: AccessLeaf, body: bytes) -> str:
+    """What is wrong with a body, which holds just the envelopes that the leaf names; empty where nothing is."""
+    try:
+        parts = decode(AccessBody, body)
+        named = (
+            (parts.request, REQUEST, leaf.request_digest),
+            (parts.response, RESPONSE, leaf.response_digest),
+            (parts.refusal, REFUSAL, leaf.refusal_digest),
+        )
+        for data, kind, digest in named:
+            if data and decode_envelope(data, kind).digest != digest:
+                return "its body is not the one that its leaf names"
+        # A refusal's request may have been none; what was answered, or refused, is always there.
+        if (leaf.response_digest and not parts.response) or (leaf.refusal_digest and not parts.refusal):
+            return "its body is missing"
+    except CoreError as error:
+        return f"its body cannot be read: {error}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,11 +111,21 @@ class Directory:
         return record.revoked_index is None and record.is_valid(now)
 
     def erasure_problem(self, erased: Erased) -> str:
-        """Why a body that the leaves let go must stay, or a mirror made later would give other rights; else empty."""
-        if erased.WhichOneof("target") != "digest":
+        """Why bodies that the leaves let go must stay; else empty.
+
+        Without its dataset and its application nobody can open an agreement: a mirror made later would give other
+        rights, and an auditor could not judge what was answered under it.
+        """
+        version = self.state.versions.get(erased.digest)
+        if erased.WhichOneof("target") != "digest" or version is None:
             return ""
-        answered = (terms for terms in self.terms.agreements.values() if terms.application == erased.digest)
-        return "a standing agreement answers it" if any(self.stands(terms) for terms in answered) else ""
+        objects = self.state.objects
+        for terms in self.terms.agreements.values():
+            application = self.state.versions[terms.application].object_id
+            is_kept = objects.get(terms.version.object_id) in self.state.versions
+            if is_kept and version.object_id in (terms.dataset, application):
+                return f"the agreement {terms.digest.hex()[:12]} needs it: erase that first"
+        return ""
 
     def lacks_body(self, department: Party) -> bool:
         """Whether the body of a standing object of this department is not known here."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from exchange.store.ports import AccessIndex, Head, Log
-from exchange.store.sqlite import exclusive_file, store_errors
+from exchange.store.sqlite import exclusive_file, store_errors, watched_file
 
 COLUMNS: Final = tuple(field.name for field in fields(AccessIndex))
 """The index columns of an access entry; those of a directory entry are NULL."""
@@ -51,6 +51,46 @@ class InspectedFile:
         """
         with exclusive_file(path) as file:
             yield cls(file)
+
+    @classmethod
+    @contextmanager
+    def watched(cls, path: Path) -> "Iterator[InspectedFile]":
+        """Open the file for reading alone, whether or not the broker runs.
+
+        Raises:
+            StoreOpenError: it is missing, or of another version.
+        """
+        with watched_file(path) as file:
+            yield cls(file)
+
+    def since(self, time: int) -> int:
+        """The index of the first access entry of a time (milliseconds) or later, by the index columns; else the end."""
+        first, end = 0, self.heads()[Log.ACCESS].size
+        while first < end:
+            middle = (first + end) // 2
+            query = "SELECT time FROM entries WHERE log = ? AND idx = ?"
+            row = self._file.execute(query, (Log.ACCESS.value, middle)).fetchone()
+            first, end = (middle + 1, end) if row is not None and row[0] < time else (first, middle)
+        return first
+
+    def time_of(self, index: int) -> int | None:
+        """The time of an access entry, by its index column, milliseconds; None where there is none."""
+        query = "SELECT time FROM entries WHERE log = ? AND idx = ?"
+        row = self._file.execute(query, (Log.ACCESS.value, index)).fetchone()
+        return int(row[0]) if row is not None and row[0] is not None else None
+
+    def kept(self, stop: int) -> Iterator[tuple[int, int]]:
+        """The access entries below an index that still have their bodies, as first and end of those that follow."""
+        query = "SELECT idx FROM entries WHERE log = ? AND idx < ? AND length(body) > 0 ORDER BY idx"
+        first = end = -1
+        for (index,) in self._file.execute(query, (Log.ACCESS.value, stop)):
+            if index != end:
+                if first >= 0:
+                    yield first, end
+                first = index
+            end = index + 1
+        if first >= 0:
+            yield first, end
 
     def damages(self) -> tuple[str, ...]:
         """What SQLite itself finds wrong with its pages and indexes, in its own words; nothing where all is well."""

@@ -3,7 +3,7 @@
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Event, Lock
 from typing import Final, TypeVar
@@ -73,6 +73,10 @@ class _Content:
             if entry.index is not None and entry.index.settles:
                 self._settle(entry.index, position)
 
+    def erase(self, log: Log, first: int, end: int) -> None:
+        for position in range(first, min(end, self.heads[log].size)):
+            self.entries[log, position] = replace(self.entries[log, position], body=b"")
+
     def _settle(self, index: AccessIndex, position: int) -> None:
         first = index.kind == RELEASED
         if first and self.released.setdefault((index.requester, index.request_id), position) != position:
@@ -115,6 +119,10 @@ class _MemoryTransaction:
         except StoreError as error:
             self._error = error
             raise
+
+    def erase(self, log: Log, first: int, end: int) -> None:
+        self.check()
+        self._content.erase(log, first, end)
 
     def released(self, requester: str, request_id: bytes) -> int | None:
         self.check()

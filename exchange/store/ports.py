@@ -246,6 +246,15 @@ class Transaction(Protocol):
             StoreFatalError: the database failed.
         """
 
+    def erase(self, log: Log, first: int, end: int) -> None:
+        """Blanks the bodies of the entries from `first` to before `end`, those that this transaction appended too.
+
+        Leaves, nodes, heads and what entries are found by stay as they are; what does not exist is passed over.
+
+        Raises:
+            StoreFatalError: the database failed.
+        """
+
     def released(self, requester: str, request_id: bytes) -> int | None:
         """Finds the index of a request's one released entry, or None."""
 
@@ -275,7 +284,8 @@ class LogStore(Protocol):
     append and beside each other, and never wait for one. One process at a time has a store open, unless `is_shared`:
     then any number have, and their appends are serialised as well.
 
-    Ordering: the entries of a log are contiguous from 0, in the order they were appended, and never change. A read sees
+    Ordering: the entries of a log are contiguous from 0, in the order they were appended, and never change, but that a
+    body may be erased. A read sees
     only committed batches, each of them whole: once a head of size n is read, every entry and every complete node below
     n can be read. Two reads may see different sizes, the later one never the smaller.
 

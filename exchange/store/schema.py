@@ -111,6 +111,12 @@ MOVE_HEAD = (
 HEADS_OF_ALL = select(_H.log, _H.size, _H.checkpoint, _H.time)
 HEAD = HEADS_OF_ALL.where(_H.log == bindparam("of_log"))
 
+ERASE = (
+    update(ENTRIES)
+    .where(_E.log == bindparam("of_log"), _E.idx >= bindparam("first"), _E.idx < bindparam("end"))
+    .values(body=b"")
+)
+
 # Brokers that share a database gather at the same time: the larger checkpoint stays, or the later cosignatures.
 _KEPT_SIZE, _KEPT_TIME = (bindparam(name, type_=BigInteger) for name in ("kept_size", "kept_time"))
 KEEP_COSIGNED = (

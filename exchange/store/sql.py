@@ -262,6 +262,11 @@ class _SqlTransaction:
             if batch.log is Log.DIRECTORY:
                 self._database.announce(self._connection)
 
+    def erase(self, log: Log, first: int, end: int) -> None:
+        with self._spoiling():
+            bounds = {"of_log": log, "first": min(first, MAX_SIZE), "end": min(end, MAX_SIZE)}
+            self._connection.execute(schema.ERASE, bounds)
+
     def released(self, requester: str, request_id: bytes) -> int | None:
         with self._spoiling():
             return _released(self._connection, requester, request_id)

@@ -111,6 +111,8 @@ class SqliteDatabase:
 _WRITER_PRAGMAS: Final = (
     "synchronous = FULL",
     "foreign_keys = ON",
+    # What was erased is overwritten in the file too. Nothing else is ever deleted, so it costs nothing.
+    "secure_delete = ON",
     # KiB. Digests come at random: with the default of 2 MiB most of a batch's index pages would be read again.
     "cache_size = -65536",
     # Pages. A longer WAL is copied back less often, and a page that changed in many batches only once.
@@ -147,6 +149,21 @@ def exclusive_file(path: Path) -> Iterator[sqlite3.Connection]:
     with store_errors(), _exclusive(path, create=False), closing(_connect(path, "rw")) as file:
         _check_version(path, file, create=False)
         file.execute("PRAGMA synchronous = FULL")
+        yield file
+
+
+@contextmanager
+def watched_file(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file of a store that exists, to be read beside the process that has it open.
+
+    Raises:
+        StoreOpenError: it is missing, or of another version.
+        StoreFatalError: the database failed.
+    """
+    if not path.is_file():
+        raise StoreOpenError(f"there is no log store at {path}")
+    with store_errors(), closing(_connect(path, "ro")) as file:
+        _check_version(path, file, create=False)
         yield file
 
 

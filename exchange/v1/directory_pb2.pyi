@@ -345,7 +345,7 @@ class Erased(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     LEGAL_BASIS_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
-    """Message digest of a dataset, application or agreement of the owner that has ended."""
+    """Message digest of a dataset, application or agreement of the owner; all versions of an object that has ended."""
     reason: _builtins.str
     legal_basis: _builtins.str
     @_builtins.property

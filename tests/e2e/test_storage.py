@@ -146,6 +146,23 @@ async def test_a_read_only_database_stops_the_broker(city: City) -> None:
     assert city.kinds_of(prepared.envelope.digest) == ["unreleased"]
 
 
+async def test_an_anchor_that_cannot_be_written_stops_the_broker(city: City, tmp_path: Path) -> None:
+    anchor = city.path / BROKER / "anchor"
+    kept = shutil.move(anchor, tmp_path / "anchor")
+    anchor.touch()
+    async with city.client() as client:
+        answer = await ask(client)
+    assert await asyncio.to_thread(city.broker.wait_exit) == UNCHECKED
+    assert f"cannot write {anchor}" in city.broker.output
+    assert "Traceback" not in city.broker.output
+
+    anchor.unlink()
+    shutil.move(kept, anchor)
+    await asyncio.to_thread(city.start)
+    # Its entry was durable: what the anchor is behind with is no rollback.
+    assert city.kinds_of(answer.request.digest) == ["released"]
+
+
 async def test_a_full_ledger_stops_the_adapter_and_nothing_leaves(city: City) -> None:
     async with city.client() as client:
         for number in range(5):

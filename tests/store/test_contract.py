@@ -20,6 +20,7 @@ from exchange.store.ports import (
     HeadMovedError,
     Log,
     LogStore,
+    NewEntry,
     NodeMissingError,
     ReleasedTwiceError,
     StoreBusyError,
@@ -65,6 +66,48 @@ def new_store(request: pytest.FixtureRequest, folder: Path) -> LogStore:
 
 def indexes(entries: tuple[StoredEntry, ...]) -> list[int]:
     return [entry.index for entry in entries]
+
+
+# --- erasing
+
+
+def test_an_erased_body_is_gone_and_everything_else_stays(store: LogStore) -> None:
+    rows = [access(number) for number in range(1, 10)]
+    append(store, Log.ACCESS, *rows)
+    append(store, Log.DIRECTORY, NewEntry(b"leaf", b"body", None))
+    heads = [store.head(log) for log in Log]
+    with store.locked() as transaction:
+        transaction.erase(Log.ACCESS, 2, 5)
+    assert [store.head(log) for log in Log] == heads
+    check_whole(store)
+    found = store.entries(Log.ACCESS, 0, ALL, ALL)
+    assert [entry.leaf for entry in found] == [row.leaf for row in rows]
+    assert [entry.body for entry in found] == [b"" if 2 <= n < 5 else row.body for n, row in enumerate(rows)]
+    assert store.settled(digest("answer 4")) == (StoredEntry(3, rows[3].leaf, b""),)
+    assert store.entry(Log.DIRECTORY, 0) == StoredEntry(0, b"leaf", b"body")
+
+
+def test_erases_what_the_same_transaction_appended(store: LogStore) -> None:
+    with store.locked() as transaction:
+        transaction.append(batch(store, Log.ACCESS, access(1), access(2)))
+        transaction.erase(Log.ACCESS, 1, 2)
+    assert [entry.body for entry in store.entries(Log.ACCESS, 0, ALL, ALL)] == [access(1).body, b""]
+
+
+def test_an_erasure_that_is_rolled_back_erased_nothing(store: LogStore) -> None:
+    append(store, Log.ACCESS, access(1))
+    with suppress(RuntimeError), store.locked() as transaction:
+        transaction.erase(Log.ACCESS, 0, 1)
+        raise RuntimeError
+    assert [entry.body for entry in store.entries(Log.ACCESS, 0, ALL, ALL)] == [access(1).body]
+
+
+def test_erasing_passes_over_what_does_not_exist(store: LogStore) -> None:
+    append(store, Log.ACCESS, access(1))
+    with store.locked() as transaction:
+        transaction.erase(Log.ACCESS, 1, 2**63)
+        transaction.erase(Log.DIRECTORY, 0, 5)
+    assert store.entry(Log.ACCESS, 0) == StoredEntry(0, access(1).leaf, access(1).body)
 
 
 # --- appending

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -447,3 +448,16 @@ def test_readers_wait_for_each_other_only_so_long(path: Path, monkeypatch: pytes
         for reader in held:
             reader.close()
         assert store.head(Log.ACCESS).size == 0
+
+
+def test_an_erased_body_is_overwritten_in_the_file(tmp_path: Path) -> None:
+    """Small ones within a page, and large ones on pages of their own."""
+    path = tmp_path / "log.db"
+    store = SqlLogStore.create(path)
+    secrets = [b"a name that must go", b"another one " * 1000]
+    append(store, Log.ACCESS, *(replace(access(n), body=body) for n, body in enumerate(secrets)))
+    with store.locked() as transaction:
+        transaction.erase(Log.ACCESS, 0, 2)
+    store.close()
+    for file in tmp_path.iterdir():
+        assert all(secret not in file.read_bytes() for secret in (secrets[0], b"another one another one")), file

@@ -1,11 +1,13 @@
 """`search --broker`: the broker's own index is asked. It can make nothing up, but nothing shows what it leaves out."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.criteria import Criteria
 from exchange.cli.audit.findings import Finding
+from exchange.cli.audit.offline import mirrored_erasures
 from exchange.cli.audit.opening import read_entry
 from exchange.cli.audit.options import Typed
 from exchange.cli.audit.progress import bar
@@ -16,6 +18,7 @@ from exchange.client.errors import BrokenLogError, EvidenceError
 from exchange.client.session import Session
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.home import Home
@@ -66,7 +69,8 @@ async def ask_broker(home: Home, typed: Typed, start: int, limit: int) -> tuple[
         async with Session(home) as session:
             directory = await session.sync()
             await _hold_to_mirror(home, session)
-            asking = Asking(session, typed.criteria(directory), start)
+            erasures = await asyncio.to_thread(mirrored_erasures, home.path, session.trust)
+            asking = Asking(session, typed.criteria(directory), start, erasures)
             with bar("the broker's index") as advance:
                 while not asking.is_done(limit):
                     await asking.page(limit)
@@ -96,9 +100,11 @@ class Asking:
         session: open.
         criteria: what is searched for.
         start: the first index to look at.
+        erasures: which bodies may be missing.
     """
 
-    def __init__(self, session: Session, criteria: Criteria, start: int) -> None:
+    def __init__(self, session: Session, criteria: Criteria, start: int, erasures: Erasures) -> None:
+        self._erasures = erasures
         self._session = session
         self._criteria = criteria
         self._rows: list[ProvenEntry] = []
@@ -146,7 +152,7 @@ class Asking:
         record = found.record
         try:
             verify_inclusion(leaf_hash(record.leaf), record.index, checkpoint.size, tuple(found.path), checkpoint.root)
-            entry = read_entry(record.leaf, record.body)
+            entry = read_entry(record.leaf, record.body, self._erasures.of_access(record.index))
         except CoreError as error:
             self._findings.append(
                 Finding(self._verifier.name, record.index, f"the broker sent what proves nothing: {error}")

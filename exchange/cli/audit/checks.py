@@ -14,13 +14,14 @@ from exchange.core.access import code_name
 from exchange.core.decision import LIFETIME, SKEW, Allow, Deny, authenticate, authorise
 from exchange.core.directory import Directory
 from exchange.core.envelope import Envelope, verify_signature
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError, SignatureError
 from exchange.core.names import Party
 from exchange.core.response import check_response
 from exchange.core.state import KeyRecord, is_signing
 from exchange.core.summary import refusals_in
 from exchange.v1.access_pb2 import AccessLeaf, Code, Refusal
-from exchange.v1.directory_pb2 import Role
+from exchange.v1.directory_pb2 import EntryKind, Role
 from exchange.v1.request_pb2 import Operation, RequestHeader, ResponseHeader
 
 _UNAUTHENTIC = frozenset(
@@ -43,17 +44,24 @@ class Check:
     ok: bool = True
 
 
-def judge(directory: Directory, entry: OpenedEntry, following: int | None) -> Iterator[Check]:
+def judge(
+    directory: Directory, entry: OpenedEntry, following: int | None, erasures: Erasures | None = None
+) -> Iterator[Check]:
     """Check an entry: who signed what it holds, and whether it could be decided so.
 
     Args:
         directory: folded to exactly the size that the entry names.
         entry: its body opened.
         following: time of the directory entry after those, milliseconds; None where there is none.
+        erasures: which bodies of the directory may be missing.
     """
     yield _newest(directory, entry.leaf, following)
-    if entry.leaf.kind == RELEASED:
-        yield from _released(directory, entry)
+    if entry.erased_by is not None:
+        yield Check(
+            "body", f"erased by entry {entry.erased_by} of the directory: its signatures cannot be checked any more"
+        )
+    elif entry.leaf.kind == RELEASED:
+        yield from _released(directory, entry, erasures or Erasures())
     elif entry.leaf.kind == REFUSED:
         yield from _refused(directory, entry)
     elif entry.leaf.kind == REFUSALS:
@@ -82,7 +90,7 @@ def short(name: Party | str) -> str:
     return "/".join(party.segments[1:]) or party.domain
 
 
-def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
+def _released(directory: Directory, entry: OpenedEntry, erasures: Erasures) -> Iterator[Check]:
     leaf, request, response = entry.leaf, _held(entry.request), _held(entry.response)
     asked = authenticate(directory, request, leaf.time, None)
     if isinstance(asked, Deny):
@@ -93,7 +101,9 @@ def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
     yield _fresh(asked.header, leaf.time)
     allow = authorise(directory, asked, leaf.time)
     if isinstance(allow, Deny):
-        yield Check("agreement", f"{code_name(allow.code)}: {allow.reason}", ok=False)
+        yield _erased_agreement(directory, asked.header, erasures) or Check(
+            "agreement", f"{code_name(allow.code)}: {allow.reason}", ok=False
+        )
         return
     yield Check("agreement", _granted(allow))
     if leaf.provider != str(allow.dataset.system):
@@ -104,6 +114,17 @@ def _released(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
         return
     yield Check("response", f"to this request, {_signed(directory.state.keys[response.key_id])}")
     yield Check("ledger", _ledger(header))
+
+
+def _erased_agreement(directory: Directory, header: RequestHeader, erasures: Erasures) -> Check | None:
+    """Where the agreement's body was erased, nobody can say any more what it granted: nothing is held against it."""
+    version = directory.state.versions.get(header.agreement)
+    erased_by = erasures.of_object(version.object_id) if version is not None else None
+    if version is None or erased_by is None or directory.agreement(header.agreement) is not None:
+        return None
+    stood = version.kind == EntryKind.ENTRY_KIND_AGREEMENT and version.ended_index is None
+    detail = f"erased by entry {erased_by} of the directory: what it granted cannot be checked any more"
+    return Check("agreement", detail if stood else "it did not stand", ok=stood)
 
 
 def _unreleased(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:

@@ -29,7 +29,7 @@ from exchange.cli.audit.options import (
 )
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import proven_entries
-from exchange.cli.audit.witnessed import stance_of
+from exchange.cli.audit.witnessed import Stance, stance_of
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line
 from exchange.core.directory import Directory
@@ -103,19 +103,23 @@ def export(  # noqa: PLR0913 - as search
     for path in (output, beside):
         check_free(path, force=force)
     with opened_home(home) as place:
-        about = _about(place, typed, form)
+        stance = stance_of(place)
+        about = _about(place, typed, form, stance)
         written = _write(place, typed, form, output, force=force)
         about |= {"rows": written.rows, "findings": written.findings, "sha256": sha256_of(output)}
         with written_whole(beside, force=force) as file:
             file.write(json.dumps(about, ensure_ascii=False, indent=2).encode() + b"\n")
-        _print(place, about, output, as_json)
+        if as_json:
+            print_json({"file": str(output), **about})
+        else:
+            _print(place, about, output, stance)
         if written.findings:
             say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
 
 
-def _about(place: AuditHome, typed: Typed, form: str) -> dict[str, object]:
+def _about(place: AuditHome, typed: Typed, form: str, stance: Stance) -> dict[str, object]:
     checkpoint = place.access.checkpoint
     return {
         "note": NOTE,
@@ -125,7 +129,7 @@ def _about(place: AuditHome, typed: Typed, form: str) -> dict[str, object]:
         "root": encode_base64(checkpoint.root),
         "checkpoint": place.access.note(checkpoint.size).decode(),
         "asked": " ".join(typed.words()),
-        "caveats": list(stance_of(place).caveats),
+        "caveats": list(stance.caveats),
     }
 
 
@@ -140,7 +144,7 @@ def _write(place: AuditHome, typed: Typed, form: str, output: Path, *, force: bo
     }
     with bar("exporting") as advance, written_whole(output, force=force) as file:
         writer = open_writer(form, file, checkpoint.origin, about)
-        for item in proven_entries(place.access, criteria):
+        for item in proven_entries(place.access, criteria, erasures=place.erasures()):
             if isinstance(item, Finding):
                 written.findings += 1
                 if written.findings <= SHOWN:
@@ -153,13 +157,10 @@ def _write(place: AuditHome, typed: Typed, form: str, output: Path, *, force: bo
     return written
 
 
-def _print(place: AuditHome, about: dict[str, object], output: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({"file": str(output), **about})
-        return
+def _print(place: AuditHome, about: dict[str, object], output: Path, stance: Stance) -> None:
     rows = about["rows"]
     print_line(
         clean(f"{output}: {plural(rows if isinstance(rows, int) else 0, 'rows', 'row')}, SHA-256 {about['sha256']}")
     )
     size = place.access.checkpoint.size
-    say(f"verified to {size} of {place.access.origin}; {stance_of(place)}; a view: each row's leaf is the evidence")
+    say(f"verified to {size} of {place.access.origin}; {stance}; a view: each row's leaf is the evidence")

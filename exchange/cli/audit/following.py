@@ -8,6 +8,7 @@ import typer
 from exchange.cli.audit.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.fetch import fetch_access_log
 from exchange.cli.audit.findings import Finding
+from exchange.cli.audit.offline import mirrored_erasures
 from exchange.cli.audit.options import Typed
 from exchange.cli.audit.progress import bar
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
@@ -19,6 +20,7 @@ from exchange.client.errors import BrokenLogError, UnavailableError
 from exchange.client.session import Session
 from exchange.client.storage import ACCESS
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.home import Home
 
 SECONDS = 1.0
@@ -66,6 +68,8 @@ class Follower:
         self._typed = typed
         self._next = after + 1 if after is not None else mirror.checkpoint.size
         self._printer = printer
+        # What is erased while this runs is old, and shown already.
+        self._erasures = Erasures()
 
     async def run(self, wait: Wait) -> None:
         """Follow until cancelled.
@@ -80,6 +84,7 @@ class Follower:
         with bar("access log") as advance:
             await self._session.sync()
             await fetch_access_log(self._session, self._mirror, advance)
+        self._erasures = await asyncio.to_thread(mirrored_erasures, self._session.home.path, self._session.trust)
         lost = False
         while True:
             self._show()
@@ -96,7 +101,7 @@ class Follower:
     def _show(self) -> None:
         directory = self._session.directory
         criteria = self._typed.criteria(directory)
-        for item in proven_entries(self._mirror, criteria, self._next):
+        for item in proven_entries(self._mirror, criteria, self._next, erasures=self._erasures):
             if isinstance(item, Finding) or criteria.holds(item.entry):
                 self._printer.show(directory, item)
         self._next = max(self._next, self._mirror.checkpoint.size)

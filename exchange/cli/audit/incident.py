@@ -140,7 +140,7 @@ def _gather(place: AuditHome, directory: Directory, selection: Selection, folder
         written_whole(folder / ROWS) as lines,
     ):
         writers = [open_writer("csv", table, log, {}), open_writer("jsonl", lines, log, {})]
-        for item in selected(place.access, selection):
+        for item in selected(place.access, selection, place.erasures()):
             if isinstance(item, Finding):
                 gathered.wrong += 1
                 gathered.findings += [str(item)] if gathered.wrong <= SHOWN else []

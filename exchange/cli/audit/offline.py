@@ -1,6 +1,6 @@
 """What the auditor's home holds, read without asking anybody: both mirrors and the trust file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,17 @@ from exchange.client.session import MIRROR
 from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
+from exchange.core.envelope import ENTRY, decode_envelope
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
+from exchange.core.fold import apply
 from exchange.core.merkle import leaf_hash
 from exchange.core.ranges import GrowingRoot
+from exchange.core.state import MAX_ENTRY, genesis
 from exchange.core.trust import Trust
+from exchange.core.wire import decode
 from exchange.home import Home
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
 
 _PAGE = 1000
 
@@ -66,11 +72,13 @@ class MirroredDirectory:
         entries: all of them.
         checkpoint: the signed one that they lead to, or should.
         note: the same as the log signed it, and witnesses cosigned it.
+        cosigned: the last checkpoint of any size that a quorum cosigned, as it came; empty without one.
     """
 
     entries: MirroredEntries
     checkpoint: Checkpoint
     note: bytes
+    cosigned: bytes
 
     def expected(self) -> Expected:
         """What the entries must lead to."""
@@ -102,6 +110,31 @@ class MirroredDirectory:
         return directory
 
 
+def erasures_of(trust: Trust, entries: Callable[[], Iterable[LoggedEntry]]) -> Erasures:
+    """Which bodies the directory's valid erasures let go of.
+
+    Args:
+        trust: what the fold begins with.
+        entries: reads all of them; they are folded only where there is an erasure among them.
+    """
+    erasures = Erasures()
+    if any(_may_erase(entry.leaf) for entry in entries()):
+        state = genesis(trust.name, trust.root_key)
+        for entry in entries():
+            state, applied = apply(state, entry.leaf)
+            erasures.add(applied, state)
+    return erasures
+
+
+def _may_erase(leaf: bytes) -> bool:
+    """Whether a leaf says that it erases something, whoever signed it."""
+    try:
+        envelope = decode_envelope(decode(DirectoryLeaf, leaf, MAX_ENTRY).envelope, ENTRY, MAX_ENTRY)
+        return decode(Entry, envelope.payload, MAX_ENTRY).WhichOneof("body") == "erased"
+    except CoreError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class AuditHome:
     """Both mirrors.
@@ -126,6 +159,10 @@ class AuditHome:
             CommandError: they do not make its root.
         """
         return self.directory.verified(self.trust)
+
+    def erasures(self) -> Erasures:
+        """Which bodies may be missing."""
+        return erasures_of(self.trust, lambda: self.directory.entries)
 
     def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
         """Keep a log's failure for good, and give it back as every later use will find it."""
@@ -179,17 +216,28 @@ def read_directory(file: MirrorFile, trust: Trust) -> MirroredDirectory:
         checkpoint = open_checkpoint(note, trust.directory_log)
     except CoreError as error:
         raise file.tampered(f"its checkpoint does not hold: {error}") from error
-    return MirroredDirectory(MirroredEntries(file, size), checkpoint, _cosigned(file, checkpoint, trust) or note)
-
-
-def _cosigned(file: MirrorFile, checkpoint: Checkpoint, trust: Trust) -> bytes:
-    """The same checkpoint with its cosignatures, where the home keeps it; else empty."""
     path = file.path.with_name(RECEIPTS)
-    note = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    cosigned = ReceiptFile(path).cosigned(DIRECTORY) if path.exists() else b""
+    best = cosigned if _is_of(cosigned, checkpoint, trust) else note
+    return MirroredDirectory(MirroredEntries(file, size), checkpoint, best, cosigned)
+
+
+def _is_of(note: bytes, checkpoint: Checkpoint, trust: Trust) -> bool:
+    """Whether a note is of this very checkpoint, so that it can stand in its place with its cosignatures."""
     try:
-        return note if open_checkpoint(note, trust.directory_log) == checkpoint else b""
+        return open_checkpoint(note, trust.directory_log) == checkpoint
     except CoreError:
-        return b""
+        return False
+
+
+def mirrored_erasures(path: Path, trust: Trust) -> Erasures:
+    """Which bodies may be missing, by the directory that a home mirrors.
+
+    Raises:
+        EvidenceError: the mirror's checkpoint is not the log's.
+    """
+    entries = read_directory(MirrorFile(path / MIRROR), trust).entries
+    return erasures_of(trust, lambda: entries)
 
 
 def _hint(path: Path) -> str:

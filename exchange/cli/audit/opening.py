@@ -32,6 +32,7 @@ class OpenedEntry:
         leaf: what the tree holds.
         request, response, refusal: the envelopes, without attachments.
         asked, answered, refused: what they say; None where there is none, or where a form was refused for its form.
+        erased_by: the entry of the directory that erased the body; None where it is here.
     """
 
     leaf: AccessLeaf
@@ -41,6 +42,7 @@ class OpenedEntry:
     asked: RequestHeader | None
     answered: ResponseHeader | None
     refused: Refusal | None
+    erased_by: int | None = None
 
     @property
     def is_anonymous(self) -> bool:
@@ -74,13 +76,20 @@ def open_entry(leaf: AccessLeaf, body: bytes) -> OpenedEntry:
     )
 
 
-def read_entry(leaf: bytes, body: bytes) -> OpenedEntry:
+def read_entry(leaf: bytes, body: bytes, erased_by: int | None = None) -> OpenedEntry:
     """Read a leaf and open its body.
+
+    Args:
+        leaf, body: as they were appended.
+        erased_by: the entry of the directory that let the body go, if one did: then it may be missing.
 
     Raises:
         CoreError: as `read_access_leaf` and `open_entry`.
     """
-    return open_entry(read_access_leaf(leaf), body)
+    said = read_access_leaf(leaf)
+    if erased_by is not None and not body:
+        return OpenedEntry(said, None, None, None, None, None, None, erased_by)
+    return open_entry(said, body)
 
 
 def directory_time(leaf: bytes) -> int | None:

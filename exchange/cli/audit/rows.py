@@ -15,6 +15,7 @@ from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name, kind_name
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.v1.request_pb2 import Operation, RequestHeader
 
@@ -29,12 +30,13 @@ class ProvenEntry:
     entry: OpenedEntry
 
 
-def proven(expected: Expected, stored: LoggedEntry) -> ProvenEntry | str:
+def proven(expected: Expected, stored: LoggedEntry, erasures: Erasures) -> ProvenEntry | str:
     """Prove a stored entry.
 
     Args:
         expected: the signed checkpoint, and nodes that nobody has to believe.
         stored: as the mirror has it.
+        erasures: which bodies may be missing.
 
     Returns:
         The entry, or what is wrong with it.
@@ -43,13 +45,14 @@ def proven(expected: Expected, stored: LoggedEntry) -> ProvenEntry | str:
     if problem:
         return problem
     try:
-        return ProvenEntry(stored.index, read_entry(stored.leaf, stored.body))
+        erased_by = erasures.of_access(stored.index)
+        return ProvenEntry(stored.index, read_entry(stored.leaf, stored.body, erased_by))
     except CoreError as error:
         return str(error)
 
 
 def proven_entries(
-    mirror: AccessMirror, wanted: Wanted, start: int = 0, page: int = PAGE
+    mirror: AccessMirror, wanted: Wanted, start: int = 0, page: int = PAGE, erasures: Erasures | None = None
 ) -> Iterator[ProvenEntry | Finding]:
     """The mirrored entries that fit, by the index, each proven; or what is wrong with one. Read page by page.
 
@@ -58,11 +61,13 @@ def proven_entries(
         wanted: what the index is asked for; what the entry itself says is the caller's to compare.
         start: the first index to look at.
         page: rows that are read at once.
+        erasures: which bodies may be missing.
     """
+    erasures = erasures or Erasures()
     for stored in mirror.find(wanted, start, min(page, PAGE)):
         expected = mirror.expected_of(entry.index for entry in stored)
         for entry in stored:
-            result = proven(expected, entry)
+            result = proven(expected, entry, erasures)
             if isinstance(result, str):
                 yield Finding(mirror.origin, entry.index, result)
                 continue
@@ -103,6 +108,8 @@ def described(directory: Directory, found: ProvenEntry) -> dict[str, object]:
         "refusal_digest": leaf.refusal_digest or None,
         "directory_size": leaf.directory_size,
     }
+    if found.entry.erased_by is not None:
+        record["erased_by"] = found.entry.erased_by
     if leaf.counts:
         record |= {
             "counts": {code_name(item.code): item.count for item in leaf.counts},

@@ -11,6 +11,7 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.asking import UNVERIFIED, Answer, ask_broker
+from exchange.cli.audit.criteria import Criteria
 from exchange.cli.audit.findings import Finding, plural
 from exchange.cli.audit.following import follow
 from exchange.cli.audit.offline import AuditHome, opened_home
@@ -29,8 +30,7 @@ from exchange.cli.audit.options import (
     UntilOption,
 )
 from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.audit.sources import LogName
-from exchange.cli.audit.witnessed import Stance, kept_cosigned, stance_of
+from exchange.cli.audit.witnessed import kept_stance, stance_of
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_table
@@ -133,19 +133,18 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
         return
     with opened_home(home) as place:
         directory = place.verified_directory()
-        found = _search(place, typed, directory, start, limit)
+        found = _search(place, typed.criteria(directory), start, limit)
         _print(directory, found, as_json, again)
         _end(home, found)
         place.end()
 
 
-def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, limit: int) -> Found:
-    criteria = typed.criteria(directory)
+def _search(place: AuditHome, criteria: Criteria, start: int, limit: int) -> Found:
     rows: list[ProvenEntry] = []
     findings: list[Finding] = []
     following = None
     # One more than is shown tells whether there is another page.
-    for item in proven_entries(place.access, criteria, start, limit + 1):
+    for item in proven_entries(place.access, criteria, start, limit + 1, place.erasures()):
         if len(rows) == limit:
             following = rows[-1].index
             break
@@ -160,8 +159,7 @@ def _search(place: AuditHome, typed: Typed, directory: Directory, start: int, li
 
 def _caveats(home: Path, answer: Answer) -> tuple[str, ...]:
     """What stays open beside the broker's index: its checkpoint was held against what this home has seen."""
-    trust = Home(home).trust
-    return Stance(answer.log, answer.size, kept_cosigned(home, trust, LogName.ACCESS), trust.policy).caveats
+    return kept_stance(home, Home(home).trust, answer.size).caveats
 
 
 def _again(typed: Typed, limit: int, home: Path, *, broker: bool) -> str:

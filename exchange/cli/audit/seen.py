@@ -10,11 +10,10 @@ from typing import Final
 from exchange.cli.audit.access_mirror import EVIDENCE
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.sources import LogName, MirroredLog, mirrored_log
+from exchange.cli.audit.sources import LogName, mirrored_log, root_at
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
-from exchange.core.ranges import GrowingRoot, cover
 from exchange.core.trust import Trust
 from exchange.home import Home, write_file
 
@@ -27,14 +26,6 @@ def log_of(trust: Trust, note: bytes) -> LogName | None:
     origin = note.partition(b"\n")[0]
     names = {trust.access_log.name.encode(): LogName.ACCESS, trust.directory_log.name.encode(): LogName.DIRECTORY}
     return names.get(origin)
-
-
-def root_at(log: MirroredLog, size: int) -> bytes:
-    """The root that a log had at a size, by the mirror's nodes."""
-    tree, places = GrowingRoot(), tuple(cover(0, size))
-    for place, hash_ in zip(places, log.nodes(places), strict=True):
-        tree.add_node(place.level, hash_)
-    return tree.root()
 
 
 def compare(place: AuditHome, name: LogName, checkpoint: Checkpoint, note: bytes) -> bool:

@@ -14,16 +14,17 @@ from exchange.cli.audit.criteria import request_id
 from exchange.cli.audit.findings import plural
 from exchange.cli.audit.naming import History, names_of
 from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.opening import REFUSALS, RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.audit.verification import LoggedEntry
-from exchange.cli.audit.witnessed import stance_of
+from exchange.cli.audit.witnessed import Stance, stance_of
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
 from exchange.core.summary import refusals_in
 from exchange.v1.access_pb2 import AccessLeaf
@@ -76,9 +77,9 @@ class Chapter:
             return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
         if entry.leaf.kind == UNRELEASED:
             return f"{provider} committed an answer that the broker did not release here: count it as possible access"
-        if entry.refused is None:
+        refuser = shortened(entry.refused.refuser) if entry.refused is not None else "somebody"
+        if entry.leaf.kind not in (REFUSED, REFUSALS):
             return f"an entry of the kind {kind_name(entry.leaf.kind)}: nothing was answered"
-        refuser = shortened(entry.refused.refuser)
         if entry.leaf.kind == REFUSALS:
             asked = f"{shortened(entry.leaf.requester)} {refusals_in(entry.leaf)} times within a minute"
             return f"{refuser} refused {asked}: nothing was answered"
@@ -103,12 +104,14 @@ def show(
     """
     with opened_home(home) as place:
         now = place.verified_directory()
+        stance = stance_of(place)
         history = History(place.directory, place.trust)
-        story = tuple(_chapter(place, history, stored) for stored in _about(place, entry))
+        erasures = place.erasures()
+        story = tuple(_chapter(place, history, stored, erasures) for stored in _about(place, entry))
         if as_json:
-            print_json(_described(place, now, story))
+            print_json(_described(place, now, story, stance))
         else:
-            _print(place, now, story)
+            _print(place, now, story, stance)
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
@@ -155,8 +158,8 @@ def _leaf(stored: LoggedEntry) -> AccessLeaf | None:
         return None
 
 
-def _chapter(place: AuditHome, history: History, stored: LoggedEntry) -> Chapter:
-    found = proven(place.access.expected(), stored)
+def _chapter(place: AuditHome, history: History, stored: LoggedEntry, erasures: Erasures) -> Chapter:
+    found = proven(place.access.expected(), stored, erasures)
     if isinstance(found, str):
         return Chapter(stored.index, None, (Check("log", found, ok=False),))
     checks = [Check("log", f"in {place.access.origin} of {plural(place.access.checkpoint.size)}, as it was signed")]
@@ -169,10 +172,10 @@ def _chapter(place: AuditHome, history: History, stored: LoggedEntry) -> Chapter
         return Chapter(stored.index, found, tuple(checks))
     entries = place.directory.entries
     following = directory_time(entries[size].leaf) if size < len(entries) else None
-    return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following)), directory)
+    return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following, erasures)), directory)
 
 
-def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
+def _print(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: Stance) -> None:
     header, directory = _header(story)
     if header is not None:
         print_pairs(_request(directory or now, header))
@@ -183,7 +186,7 @@ def _print(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> None:
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
-    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance_of(place)}")
+    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance}")
 
 
 def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
@@ -217,13 +220,13 @@ def _named(code: str, label: str) -> str:
     return f"{code} ({label})" if label else code
 
 
-def _described(place: AuditHome, now: Directory, story: Sequence[Chapter]) -> dict[str, object]:
+def _described(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: Stance) -> dict[str, object]:
     return {
         "entries": [_described_chapter(now, chapter) for chapter in story],
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
-        "caveats": list(stance_of(place).caveats),
+        "caveats": list(stance.caveats),
     }
 
 

@@ -11,10 +11,13 @@ from exchange.cli.audit.policies import RECENT, Standing, newest_standing
 from exchange.cli.audit.tree import place_of
 from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode
+from exchange.client.errors import ForkError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
+from exchange.core.errors import NoteError
 from exchange.core.merkle import NodeId, inclusion_proof, leaf_hash, root_of, verify_inclusion
 from exchange.core.note import Verifier
 from exchange.core.policy import Policy
+from exchange.core.ranges import GrowingRoot, cover
 
 
 class LogName(StrEnum):
@@ -94,22 +97,43 @@ class DirectoryLog:
     """The directory log, whose nodes are computed from its leaves."""
 
     def __init__(self, place: AuditHome) -> None:
+        self._place = place
         self._mirror = place.directory
         self.verifier = place.trust.directory_log
         self.checkpoint = place.directory.checkpoint
         self._hashes: list[bytes] = []
+        self._notes: list[bytes] = []
 
     def note(self, size: int) -> bytes:
-        """The signed checkpoint of a size: only the last one is kept."""
-        return self._mirror.note if size == self.checkpoint.size else b""
+        """The signed checkpoint of a size."""
+        return next((note for note in self.notes() if open_checkpoint(note, self.verifier).size == size), b"")
 
     def sizes(self) -> Sequence[int]:
         """The sizes of which there are signed checkpoints."""
-        return [self.checkpoint.size]
+        return [open_checkpoint(note, self.verifier).size for note in reversed(self.notes())]
 
     def notes(self) -> Sequence[bytes]:
-        """The newest signed checkpoints: only the last one is kept."""
-        return [self._mirror.note]
+        """The newest signed checkpoints: the last one, and before it the last that a quorum cosigned.
+
+        Raises:
+            ForkError: what was cosigned is of another history than the mirror; sticky.
+        """
+        self._notes = self._notes or [self._mirror.note, *self._cosigned()]
+        return self._notes
+
+    def _cosigned(self) -> Iterator[bytes]:
+        """What a quorum cosigned of an earlier size, held against the mirror."""
+        note = self._mirror.cosigned
+        try:
+            cosigned = open_checkpoint(note, self.verifier)
+        except NoteError:
+            return
+        if cosigned.size >= self.checkpoint.size:
+            return
+        if root_at(self, cosigned.size) != cosigned.root:
+            text = f"witnesses have cosigned another directory of {cosigned.size} entries than this home was given"
+            raise self._place.fail(LogName.DIRECTORY, ForkError(text, earlier=self._mirror.note, later=note))
+        yield note
 
     def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
         """Entries from `start` to before `stop`."""
@@ -125,6 +149,14 @@ class DirectoryLog:
 def mirrored_log(place: AuditHome, name: LogName) -> MirroredLog:
     """One of the two logs of a home."""
     return AccessLog(place) if name is LogName.ACCESS else DirectoryLog(place)
+
+
+def root_at(log: MirroredLog, size: int) -> bytes:
+    """The root that a log had at a size, by the mirror's nodes."""
+    tree, places = GrowingRoot(), tuple(cover(0, size))
+    for place, hash_ in zip(places, log.nodes(places), strict=True):
+        tree.add_node(place.level, hash_)
+    return tree.root()
 
 
 def log_standing(log: MirroredLog, policy: Policy | None, least: int = 0) -> Standing:

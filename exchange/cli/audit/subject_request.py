@@ -9,9 +9,10 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.audit.criteria import moment
 from exchange.cli.audit.exports.output_file import check_free, written_whole
-from exchange.cli.audit.findings import NO_WITNESSES, plural
+from exchange.cli.audit.findings import plural
 from exchange.cli.audit.subjects.merging import NO_MIRROR, Merged, described, merge, table
 from exchange.cli.audit.subjects.office import Office, keep_key, opened_office
+from exchange.cli.audit.witnessed import kept_stance
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_table
 from exchange.cli.times import now
@@ -128,7 +129,7 @@ def merge_answers(
         if as_json:
             print_json(described(office, merged))
         else:
-            _print(office, merged)
+            _print(office, merged, _seen(home, office))
         if merged.is_wrong:
             raise typer.Exit(ExitCode.REFUSED)
         if office.failure is not None:
@@ -137,7 +138,14 @@ def merge_answers(
             raise typer.Exit(ExitCode.UNCHECKED)
 
 
-def _print(office: Office, merged: Merged) -> None:
+def _seen(home: Path, office: Office) -> str:
+    """What the witnesses say of the log that the answers are compared with."""
+    if office.access is None:
+        return NO_MIRROR
+    return str(kept_stance(home, Home(home).trust, office.access.checkpoint.size))
+
+
+def _print(office: Office, merged: Merged, seen: str) -> None:
     if merged.rows:
         print_table(COLUMNS, table(office, merged))
     else:
@@ -148,7 +156,7 @@ def _print(office: Office, merged: Merged) -> None:
         say(clean(f"no answer of {owner}, which gave answers in that time"))
     told = f"{plural(len(merged.rows), 'accesses', 'access')}, {plural(len(merged.owners), 'owners', 'owner')} answered"
     if merged.size is None:
-        say(f"{told}; {NO_MIRROR}")
+        say(f"{told}; {seen}")
         return
-    say(f"{told}; compared with the access log to {merged.size}; {NO_WITNESSES}")
+    say(f"{told}; compared with the access log to {merged.size}; {seen}")
     say("the log does not know whom an answer is about: that a ledger left a row out shows only when it is inspected")

@@ -10,17 +10,19 @@ entry is judged under the directory of the size that it names (DESIGN section 7)
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from exchange.cli.audit.checks import judge, ledger_number
-from exchange.cli.audit.findings import Finding, Level
+from exchange.cli.audit.findings import Finding, Level, plural
 from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, open_entry
+from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, read_entry
 from exchange.cli.audit.remembered import Remembered
 from exchange.cli.audit.tree import TreeCheck
 from exchange.core.access import read_access_leaf
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied
 from exchange.core.trust import Trust
@@ -50,6 +52,7 @@ class Verification:
         trust: the exchange's name, its root key and its log keys.
         directory_tree, access_tree: compare the leaves with what was signed.
         remembered: empty; what is kept of the entries, so that memory does not grow with the log.
+        erasures: what the directory lets go of, all of it: an erasure comes long after what it erases.
         from_start: whether the access entries begin with entry 0, so that ledgers begin with number 1.
         is_scattered: whether entries are left out between them, so that a ledger's gaps mean nothing.
     """
@@ -60,12 +63,14 @@ class Verification:
         directory_tree: TreeCheck,
         access_tree: TreeCheck,
         remembered: Remembered,
+        erasures: Erasures | None = None,
         *,
         from_start: bool,
         is_scattered: bool = False,
     ) -> None:
-        self._directory_log = DirectoryLog(trust, directory_tree)
-        self._access_log = AccessLog(trust.access_log.name, access_tree, remembered, from_start=from_start)
+        origin, erasures = trust.access_log.name, erasures or Erasures()
+        self._directory_log = DirectoryLog(trust, directory_tree, erasures)
+        self._access_log = AccessLog(origin, access_tree, remembered, erasures, from_start=from_start)
         self._is_scattered = is_scattered
 
     @property
@@ -100,9 +105,12 @@ class DirectoryLog:
     Args:
         trust: what the fold begins with.
         tree: compares the leaves with what was signed.
+        erasures: which bodies may be missing.
     """
 
-    def __init__(self, trust: Trust, tree: TreeCheck) -> None:
+    def __init__(self, trust: Trust, tree: TreeCheck, erasures: Erasures) -> None:
+        self._erasures = erasures
+        self._erased: Counter[int] = Counter()
         self.directory = Directory.genesis(trust.name, trust.root_key)
         self._origin = trust.directory_log.name
         self._tree = tree
@@ -127,8 +135,9 @@ class DirectoryLog:
             yield from self._add(entry)
 
     def finish(self) -> Iterator[Finding]:
-        """What the leaves together show."""
-        return self._tree.finish()
+        """What the leaves together show, and which bodies were erased."""
+        yield from self._tree.finish()
+        yield from _erased_findings(self._origin, self._erased)
 
     def _add(self, entry: LoggedEntry) -> Iterator[Finding]:
         yield from self._tree.add(entry.index, entry.leaf)
@@ -139,6 +148,10 @@ class DirectoryLog:
         if self._is_broken:
             return
         self.directory, applied = self.directory.apply(entry.leaf, entry.body)
+        erased_by = self._erasures.of_object(applied.entry.object_id) if applied.entry is not None else None
+        if erased_by is not None and not entry.body and not applied.reason:
+            self._erased[erased_by] += 1
+            return
         problem = applied.reason or _body_problem(applied, entry.body)
         if problem:
             yield Finding(self._origin, entry.index, problem)
@@ -151,10 +164,15 @@ class AccessLog:
         origin: its name.
         tree: compares the leaves with what was signed.
         remembered: what is kept of the entries before.
+        erasures: which bodies may be missing.
         from_start: whether the entries begin with entry 0.
     """
 
-    def __init__(self, origin: str, tree: TreeCheck, remembered: Remembered, *, from_start: bool) -> None:
+    def __init__(
+        self, origin: str, tree: TreeCheck, remembered: Remembered, erasures: Erasures, *, from_start: bool
+    ) -> None:
+        self._erasures = erasures
+        self._erased: Counter[int] = Counter()
         self._origin = origin
         self._tree = tree
         self._remembered = remembered
@@ -177,7 +195,7 @@ class AccessLog:
             leaf = read_access_leaf(entry.leaf)
             problems += self._order(leaf)
             problems += self._once(leaf, entry.index)
-            opened = open_entry(leaf, entry.body)
+            opened = read_entry(entry.leaf, entry.body, self._erasures.of_access(entry.index))
             problems += self._judged(opened, directory, following)
         except CoreError as error:
             problems.append(str(error))
@@ -188,8 +206,9 @@ class AccessLog:
             yield Finding(self._origin, entry.index, problem)
 
     def finish(self) -> Iterator[Finding]:
-        """What the leaves together show."""
-        return self._tree.finish()
+        """What the leaves together show, and which bodies were erased."""
+        yield from self._tree.finish()
+        yield from _erased_findings(self._origin, self._erased)
 
     def gaps(self) -> Iterator[Finding]:
         """The gaps of every ledger: answers that were never settled."""
@@ -223,11 +242,16 @@ class AccessLog:
         if size > directory.size:
             yield f"decided under a directory of {size} entries, of which only {directory.size} could be folded"
             return
-        yield from (f"{check.subject}: {check.detail}" for check in judge(directory, entry, following) if not check.ok)
+        checks = judge(directory, entry, following, self._erasures)
+        yield from (f"{check.subject}: {check.detail}" for check in checks if not check.ok)
 
     def _number(self, entry: OpenedEntry, directory: Directory, index: int) -> Iterator[Finding]:
         """The answer's place in its provider's ledger; an unreleased answer may be released later."""
         leaf, number = entry.leaf, ledger_number(directory, entry)
+        if entry.erased_by is not None:
+            # Its number went with its body, so what follows does not begin a ledger anew.
+            self._erased[entry.erased_by] += 1
+            self._first_number = None
         if number is None:
             return
         numbers = self._ledgers.setdefault(leaf.provider, Numbers(self._first_number))
@@ -244,6 +268,13 @@ class AccessLog:
             return
         self._time = max(self._time, leaf.time)
         self._directory_size = max(self._directory_size, leaf.directory_size)
+
+
+def _erased_findings(origin: str, erased: Mapping[int, int]) -> Iterator[Finding]:
+    """One line for each erasure, however much it erased: nothing was tampered with, and nothing more can be checked."""
+    for number, count in sorted(erased.items()):
+        bodies = plural(count, "bodies were", "body was")
+        yield Finding(origin, None, f"{bodies} erased by entry {number} of the directory", Level.WARNING)
 
 
 def _named_size(leaf: bytes) -> int:

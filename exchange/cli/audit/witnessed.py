@@ -5,15 +5,15 @@ from pathlib import Path
 
 from exchange.cli.audit.findings import NO_WITNESSES
 from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.seen import root_at
-from exchange.cli.audit.sources import LogName, mirrored_log
+from exchange.cli.audit.policies import read_policy
+from exchange.cli.audit.sources import LogName, MirroredLog, log_standing, mirrored_log, root_at
 from exchange.cli.output import clean, listed
 from exchange.cli.times import SECOND, iso
 from exchange.client.cosignatures import unseen
 from exchange.client.errors import EvidenceError
 from exchange.client.receipt_file import FILE, ReceiptFile
-from exchange.client.storage import DIRECTORY
 from exchange.core.errors import NoteError
+from exchange.core.note import Verifier
 from exchange.core.policy import Cosigned, Policy, open_cosigned
 from exchange.core.trust import Trust
 
@@ -69,35 +69,55 @@ class Stance:
 
 
 def stance_of(place: AuditHome, log: LogName = LogName.ACCESS) -> Stance:
-    """How far a quorum has seen a mirrored log: what the home keeps, verified again and held against the mirror.
+    """How far a quorum of the auditor's policy has seen a mirrored log: verified again, and held against the mirror.
 
     Raises:
         EvidenceError: what was cosigned is of another history than the mirror.
     """
-    source = mirrored_log(place, log)
-    own, home = source.checkpoint, place.access.path.parent
-    cosigned = kept_cosigned(home, place.trust, log)
-    if cosigned is not None and cosigned.checkpoint.size <= own.size:
-        seen = cosigned.checkpoint
+    source, home = mirrored_log(place, log), place.access.path.parent
+    own, policy = source.checkpoint, read_policy(home, place.trust, None)
+    kept = kept_cosigned(home, source.verifier, log, policy)
+    if kept is not None and kept.checkpoint.size <= own.size:
+        seen = kept.checkpoint
         if root_at(source, seen.size) != seen.root:
             text = f"witnesses have cosigned another history of {seen.origin} than the mirror has"
             raise EvidenceError(text, "`exchange-audit verify full` names what was altered, if it is the mirror")
-    return Stance(own.origin, own.size, cosigned, place.trust.policy)
+    found = [item for item in (kept, _mirrored(source, policy)) if item is not None]
+    return Stance(own.origin, own.size, max(found, key=lambda item: item.checkpoint.size, default=None), policy)
 
 
-def kept_cosigned(home: Path, trust: Trust, log: str) -> Cosigned | None:
+def kept_stance(home: Path, trust: Trust, size: int) -> Stance:
+    """How far a quorum has seen the access log, by what the home keeps alone; only signatures are verified.
+
+    Args:
+        home: the auditor's; trust: its trust file.
+        size: entries that are verified.
+    """
+    policy = read_policy(home, trust, None)
+    return Stance(trust.access_log.name, size, kept_cosigned(home, trust.access_log, LogName.ACCESS, policy), policy)
+
+
+def kept_cosigned(home: Path, verifier: Verifier, log: LogName, policy: Policy | None) -> Cosigned | None:
     """The last cosigned checkpoint that a home keeps, with a quorum by the policy of now; only its signatures verified.
 
     Args:
         home: the auditor's.
-        trust: keys and policy.
-        log: directory or access.
+        verifier: the log's key.
+        log: whose checkpoint.
+        policy: the auditor's.
     """
-    if trust.policy is None or not trust.policy.needs_witnesses or not (home / FILE).exists():
+    if policy is None or not policy.needs_witnesses or not (home / FILE).exists():
         return None
-    verifier = trust.directory_log if log == DIRECTORY else trust.access_log
     try:
-        cosigned = open_cosigned(ReceiptFile(home / FILE).cosigned(log), verifier, trust.policy)
+        cosigned = open_cosigned(ReceiptFile(home / FILE).cosigned(log), verifier, policy)
     except NoteError:
         return None
     return cosigned if cosigned.quorum else None
+
+
+def _mirrored(source: MirroredLog, policy: Policy | None) -> Cosigned | None:
+    """The newest checkpoint with a quorum among those that the mirror keeps."""
+    if not source.notes():
+        return None
+    seen = log_standing(source, policy)
+    return Cosigned(seen.checkpoint, seen.cosignatures, True, seen.time) if seen.quorum else None

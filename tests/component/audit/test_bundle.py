@@ -1,5 +1,6 @@
 """Offline bundles: verified by the trust file alone, one form, and no way to hide or add anything."""
 
+import asyncio
 import io
 import json
 import tarfile
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exchange.cli.audit.archive import Archive, ArchiveWriter
 from exchange.cli.audit.bundle_format import MAX_BODY, BundleReader, Manifest, parse_manifest
@@ -16,7 +19,7 @@ from exchange.core.access import read_access_leaf
 from exchange.core.ranges import gap_nodes
 from exchange.home import Home
 from tests.component.audit.conftest import Run
-from tests.component.audit.copies import rebuilt
+from tests.component.audit.copies import AuditedExchange, mirror, rebuilt
 from tests.component.audit.test_audit_commands import NO_WITNESSES, alter
 from tests.component.audit.witnessing import TWO_OF_THREE, cosigned
 from tests.world import World
@@ -74,6 +77,15 @@ def test_a_bundle_is_verified_by_the_trust_file_alone(run: Run, packed: Path, ho
 def test_the_same_content_is_the_same_bytes(run: Run, packed: Path, synced: Path, tmp_path: Path) -> None:
     run("bundle", "--output", tmp_path / "again.tar", home=synced)
     assert (tmp_path / "again.tar").read_bytes() == packed.read_bytes()
+
+
+def test_an_empty_log_is_packed_too(run: Run, home: Home, tmp_path: Path) -> None:
+    asyncio.run(mirror(home, AuditedExchange(World.standard())))
+    path = tmp_path / "empty.tar"
+    assert run("bundle", "--output", path, home=home.path).exit_code == 0
+    result = run("verify", "bundle", path, home=home.path)
+    assert result.exit_code == 0, result.output
+    assert "verified none, checkpoint 0" in result.stdout
 
 
 def test_any_tar_reads_it(packed: Path, busy: World) -> None:
@@ -262,6 +274,31 @@ def test_a_member_stands_once() -> None:
     writer.finish()
     with pytest.raises(EvidenceError, match="twice"):
         Archive(file)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b/0", "access/leaves/12"]), st.binary(max_size=600)), max_size=3),
+    st.integers(0, 4000),
+    st.integers(0, 255),
+)
+def test_any_bytes_are_one_archives_only_encoding_or_refused(parts: Members, place: int, byte: int) -> None:
+    file = io.BytesIO()
+    writer = ArchiveWriter(file)
+    for name, data in parts:
+        writer.add(name, data)
+    writer.finish()
+    altered = bytearray(file.getvalue())
+    altered[place % len(altered)] = byte
+    try:
+        archive = Archive(io.BytesIO(altered))
+    except EvidenceError:
+        return
+    again = io.BytesIO()
+    writer = ArchiveWriter(again)
+    for name in archive.members:
+        writer.add(name, archive.read(name, 1000))
+    writer.finish()
+    assert again.getvalue() == altered
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "../a", "a//b", "A", "a b", "a" * 120, "ä", "."])

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shlex
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from exchange.core.names import Party
 from exchange.home import Home
 from exchange.v1.log_pb2 import FoundEntry, SearchResponse
 from tests.component.audit.conftest import Run
-from tests.component.audit.copies import AuditedExchange, ask, rebuilt
+from tests.component.audit.copies import AuditedExchange, ask, mirror, rebuilt
+from tests.component.audit.witnessing import TWO_OF_THREE, cosigned
 
 NO_WITNESSES = "split view not excluded: no witnesses"
 
@@ -282,3 +285,36 @@ def test_a_department_covers_its_systems_and_no_namesakes(run: Run, home: Home, 
         for name, count in (("housing", 5), ("hous", 0), ("housing/applications", 5), ("housing/app", 0)):
             shown = json.loads(run("search", "--requester", name, *place, "--json", home=home.path).stdout)
             assert len(shown["entries"]) == count
+
+
+# Witnesses.
+
+
+@pytest.mark.parametrize(
+    ("size", "names", "caveats"),
+    [
+        (5, ("archive", "bureau"), []),
+        (3, ("archive", "bureau"), ["split view not excluded from entry 3 on: not cosigned yet"]),
+        (5, ("archive",), ["split view not excluded: no quorum of witnesses has cosigned"]),
+    ],
+)
+def test_what_the_witnesses_saw_is_said(
+    run: Run, home: Home, exchange: AuditedExchange, size: int, names: tuple[str, ...], caveats: list[str]
+) -> None:
+    """By the auditor's own policy, for whatever is read from the mirror."""
+    log = exchange.world.access_log
+    for earlier in (3, 5):
+        exchange.access_log = rebuilt(log, log.leaves[:earlier], log.bodies[:earlier])
+        asyncio.run(mirror(home, exchange))
+    with closing(sqlite3.connect(home.path / FILE)) as connection, connection:
+        connection.execute("UPDATE checkpoints SET note = ? WHERE size = ?", (cosigned(log, names, 1, size), size))
+    home.write("witness.policy", TWO_OF_THREE.encode())
+    assert json.loads(run("search", "--json", home=home.path).stdout)["caveats"] == caveats
+    assert json.loads(run("show", 0, "--json", home=home.path).stdout)["caveats"] == caveats
+    told = (
+        run("search", home=home.path).stderr,
+        run("show", 0, home=home.path).stdout,
+        run("export", "--output", home.path / "all.jsonl", home=home.path).stderr,
+    )
+    for said in told:
+        assert caveats[0] in said if caveats else "split view" not in said

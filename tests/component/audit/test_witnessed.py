@@ -156,3 +156,27 @@ def test_without_a_quorum_nothing_of_it_is_shown(tmp_path: Path, busy: World) ->
     assert result.stdout.endswith(f"verified to 5; {SPLIT}: no witnesses\n")
     assert "quorum" not in result.stdout
     shutil.rmtree(home.path)
+
+
+def test_a_directory_that_was_cosigned_earlier_says_how_far(home: Home, exchange: AuditedExchange) -> None:
+    exchange.cosigned_at = int(time.time())
+    run(home, "sync")
+    log = exchange.world.directory_log
+    exchange.cosigned_log = rebuilt(log, log.leaves[:-1], log.bodies[:-1])
+    ReceiptFile(home.path / "receipts.db").keep_cosigned("directory", exchange.cosigned("directory"))
+    result = run(home, "verify", "head")
+    assert f"quorum met, at {log.size - 1}" in result.stdout, result.output
+    # The first entry was decided under no more than that; the last one was not.
+    bundle = str(home.path / "log.tar")
+    for entries, code in (("0:1", 0), ("0:5", 3)):
+        assert run(home, "bundle", "--range", entries, "--output", bundle).exit_code == 0
+        assert run(home, "verify", "bundle", bundle).exit_code == code
+
+
+def test_another_directory_that_witnesses_saw_ends_a_verification_with_4(home: Home, exchange: AuditedExchange) -> None:
+    run(home, "sync")
+    log = exchange.world.directory_log
+    exchange.cosigned_log = rebuilt(log, [*log.leaves[:-2], b"another"], log.bodies[:-1])
+    ReceiptFile(home.path / "receipts.db").keep_cosigned("directory", exchange.cosigned("directory"))
+    for command in (("verify", "head"), ("verify", "full"), ("search",)):
+        assert run(home, *command).exit_code == 4, command

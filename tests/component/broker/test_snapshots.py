@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from exchange.broker.logs import AccessProposal, AccessRecord, AuditUnavailableError, DirectoryProposal, Logs
+from exchange.broker.logs import AccessProposal, AuditUnavailableError, DirectoryProposal, Logs
+from exchange.broker.records import AccessRecord
 from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
 from exchange.core.directory import Directory
 from exchange.core.envelope import decode_envelope

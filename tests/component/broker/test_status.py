@@ -21,6 +21,7 @@ from exchange.broker.anchor import AnchorError
 from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
+from exchange.broker.retention import RetentionError
 from exchange.broker.status import (
     NoDeadlineError,
     NotPermittedError,
@@ -61,6 +62,7 @@ INTERNAL = {
     AnchorError,
     ConfigError,
     ForkAlarmError,
+    RetentionError,
     TunnelLostError,
     TunnelFullError,
     WitnessError,

@@ -794,6 +794,7 @@ def test_a_refusal_is_a_result_for_programs(
             "reason": "not granted",
             "refuser": "broker",
             "verified": True,
+            "summed_up": None,
         }
     }
     assert "FIELD_NOT_GRANTED (check 6)" in result.stderr

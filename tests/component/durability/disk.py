@@ -1,7 +1,7 @@
 """A disk that loses power: a VFS of apsw that remembers, for each file, what was synced and what was only written.
 
-    disk = Disk("lossy")                              # apsw.Connection(…, vfs="lossy") and its files go through it
-    disk.lost(folder, target, keep=nothing)           # what stands on the disk if the power fails now
+    disk = Disk("lossy", changed)          # apsw.Connection(…, vfs="lossy") and its files go through it
+    disk.lost(folder, lambda: False)       # what stands on the disk if the power fails now, and all unsynced is gone
 
 Everything is written through to the real files, so that SQLite's locks and shared memory work as ever; the remembered
 image is what counts. A write is durable once its file has been synced. Until then, each 512-byte sector of it may

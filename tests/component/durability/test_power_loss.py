@@ -23,6 +23,7 @@ from tests.component.durability.driver import connect_through
 from tests.component.durability.paths import AGAIN, FIRST, PATHS, WritePath
 
 SEED = 20261126
+pytestmark = pytest.mark.timeout(600)
 _numbers = count()
 
 ATTEMPTS = (FIRST, AGAIN)

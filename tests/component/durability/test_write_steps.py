@@ -18,6 +18,7 @@ from tests.component.durability.paths import AGAIN, FIRST, PATHS
 from tests.component.durability.steps import Case
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.timeout(600)
 COMMIT = "COMMIT"
 # One of them that every path must have found, beside its commit.
 EXPECTED = {
@@ -34,7 +35,7 @@ EXPECTED = {
 def crashed(name: str, folder: Path) -> dict[str, Any]:
     """The steps of a path, and what came of each case of each of them."""
     program = [sys.executable, "-m", "tests.component.durability.crashing", name, str(folder)]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.founding import PURPOSE, RESIDENTS, person
-from tests.e2e.processes import ROOT
+from tests.e2e.processes import ROOT, Program
 
 _MODULES = {
     "exchange": "exchange.cli.main",
@@ -51,6 +51,26 @@ def verify_database(home: Path, database: Path) -> Ended:
     return _run("exchange-audit", "verify full", home, "--database", str(database))
 
 
+def prove(home: Path, index: int, proof: Path) -> Ended:
+    """The auditor writes an entry's proof as a file."""
+    return _run("exchange-audit", "prove", home, str(index), "--output", str(proof))
+
+
+def verify_proof(home: Path, proof: Path) -> Ended:
+    """Anybody verifies a proof that somebody brought."""
+    return _run("exchange-audit", "verify proof", home, str(proof))
+
+
+def verify_head(home: Path, policy: Path) -> Ended:
+    """The auditor verifies the last checkpoints, under a policy of its own."""
+    return _run("exchange-audit", "verify head", home, "--policy", str(policy))
+
+
+def compare(home: Path, *notes: Path) -> Ended:
+    """Two auditors compare what they were shown."""
+    return _run("exchange-audit", "verify consistency", home, *map(str, notes))
+
+
 def search(home: Path, *criteria: str) -> Ended:
     """The auditor looks for accesses in the mirror."""
     return _run("exchange-audit", "search", home, *criteria)
@@ -82,6 +102,17 @@ def run_adapter(home: Path) -> Ended:
     return _run("exchange-adapter", "run", home)
 
 
+def new_witness(home: Path, trust: Path, listen: str) -> Ended:
+    """An independent party makes a witness of both logs."""
+    return _run("exchange-audit", "witness new", home, "witness.test", "--trust", str(trust), "--listen", listen)
+
+
+def witness(home: Path, log: Path) -> Program:
+    """The witness, to be started."""
+    code = f"from {_MODULES['exchange-audit']} import app; app()"
+    return Program(["-c", code, "witness", "run", "--home", str(home)], log, "is ready on", {})
+
+
 def _run(program: str, command: str, home: Path, *arguments: str) -> Ended:
     line = [*command.split(), *arguments, "--home", str(home)]
     done = subprocess.run(
@@ -91,6 +122,6 @@ def _run(program: str, command: str, home: Path, *arguments: str) -> Ended:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=120,
     )
     return Ended(f"{program} {command}", done.returncode, done.stdout)

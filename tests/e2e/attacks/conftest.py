@@ -32,7 +32,8 @@ def found(request: pytest.FixtureRequest, record_property: Callable[[str, Any], 
 
     def note(done: str, ended: Ended, code: int, text: str) -> None:
         assert ended.code == code, f"`{ended.name}` ended with {ended.code}, not {code}:\n{ended.output}"
-        record_property(_KEY, (*marker.args, done, f"{ended.name}: {ended.says(text)}", str(code)))
+        line = ended.says(text)
+        record_property(_KEY, (*marker.args, done, f"{ended.name}: {line[line.index(text) :]}", str(code)))
 
     return note
 
@@ -51,7 +52,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _table(rows: list[tuple[Any, ...]]) -> list[str]:
     texts = [_COLUMNS, *(tuple(map(str, row)) for row in rows)]
-    widths = [min(max(len(row[column]) for row in texts), 84) for column in range(len(_COLUMNS))]
+    widths = [min(max(len(row[column]) for row in texts), 100) for column in range(len(_COLUMNS))]
     return ["  ".join(_cut(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in texts]
 
 

@@ -13,9 +13,11 @@ from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
+from exchange.core.wire import decode
 from exchange.store.ports import AccessIndex, Batch, Head, Log, NewEntry
 from exchange.store.sql import SqlLogStore
-from exchange.v1.access_pb2 import Code
+from exchange.v1.access_pb2 import AccessLeaf, Code
+from exchange.v1.directory_pb2 import DirectoryLeaf
 from tests.e2e.asking import ask, prepare, refused
 from tests.e2e.attacks import commands
 from tests.e2e.city import City
@@ -111,11 +113,18 @@ def entries_of(database: Path, log: Log = Log.ACCESS) -> list[Entry]:
     return [Entry(*row) for row in rows]
 
 
-def checkpoint_of(database: Path) -> bytes:
-    """The signed head of the access log."""
+def checkpoint_of(database: Path, log: Log = Log.ACCESS) -> bytes:
+    """A log's signed head."""
     with closing(sqlite3.connect(database)) as db:
-        [(note,)] = db.execute("SELECT checkpoint FROM heads WHERE log = 'access'").fetchall()
+        [(note,)] = db.execute("SELECT checkpoint FROM heads WHERE log = ?", (log.value,)).fetchall()
     return bytes(note)
+
+
+def cosigned_of(city: City) -> int:
+    """The size of the directory that enough witnesses have cosigned last."""
+    with closing(sqlite3.connect(f"{(city.path / BROKER / DATABASE).as_uri()}?mode=ro", uri=True)) as db:
+        [(size,)] = db.execute("SELECT coalesce(max(size), 0) FROM cosigned WHERE log = 'directory'").fetchall()
+    return int(size)
 
 
 def directory_of(city: City) -> Directory:
@@ -146,7 +155,7 @@ def rewrite(
     frontier, nodes = Frontier().extend([leaf_hash(entry.leaf) for entry in entries])
     note = sign_checkpoint(Checkpoint(signer.name, frontier.size, frontier.root()), signer)
     rows = [_row(log, entry) for entry in entries]
-    time = rows[-1].index.time if rows[-1].index is not None else 1 << 50
+    time = decode(DirectoryLeaf if log is Log.DIRECTORY else AccessLeaf, entries[-1].leaf).time
     with closing(SqlLogStore.open(database)) as store, store.locked() as transaction:
         transaction.append(Batch(log, 0, tuple(rows), nodes, Head(log, frontier.size, note, time)))
 

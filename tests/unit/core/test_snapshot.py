@@ -244,6 +244,14 @@ def test_a_snapshot_of_another_size_is_no_difference(offset: int) -> None:
     assert not applied.differs
 
 
+def test_a_snapshot_takes_an_object_id_of_its_own() -> None:
+    world = busy()
+    used = next(iter(STATE.objects))
+    draft = snapshot_entry(BROKER, used, STATE.size, state_digest(STATE))
+    _, applied = apply(STATE, directory_leaf(sign(world.keys[BROKER], ORIGIN, draft), world.now))
+    assert "object id is in use" in applied.reason
+
+
 @pytest.mark.parametrize("party", [AUDITOR, COORDINATOR, POPULATION])
 def test_only_a_broker_signs_snapshots(party: Party) -> None:
     _, applied = apply(STATE, snapshot_leaf(busy(), party))

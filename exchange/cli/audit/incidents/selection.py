@@ -13,6 +13,7 @@ from exchange.cli.audit.rows import ProvenEntry, proven_entries
 from exchange.cli.errors import WrongUsageError
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.names import Party
 from exchange.core.terms import AgreementTerms
 
@@ -68,9 +69,9 @@ class Selection:
         )
 
 
-def selected(mirror: AccessMirror, selection: Selection) -> Iterator[ProvenEntry | Finding]:
+def selected(mirror: AccessMirror, selection: Selection, erasures: Erasures) -> Iterator[ProvenEntry | Finding]:
     """The entries that belong, each once and in the log's order, read page by page; or what is wrong with one."""
-    streams = [proven_entries(mirror, wanted) for wanted in selection.wanted()]
+    streams = [proven_entries(mirror, wanted, erasures=erasures) for wanted in selection.wanted()]
     merged = heapq.merge(*streams, key=_index)
     for _, same in groupby(merged, key=_index):
         # A party that asks itself is found on both sides; so is what is wrong with its entry.

@@ -17,6 +17,7 @@ from exchange.cli.audit.postings import Wanted
 from exchange.cli.audit.progress import Advance
 from exchange.cli.audit.rows import ProvenEntry, proven_entries
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.v1.request_pb2 import RequestHeader
 from exchange.v1.subject_pb2 import SubjectAnswerHeader, SubjectDisclosure, SubjectRow
 
@@ -69,6 +70,7 @@ class Seen:
 
 def check_coverage(
     mirror: AccessMirror,
+    erasures: Erasures,
     directory: Directory,
     header: SubjectAnswerHeader,
     disclosure: SubjectDisclosure,
@@ -77,7 +79,7 @@ def check_coverage(
     """Compare what a ledger claims to be with all of its answers that the log has.
 
     Args:
-        mirror: of the access log.
+        mirror: of the access log; erasures: which of its bodies may be missing.
         directory: says which keys are the owner's.
         header: of the answer, verified; disclosure: what was sealed in it.
         advance: told after each entry.
@@ -85,7 +87,7 @@ def check_coverage(
     owner, last = header.answerer, disclosure.last_number
     numbers, highest = Numbers(1), 0
     for kind in SETTLING:
-        for item in proven_entries(mirror, Wanted({"provider": owner, "kind": kind})):
+        for item in proven_entries(mirror, Wanted({"provider": owner, "kind": kind}), erasures=erasures):
             if isinstance(item, Finding):
                 yield Remark(owner, f"entry {item.index}: {item.text}")
                 continue
@@ -123,17 +125,19 @@ def _compare(
         )
 
 
-def match_row(mirror: AccessMirror, owner: str, row: SubjectRow) -> tuple[Seen, tuple[Remark, ...]]:
+def match_row(mirror: AccessMirror, erasures: Erasures, owner: str, row: SubjectRow) -> tuple[Seen, tuple[Remark, ...]]:
     """Find the entries of a row, and compare what they say.
 
     Args:
-        mirror: of the access log.
+        mirror: of the access log; erasures: which of its bodies may be missing.
         owner: the system whose answer it was.
         row: as the owner tells it.
     """
     found: list[ProvenEntry] = []
     remarks: list[Remark] = []
-    for item in proven_entries(mirror, Wanted({"request_digest": row.request_digest, "provider": owner})):
+    for item in proven_entries(
+        mirror, Wanted({"request_digest": row.request_digest, "provider": owner}), erasures=erasures
+    ):
         if isinstance(item, Finding):
             remarks.append(Remark(owner, f"entry {item.index}: {item.text}"))
         elif item.entry.leaf.kind in SETTLING and item.entry.leaf.response_digest == row.response_digest:

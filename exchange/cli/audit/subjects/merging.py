@@ -125,9 +125,10 @@ def _rows(office: Office, answers: Iterable[Answered], remarks: list[Remark]) ->
                 yield Seen(owner, row, None, tuple(row.entries), bool(row.entries), 0)
             continue
         with bar(f"the ledger of {short(owner)}") as advance:
-            remarks += check_coverage(office.access, office.directory, answer.header, answer.disclosure, advance)
+            told = answer.header, answer.disclosure
+            remarks += check_coverage(office.access, office.erasures, office.directory, *told, advance)
         for row in answer.disclosure.rows:
-            seen, found = match_row(office.access, owner, row)
+            seen, found = match_row(office.access, office.erasures, owner, row)
             remarks += found
             yield seen
 

@@ -16,6 +16,7 @@ from exchange.client.errors import BrokenLogError
 from exchange.client.session import MIRROR
 from exchange.client.storage import MirrorFile
 from exchange.core.directory import Directory
+from exchange.core.erasures import Erasures
 from exchange.core.keys import sealing_private_key
 from exchange.core.wire import MAX_FRAME
 from exchange.home import Home, HomeError, write_file
@@ -31,12 +32,14 @@ class Office:
         directory: as its mirror has it, verified.
         history: the same at earlier sizes.
         access: the access log's mirror; None where the office is no auditor.
+        erasures: which of its bodies may be missing.
         failure: why a log cannot be trusted any more, or None.
     """
 
     directory: Directory
     history: History
     access: AccessMirror | None
+    erasures: Erasures
     failure: BrokenLogError | None
 
 
@@ -54,14 +57,14 @@ def opened_office(path: Path) -> Iterator[Office]:
     if (path / FILE).exists():
         with opened_home(path) as place:
             history = History(place.directory, trust)
-            yield Office(place.verified_directory(), history, place.access, place.failure)
+            yield Office(place.verified_directory(), history, place.access, place.erasures(), place.failure)
         return
     if not (path / MIRROR).exists():
         hint = f"exchange-audit sync --home {path}; in a department's home: exchange status --home {path}"
         raise CommandError(f"nothing is mirrored in {path} yet", hint, ExitCode.UNCHECKED)
     file = MirrorFile(path / MIRROR)
     mirrored = read_directory(file, trust)
-    yield Office(mirrored.verified(trust), History(mirrored, trust), None, file.failure())
+    yield Office(mirrored.verified(trust), History(mirrored, trust), None, Erasures(), file.failure())
 
 
 def keep_key(home: Home, request_id: bytes, private: bytes) -> None:

@@ -8,7 +8,7 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.bundle_format import BundleReader
 from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.offline import is_mirrored, opened_home
+from exchange.cli.audit.offline import erasures_of, is_mirrored, opened_home
 from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.seen import compare, keep_evidence
 from exchange.cli.audit.sources import LogName
@@ -82,7 +82,8 @@ def _copy(
     directory, access = (Expected(item.checkpoint.origin, item.checkpoint) for item in standings)
     count = sum(stop - first for first, stop in reader.manifest.ranges)
     rows = reader.rows("directory"), reader.rows("access")
-    return Copy(trust, directory, access, *rows, count, standings, findings)
+    erasures = erasures_of(trust, lambda: reader.rows("directory"))
+    return Copy(trust, directory, access, *rows, count, erasures, standings, findings)
 
 
 def _compare(home: Path, standings: tuple[Standing, Standing]) -> None:

@@ -10,8 +10,7 @@ from exchange.cli.audit.policies import (
     Standing,
     read_policy,
 )
-from exchange.cli.audit.seen import root_at
-from exchange.cli.audit.sources import LogName, altered, log_standing, mirrored_log
+from exchange.cli.audit.sources import LogName, altered, log_standing, mirrored_log, root_at
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import age, iso, now

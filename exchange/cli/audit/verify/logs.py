@@ -12,7 +12,7 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.database import BrokerDatabase
 from exchange.cli.audit.findings import Finding, Level, plural, span
-from exchange.cli.audit.offline import AuditHome, is_mirrored, opened_home
+from exchange.cli.audit.offline import AuditHome, erasures_of, is_mirrored, opened_home
 from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.seen import compare, keep_evidence
 from exchange.cli.audit.sources import LogName, log_standing, mirrored_log
@@ -139,6 +139,7 @@ def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -
         iter(place.directory.entries),
         place.access.rows(start, stop),
         stop - start,
+        place.erasures(),
         (
             log_standing(mirrored_log(place, LogName.DIRECTORY), policy),
             log_standing(mirrored_log(place, LogName.ACCESS), policy),
@@ -181,7 +182,8 @@ def _database_copy(
         _database_standing(file, "directory", trust.directory_log, policy) if directory is not None else None,
         _database_standing(file, "access", trust.access_log, policy) if access is not None else None,
     )
-    copy = Copy(trust, *expected, file.rows("directory"), rows, count, standings, (*problems, *more))
+    erasures = erasures_of(trust, lambda: file.rows("directory"))
+    copy = Copy(trust, *expected, file.rows("directory"), rows, count, erasures, standings, (*problems, *more))
     return copy, bounds
 
 

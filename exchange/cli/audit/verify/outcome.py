@@ -11,6 +11,7 @@ from exchange.cli.audit.tree import Expected, TreeCheck, WholeTree
 from exchange.cli.audit.verification import LoggedEntry, Verification
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.core.erasures import Erasures
 from exchange.core.note import encode_base64
 from exchange.core.trust import Trust
 
@@ -27,6 +28,7 @@ class Copy:
         directory, access: what their leaves must lead to.
         directory_rows, access_rows: their entries.
         count: how many access entries there are to read.
+        erasures: which bodies may be missing.
         standings: what witnesses say of the directory's checkpoint and the access log's, where they are signed.
         findings: what was found while opening them.
     """
@@ -37,6 +39,7 @@ class Copy:
     directory_rows: Iterator[LoggedEntry]
     access_rows: Iterator[LoggedEntry]
     count: int
+    erasures: Erasures
     standings: tuple[Standing | None, Standing | None]
     findings: tuple[Finding, ...] = ()
 
@@ -94,7 +97,9 @@ def verified(
     from_start, is_scattered = not reached or reached[0][0] == 0, len(reached) > 1
     with Remembered() as remembered, bar("verifying") as advance:
         trees = WholeTree(copy.directory), tree
-        verification = Verification(copy.trust, *trees, remembered, from_start=from_start, is_scattered=is_scattered)
+        verification = Verification(
+            copy.trust, *trees, remembered, copy.erasures, from_start=from_start, is_scattered=is_scattered
+        )
         rows = counted(copy.access_rows, copy.count, advance)
         walked = list(verification.walk(copy.directory_rows, rows))
         findings = (*verification.finish(), *walked)

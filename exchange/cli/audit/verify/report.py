@@ -8,9 +8,8 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.offline import AuditHome, is_mirrored, opened_home
 from exchange.cli.audit.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
-from exchange.cli.audit.seen import root_at
 from exchange.cli.audit.sign import digest_of
-from exchange.cli.audit.sources import LogName, mirrored_log
+from exchange.cli.audit.sources import LogName, mirrored_log, root_at
 from exchange.cli.errors import CommandError, ExitCode, say
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import iso
