@@ -12,18 +12,19 @@ from typing import Annotated
 import typer
 
 from exchange.cli.audit.findings import NO_WITNESSES
-from exchange.cli.errors import ExitCode
+from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.times import iso
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
 from exchange.core.policy import Cosigned, Policy, open_cosigned, parse_policy
-from exchange.core.trust import Trust, TrustError
+from exchange.core.trust import Trust
 
 FILE = "witness.policy"
 NO_QUORUM = "split view not excluded: the quorum of witnesses is not met"
 SEEN_BY_MANY = "a quorum of witnesses saw the same logs"
 
+MEND = "mend the policy, or get it again from whoever wrote it (C2SP tlog-policy)"
 RECENT = 100
 """Checkpoints among which the newest with a quorum is looked for."""
 
@@ -94,7 +95,7 @@ def read_policy(home: Path, trust: Trust, named: Path | None) -> Policy | None:
         named: by --policy; None where it is not.
 
     Raises:
-        TrustError: it cannot be read, or says another key of a log than the trust file.
+        CommandError: it cannot be read, or says another key of a log than the trust file.
     """
     path = named or home / FILE
     if named is None and not path.exists():
@@ -102,11 +103,12 @@ def read_policy(home: Path, trust: Trust, named: Path | None) -> Policy | None:
     try:
         policy = parse_policy(path.read_bytes().decode())
     except (NoteError, UnicodeDecodeError) as error:
-        raise TrustError(f"{path}: {error}") from error
+        raise CommandError(f"{path}: {error}", MEND, ExitCode.UNTRUSTED) from error
     ours = {log.name: log for log in (trust.directory_log, trust.access_log)}
     for log in policy.logs:
         if ours.get(log.verifier.name, log.verifier) != log.verifier:
-            raise TrustError(f"{path}: another key of {log.verifier.name} than in the trust file")
+            text = f"{path}: another key of {log.verifier.name} than in the trust file"
+            raise CommandError(text, MEND, ExitCode.UNTRUSTED)
     return policy
 
 
