@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 from sqlalchemy import URL
 
-from examples.city.postgres import postgres
+from examples.city.postgres import start, stop
 
 DURABLE = {"fsync": "on", "max_connections": "100"}
 
@@ -68,5 +68,9 @@ def database_of(url: str) -> str:
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
     """A server that runs while the block does."""
-    with postgres(folder, DURABLE) as url:
+    url = start(folder, DURABLE)
+    try:
         yield Server(url)
+    finally:
+        # Nobody needs what is in it any more.
+        stop(folder, "immediate")

@@ -110,8 +110,12 @@ def running(directory: Path) -> URL | None:
     return None if server is None else _url(directory, server.sockets)
 
 
-def stop(directory: Path) -> None:
+def stop(directory: Path, mode: str = "fast") -> None:
     """Stop the server that runs in a directory and wait for its end; without one, do nothing.
+
+    Args:
+        directory: the server's.
+        mode: as pg_ctl has it; "immediate" is quicker, and leaves it to the next start to recover.
 
     Raises:
         PostgresError: it does not stop.
@@ -122,7 +126,7 @@ def stop(directory: Path) -> None:
         return
     process = os.pidfd_open(server.process)
     try:
-        _run(directory, "pg_ctl", "stop", *_patiently(directory), "-m", "fast")
+        _run(directory, "pg_ctl", "stop", *_patiently(directory), "-m", mode)
         _wait_for_end(process)
     finally:
         os.close(process)
