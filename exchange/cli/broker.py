@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.home import Home
+
+if TYPE_CHECKING:
+    from exchange.broker.joining import Joined
 
 app = new_group("Run a broker, or make one more.", "exchange broker run --home ./operator/broker")
 
@@ -75,32 +78,39 @@ def add(
         joined = join(Home(home), Home(first), name, listen, certificate_hosts(listen, host or []), now())
     except AnchorError as error:
         raise CommandError(str(error), error.hint, ExitCode.FORK) from error
-    described = {
-        "party": str(joined.home.party),
-        "home": str(joined.home.path),
-        "index": joined.index,
-        "fingerprint": key_id(joined.home.signer().public_key),
-        "brokers": list(joined.trust.brokers),
-    }
+    _print_joined(joined, as_json)
+
+
+def _print_joined(joined: "Joined", as_json: bool) -> None:
+    party, path = joined.home.party, joined.home.path
+    fingerprint = key_id(joined.home.signer().public_key)
     if as_json:
-        print_json(described)
+        print_json(
+            {
+                "party": str(party),
+                "home": str(path),
+                "index": joined.index,
+                "fingerprint": fingerprint,
+                "brokers": list(joined.trust.brokers),
+            }
+        )
         return
-    print_line(f"Added {joined.home.party}.")
+    print_line(f"Added {party}.")
     print_line()
     print_pairs(
         {
-            "its home": joined.home.path,
+            "its home": path,
             "entry": f"{joined.index} of {joined.trust.name}/directory",
-            "fingerprint": grouped(key_id(joined.home.signer().public_key)),
+            "fingerprint": grouped(fingerprint),
             "brokers now": listed(joined.trust.brokers),
         }
     )
     print_line()
-    print_line(f"Its home holds the logs' keys: carry {joined.home.path} to its machine as safely as the first one's.")
+    print_line(f"Its home holds the logs' keys: carry {path} to its machine as safely as the first one's.")
     print_line("Every party puts the brokers' addresses into its trust file: clients go on with the next one when one")
     print_line("stops, and adapters attach to all of them. Parties that are admitted from now on have them.")
     print_line()
-    print_line(f"Next: exchange broker run --home {joined.home.path}")
+    print_line(f"Next: exchange broker run --home {path}")
 
 
 def _check_name(exchange: Party, name: str) -> None:

@@ -50,6 +50,31 @@ class Asked(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What was typed: a LOOKUP where there are keys, else a QUERY."""
+
+    dataset: str
+    keys: list[str]
+    where: str
+    limit: int
+    agreement: str
+    asked: Asked
+
+    async def put(self, session: Session) -> Answer:
+        """Ask it, once every name in it is known to the directory."""
+        terms = find_dataset(session.directory, self.dataset)
+        named("--fields", ",".join(self.asked["fields"]), terms.fields)
+        _check_purpose(session, self.asked["purpose"])
+        found = find_agreement(session.directory, self.agreement, now()) if self.agreement else None
+        digest = found.grant.version.digest if found is not None else None
+        async with ExchangeClient(session) as client:
+            if self.keys:
+                return await client.lookup(self.dataset, self.keys, agreement=digest, **self.asked)
+            condition = parse_where(self.where, _filterable(terms))
+            return await client.query(self.dataset, condition, limit=self.limit, agreement=digest, **self.asked)
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """What came of a request: the answer, its receipt, cosigned where it is, and what is not excluded."""
 
@@ -107,20 +132,11 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
         "timeout": timeout,
     }
 
-    async def ask(session: Session) -> Asking:
-        answer = await answered(session)
-        return Asking(answer, *await _witnessed(session, answer, wait=cosigned))
+    question = Question(dataset, key or [], where, limit, agreement, asked)
 
-    async def answered(session: Session) -> Answer:
-        terms = find_dataset(session.directory, dataset)
-        named("--fields", fields, terms.fields)
-        _check_purpose(session, purpose)
-        digest = find_agreement(session.directory, agreement, now()).grant.version.digest if agreement else None
-        async with ExchangeClient(session) as client:
-            if key:
-                return await client.lookup(dataset, key, agreement=digest, **asked)
-            condition = parse_where(where, _filterable(terms))
-            return await client.query(dataset, condition, limit=limit, agreement=digest, **asked)
+    async def ask(session: Session) -> Asking:
+        answer = await question.put(session)
+        return Asking(answer, *await _witnessed(session, answer, wait=cosigned))
 
     if proof is not None:
         check_writable(proof)
