@@ -72,7 +72,10 @@ async def test_only_auditors_search_the_brokers_index(city: City) -> None:
 
 
 async def test_what_enters_the_log_is_printed_while_it_is_followed(city: City) -> None:
-    arguments = ["-c", "from exchange.cli.audit.main import app; app()", "search", "--follow", "--json"]
+    # Where tests run in the background of a shell, SIGINT is ignored from the start.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; from exchange.cli.audit.main import app; app()"
+    arguments = ["-c", program, "search", "--follow", "--json"]
     log = city.path / "output" / "follow.log"
     follower = Program(
         [*arguments, "--officer", "officer-9", "--after", "-1", "--home", str(city.path / AUDITOR)], log, "{", {}
