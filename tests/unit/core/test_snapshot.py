@@ -229,7 +229,7 @@ def test_a_snapshot_of_what_everybody_folds_to_holds() -> None:
 
 def test_whoever_folds_to_another_state_is_told_to_stop() -> None:
     """One that accepted a revoked key, say: it must not go on as if the broker alone were wrong."""
-    key = next(iter(STATE.keys))
+    key = key_id(signer(str(AUDITOR)).public_key)
     other = replace(STATE, keys=STATE.keys.set(key, replace(STATE.keys[key], not_after=1)))
     after, applied = apply(other, snapshot_leaf(busy()))
     assert applied.differs
