@@ -74,8 +74,9 @@ bench: $(INSTALLED) ## measure throughput and latency
 	$(BIN)/python -m bench
 
 .PHONY: bench-log
-bench-log: $(INSTALLED) ## measure bundles, proofs and the fold where the log is long (2 GB of disk, 5 minutes)
+bench-log: $(INSTALLED) ## measure bundles, proofs, the fold and searches where the log is long (5 GB of disk)
 	$(BIN)/python -m bench.log $(BENCH_LOG)
+	$(if $(BENCH_LOG),,$(BIN)/python -m bench.log_search)
 
 .PHONY: proto
 proto: $(INSTALLED) ## regenerate exchange/v1 from proto/exchange/v1

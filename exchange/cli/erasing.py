@@ -36,10 +36,11 @@ def erase(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase bodies for good: the signed entry says which, why, and by which law. Leaves and the tree always stay.
+    """Erase bodies for good, by a signed entry.
 
-    The broker refuses what is younger than it keeps, on hold, or needed by an agreement. With --body all versions go
-    at once, and there can be no later one.
+    The entry says which, why, and by which law; leaves and the tree always stay. The broker refuses what is younger
+    than it keeps, on hold, or needed by an agreement. With --body all versions go at once, and there can be no
+    later one.
     """
     if bool(access) == bool(body):
         raise WrongUsageError("either --access or --body", "entries of the access log, or one object of the directory")

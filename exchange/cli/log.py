@@ -67,11 +67,12 @@ def fsck(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild both logs' nodes and index columns from their leaves, and compare them with what is stored.
+    """Rebuild nodes and indexes, and compare.
 
-    The broker must be stopped. Heads, signed checkpoints, bodies, the order of times and the fold of the directory are
-    checked too. A repair writes nodes and index columns alone, never a leaf, and only where the leaves make the root
-    that the log has signed.
+    Both logs' nodes and index columns are made anew from their leaves, and compared with what is stored. The broker
+    must be stopped. Heads, signed checkpoints, bodies, the order of times and the fold of the directory are checked
+    too. A repair writes nodes and index columns alone, never a leaf, and only where the leaves make the root that
+    the log has signed.
     """
     from exchange.store.inspection import InspectedFile
     from exchange.store.ports import StoreError
@@ -101,10 +102,11 @@ def retain(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which bodies of the access log are older than they need be kept, and how they are erased.
+    """Show which bodies need not be kept longer.
 
-    Nothing is erased here: that takes the signature of a coordinator, whose command is printed for each range. Leaves
-    and the tree always stay. What a hold in HOME/holds.toml names is left out.
+    They are those of the access log, and it says how they are erased. Nothing is erased here: that takes the
+    signature of a coordinator, whose command is printed for each range. Leaves and the tree always stay. What a
+    hold in HOME/holds.toml names is left out.
     """
     from exchange.broker.config import load_config
     from exchange.broker.retention import DAY, portions, read_holds
@@ -144,11 +146,12 @@ def archive(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a month of the access log: a C2SP tlog-tiles tree of the log so far, and a Parquet file of its entries.
+    """Write a month of the access log to files.
 
-    The broker may be running. With --verify, the archive is read from its first entry to its last: the tree makes the
-    root that the log signed, and each month goes on where the one before it ended. It holds bodies: what retention
-    says of them is true of it too.
+    They are a C2SP tlog-tiles tree of the log so far, and a Parquet file of the month's entries. The broker may be
+    running. With --verify, the archive is read from its first entry to its last: the tree makes the root that the
+    log signed, and each month goes on where the one before it ended. It holds bodies: what retention says of them
+    is true of it too.
     """
     if bool(month) == verify:
         raise WrongUsageError("either --month or --verify", "--month 2026-10 writes, --verify reads what was written")

@@ -18,7 +18,7 @@ COMMANDS = (
     ("bundle", "Pack entries with all that proves them, for offline work."),
     ("sign", "Vouch for a report with the auditor's key."),
     ("tiles", "Write a log as a C2SP tlog-tiles tree."),
-    ("witness", "Host a witness: it cosigns a log as long as it only grows."),
+    ("witness", "Host a witness, which cosigns what only grows."),
 )
 
 

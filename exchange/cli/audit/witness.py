@@ -15,7 +15,7 @@ from exchange.witness.memory import WitnessMemory
 
 INSTALL = "pip install 'department-exchange[witness]'"
 
-app = new_group("Host a witness: it cosigns a log as long as it only grows.", "exchange-audit witness run")
+app = new_group("Host a witness, which cosigns what only grows.", "exchange-audit witness run")
 
 
 @app.command(
@@ -40,10 +40,10 @@ def new(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a witness's key, its settings and its memory, and print the verifier key that others trust it by.
+    """Make a witness: its key, settings and memory.
 
-    Without --trust the home's own trust file is taken. The key and the memory belong together, and to this machine:
-    neither is ever restored from a backup without the other.
+    It prints the verifier key that others trust it by. Without --trust the home's own trust file is taken. The key
+    and the memory belong together, and to this machine: neither is ever restored from a backup without the other.
     """
     files = [path.absolute() for path in trust or ()]
     if not files and not log and (home / "trust.toml").exists():
