@@ -71,7 +71,7 @@ TAMPERING = {
         REGISTRY,
         "DELETE FROM answers WHERE number = (SELECT max(number) FROM answers)",
     ),
-    "a settlement names another entry": (REGISTRY, "UPDATE settlements SET log_index = log_index + 1"),
+    "a settlement names another entry": (REGISTRY, "UPDATE settlements SET log_index = log_index + 1000000"),
 }
 
 
