@@ -13,7 +13,7 @@ from typing import Final
 from adapters.host import LEDGER
 from adapters.ledger import Ledger, LedgerError, LedgerReader, Settlement, Stored
 from exchange.client.calls import brokers_checkpoint, call
-from exchange.client.cosignatures import NO_WITNESSES, unseen
+from exchange.client.cosignatures import unseen
 from exchange.client.errors import EvidenceError, RefusedError, ResponseInvalidError, UnavailableError
 from exchange.client.session import Session
 from exchange.client.storage import ACCESS
@@ -22,6 +22,7 @@ from exchange.core.checkpoint import Checkpoint
 from exchange.core.envelope import RESPONSE, decode_envelope
 from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, verify_inclusion
+from exchange.core.policy import NO_WITNESSES
 from exchange.core.response import read_response
 from exchange.core.wire import decode
 from exchange.home import Home, HomeError

@@ -21,10 +21,10 @@ from exchange.cli.times import now
 from exchange.cli.where import parse_where
 from exchange.client.answers import Answer
 from exchange.client.client import ExchangeClient
-from exchange.client.cosignatures import NO_WITNESSES
 from exchange.client.datasets import find_dataset
 from exchange.client.errors import UnavailableError
 from exchange.client.session import Session
+from exchange.core.policy import NO_WITNESSES
 from exchange.core.terms import DatasetTerms
 from exchange.core.tlog_proof import encode_proof, receipt_proof
 from exchange.core.wire import decode
@@ -131,7 +131,6 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
         "officer": officer,
         "timeout": timeout,
     }
-
     question = Question(dataset, key or [], where, limit, agreement, asked)
 
     async def ask(session: Session) -> Asking:

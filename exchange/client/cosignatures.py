@@ -6,7 +6,6 @@ file's policy, and the checkpoint must be of the one history that this party has
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from exchange.client.calls import Shared, Transport, call, check_length
 from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, StaleError
@@ -15,7 +14,7 @@ from exchange.client.mirror import DirectoryMirror
 from exchange.client.receipt_file import ReceiptFile
 from exchange.client.storage import ACCESS, DIRECTORY
 from exchange.core.errors import NoteError
-from exchange.core.policy import MAX_AGE, Cosigned, Policy, open_cosigned
+from exchange.core.policy import MAX_AGE, NO_WITNESSES, Cosigned, Policy, open_cosigned
 from exchange.core.trust import Trust
 from exchange.transport import ACCESS_COSIGNED, DIRECTORY_COSIGNED
 from exchange.v1.log_pb2 import (
@@ -33,8 +32,6 @@ MOST_PROVEN = 500
 
 RETRY = 2.0
 """Seconds between two questions for the same, while what is known is still fresh."""
-
-NO_WITNESSES: Final = "split view not excluded: no witnesses"
 
 
 class Cosignatures:

@@ -20,6 +20,8 @@ from exchange.core.errors import NoteError
 from exchange.core.note import NoteSignature, Verifier, open_note
 
 NONE: Final = "none"
+NO_WITNESSES: Final = "split view not excluded: no witnesses"
+"""What stands beside every verification where no policy asks for witnesses (DESIGN section 2)."""
 MAX_POLICY: Final = 1 << 16
 MAX_AGE: Final = 300
 """Seconds for which a cosigned checkpoint counts as fresh (DESIGN section 2, "freshness quorum")."""

@@ -4,11 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final
 
 from exchange.cli.errors import ExitCode
-
-NO_WITNESSES: Final = "split view not excluded: no witnesses"
 
 
 class Level(IntEnum):

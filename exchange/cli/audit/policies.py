@@ -11,13 +11,12 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.audit.findings import NO_WITNESSES
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.times import iso
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
-from exchange.core.policy import Cosigned, Policy, open_cosigned, parse_policy
+from exchange.core.policy import NO_WITNESSES, Cosigned, Policy, open_cosigned, parse_policy
 from exchange.core.trust import Trust
 
 FILE = "witness.policy"

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.cli.audit.findings import NO_WITNESSES
 from exchange.cli.audit.offline import AuditHome
 from exchange.cli.audit.policies import read_policy
 from exchange.cli.audit.sources import LogName, MirroredLog, log_standing, mirrored_log, root_at
@@ -14,7 +13,7 @@ from exchange.client.errors import EvidenceError
 from exchange.client.receipt_file import FILE, ReceiptFile
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
-from exchange.core.policy import Cosigned, Policy, open_cosigned
+from exchange.core.policy import NO_WITNESSES, Cosigned, Policy, open_cosigned
 from exchange.core.trust import Trust
 
 

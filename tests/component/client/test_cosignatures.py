@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from exchange.client import ExchangeClient, ForkError, Session, StaleError
-from exchange.client.cosignatures import NO_WITNESSES, RETRY, split_view
+from exchange.client.cosignatures import RETRY, split_view
 from exchange.client.errors import BrokenLogError, EvidenceError
 from exchange.client.storage import ACCESS, DIRECTORY
 from exchange.core.cosignature import Cosigner
-from exchange.core.policy import MAX_AGE, MAX_AHEAD, Policy, open_cosigned
+from exchange.core.policy import MAX_AGE, MAX_AHEAD, NO_WITNESSES, Policy, open_cosigned
 from exchange.home import Home
 from exchange.transport import DIRECTORY_COSIGNED, DIRECTORY_SYNC, SUBMIT
 from tests.memory import MemoryLog
