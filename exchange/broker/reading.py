@@ -27,6 +27,8 @@ WINDOW = 200_000
 MOST_PROVEN = 500
 """Entries that are proven at once in a cosigned checkpoint."""
 
+_FOR_ALL = frozenset({EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STANDING_APPROVAL})
+
 SEES_ALL = frozenset({Role.ROLE_BROKER, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
 
 
@@ -173,17 +175,28 @@ class Reading:
 
 
 def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
-    """Whether a party may see a body: a dataset's all may, the others those whom they bind."""
+    """Whether a party may see a body.
+
+    A dataset's all may, and what all may have of it: standing approvals. The others those whom they bind; a step, whom
+    the application binds that it is about.
+    """
     version = _version(directory, entry)
-    if version is None or version.kind == EntryKind.ENTRY_KIND_DATASET:
+    if version is None or version.kind in _FOR_ALL:
         return version is not None
+    step = directory.terms.steps.get(version.digest)
+    if step is not None and step.about in directory.terms.datasets:
+        return True
     return any(party.own_department.covers(peer) for party in _bound(directory, version))
 
 
 def _bound(directory: Directory, version: Version) -> list[Party]:
-    """Applicant and owner of an application, owner and grantee of an agreement."""
+    """Applicant and owner of an application and of the steps about it, owner and grantee of an agreement."""
     parties = [version.owner]
-    application = directory.terms.applications.get(version.digest)
+    step = directory.terms.steps.get(version.digest)
+    digest = directory.state.objects.get(step.about, b"") if step is not None else version.digest
+    application = directory.terms.applications.get(digest)
+    if step is not None and application is not None:
+        parties.append(application.version.owner)
     if application is not None:
         dataset = directory.terms.datasets.get(application.dataset)
         parties.extend([dataset.version.owner] if dataset is not None else [])

@@ -143,7 +143,7 @@ class Directory:
         known = (terms.agreements, terms.applications, terms.approvals, terms.steps)
         datasets = {item.version.digest for item in terms.datasets.values()}
         return any(
-            version.owner == department
+            version.owner.own_department == department
             and version.ended_index is None
             and version.body_sha256
             and digest not in datasets

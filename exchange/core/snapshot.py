@@ -215,7 +215,7 @@ class _Reading:
             said.purpose if said.HasField("purpose") else None,
             self._ended(said.index, said.ended_index),
             said.superseded_by or None,
-            said.rules if said.HasField("rules") else None,
+            rules=said.rules if said.HasField("rules") else None,
         )
         self.versions[version.digest] = version
         self.objects[version.object_id] = version.digest
