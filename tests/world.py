@@ -30,6 +30,7 @@ from exchange.core.wire import decode, encode
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType, Purpose, Role
 from exchange.v1.envelope_pb2 import Receipt
+from exchange.v1.guardrail_pb2 import Guardrail, Suspension, Test
 from exchange.v1.ledger_pb2 import LedgerRow
 from exchange.v1.request_pb2 import Answer, Lookup, Operation, Query, RequestHeader, ResponseHeader, Sealed, Value
 from tests.memory import MemoryLog, fixed, sealing_private, sealing_public, signer
@@ -196,6 +197,20 @@ class World:
     def revoke(self, target: bytes, party: Party, reason: str = "no longer needed") -> Applied:
         """A party revokes a version by its digest, or a key by its id."""
         return self._valid(entries.revocation_entry(party, self.fresh(16), target, reason), party)
+
+    def forbid(
+        self, test: Test, code: str = "no-exports", version: ObjectVersion | None = None, **changes: Any
+    ) -> Applied:
+        """A guardrail, signed by the coordinator."""
+        texts = {"label": "禁止", "label_en": "Not allowed", "legal_basis": "Data Security Law, article 21"}
+        body = Guardrail(format=1, code=code, test=test, **(texts | changes))
+        draft = entries.guardrail_entry(COORDINATOR, version or ObjectVersion(self.fresh(16)), body)
+        return self._valid(draft, COORDINATOR)
+
+    def suspend(self, by: Party, /, **said: Any) -> Applied:
+        """A party suspends something; without `until`, until it is lifted."""
+        body = Suspension(**({"reason": "used for another purpose"} | said))
+        return self._valid(entries.suspension_entry(by, self.fresh(16), body), by)
 
     def body_draft(self, owner: Party, body: entries.Body, version: ObjectVersion | None = None) -> Draft:
         """An unsigned entry with a body, of a new object where no version is given."""

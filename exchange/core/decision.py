@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
 from exchange.core.errors import CoreError, DecodeError, SignatureError
+from exchange.core.guardrails import Case
 from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
 from exchange.core.restrictions import hours_text, is_open
 from exchange.core.sealing import CAPSULE
@@ -178,11 +180,13 @@ def weigh(directory: Directory, header: RequestHeader, requester: Party, now: in
         return found
     return (
         _in_force(directory, found, now)
+        or _suspended(directory, found, now)
         or _operation(found)
         or _fields(found)
         or _purpose(directory, found)
         or _officer(found)
         or _hours(found, now)
+        or _forbidden(directory, found)
         or _quota(found, now, used)
         or found
     )
@@ -228,6 +232,26 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
     return None
 
 
+def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
+    """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
+    bars, dataset, department = directory.state.bars, found.dataset, found.requester.own_department
+    if not bars.suspensions:
+        return None
+    for what, target in (
+        ("the agreement", agreement_target(found.agreement.object_id)),
+        ("the dataset", dataset_target(dataset.object_id)),
+        (department, party_target(department)),
+        (found.requester, party_target(found.requester)),
+        (dataset.version.owner, party_target(dataset.version.owner)),
+        (dataset.system, party_target(dataset.system)),
+        ("the officer", officer_target(department, found.header.officer)),
+    ):
+        held = bars.holding(target, now)
+        if held is not None:
+            return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
+    return None
+
+
 def _operation(found: Granted) -> Deny | None:
     operation = found.header.operation
     if operation not in found.agreement.operations or operation not in found.dataset.operations:
@@ -263,6 +287,22 @@ def _hours(found: Granted, now: int) -> Deny | None:
     if hours is not None and not is_open(hours, now):
         return Deny(6, Code.CODE_OUTSIDE_HOURS, f"the agreement grants {hours_text(hours)}, and it is not then")
     return None
+
+
+def _forbidden(directory: Directory, found: Granted) -> Deny | None:
+    """Check 7: a guardrail only denies, whatever any agreement grants."""
+    bars = directory.state.bars
+    if not bars.guardrails:
+        return None
+    header, dataset = found.header, found.dataset
+    sensitivity = max(dataset.fields[name].sensitivity for name in header.fields)
+    owner = dataset.version.owner
+    case = Case(found.requester, owner, dataset.object_id, sensitivity, header.purpose, header.operation)
+    guardrail = bars.forbidding(case)
+    if guardrail is None:
+        return None
+    said = guardrail.said
+    return Deny(7, Code.CODE_FORBIDDEN_BY_RULE, f"the guardrail {said.code} forbids it: {said.label_en or said.label}")
 
 
 def _quota(found: Granted, now: int, used: Used) -> Deny | None:
