@@ -51,7 +51,7 @@ def stale(
     elif as_csv:
         print_csv(COLUMNS, map(_cells, found))
     elif not found:
-        print_line("Every agreement is used, and its purposes are registered.")
+        print_line(f"No agreement went unused for {days} days, and every purpose is registered.")
     else:
         print_table(COLUMNS, map(_cells, found))
         say("To close one: exchange agreement end ID --reason TEXT")

@@ -220,7 +220,7 @@ def _loaded(name: str) -> tuple[Jurisdiction, bytes]:
 
 def print_story(told: Told) -> None:
     """Print what happened in a case, line by line, its clocks and what it waits for."""
-    rows = [(_day(event), _actor(event), _done(event), _words(event)) for event in told.case.history]
+    rows = [(_day(event, told.jurisdiction), _actor(event), _done(event), _words(event)) for event in told.case.history]
     print_table(("DAY", "WHO", "WHAT", "WORDS"), rows)
     if told.jurisdiction is not None and told.clocks:
         calendar = told.jurisdiction.calendar
@@ -232,8 +232,11 @@ def print_story(told: Told) -> None:
     print_line(told.summary)
 
 
-def _day(event: Event) -> str:
-    return day_of(event.time) if event.time else f"entry {event.index}"
+def _day(event: Event, jurisdiction: Jurisdiction | None) -> str:
+    """The day of an event where its clocks are counted, or its place where no more is known."""
+    if not event.time:
+        return f"entry {event.index}"
+    return str(jurisdiction.calendar.day_of(event.time)) if jurisdiction is not None else day_of(event.time)
 
 
 def _actor(event: Event) -> str:

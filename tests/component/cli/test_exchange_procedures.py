@@ -142,6 +142,7 @@ def test_an_application_goes_all_the_way_with_both_consents(world: World, homes:
     draft = homes / "answer.json"
     unconsented = run(homes / "population", "agreement", "sign", id)
     assert "the head of the owner's office consents to exactly this answer first" in unconsented.stderr
+    assert "hint: write it down with --draft FILE" in unconsented.stderr
     done(homes / "population", "agreement", "sign", id, "--draft", draft)
     assert "Consented to the answer" in done(homes / "population-head", "agreement", "consent", draft).stdout
     done(homes / "population", "agreement", "answer", draft)
@@ -453,7 +454,10 @@ def test_agreements_that_nobody_uses_are_listed(world: World, homes: Path, monke
     monkeypatch.setattr("exchange.cli.agreements.stale.own_uses", uses_of(world, world.now - 95 * DAY))
     listed = rows(done(homes / "housing", "agreement", "stale", "--csv"))
     assert {row[4] for row in listed[1:]} == {"never used", "not used since"}
-    assert "Every agreement is used" in done(homes / "population", "agreement", "stale", "--days", "200").stdout
+    assert (
+        "No agreement went unused for 200 days"
+        in done(homes / "population", "agreement", "stale", "--days", "200").stdout
+    )
 
 
 def test_an_agreement_whose_purpose_is_over_is_listed_though_it_is_used(
