@@ -63,7 +63,7 @@ class SqlLogStore:
             StoreLostError: the database server cannot be reached.
             StoreFatalError: the database failed.
         """
-        return cls(_opened(name, create=True))
+        return cls(opened_database(name, create=True))
 
     @classmethod
     def open(cls, name: Path | str) -> "SqlLogStore":
@@ -75,7 +75,7 @@ class SqlLogStore:
             StoreLostError: the database server cannot be reached.
             StoreFatalError: the database failed.
         """
-        return cls(_opened(name, create=False))
+        return cls(opened_database(name, create=False))
 
     @property
     def is_shared(self) -> bool:
@@ -299,7 +299,8 @@ class _SqlTransaction:
             raise
 
 
-def _opened(name: Path | str, *, create: bool) -> Database:
+def opened_database(name: Path | str, *, create: bool) -> Database:
+    """The database of a store; see `SqlLogStore.create` and `SqlLogStore.open`."""
     if isinstance(name, Path):
         return SqliteDatabase.opened(name, create=create)
     return PostgresDatabase.opened(name, create=create)
