@@ -187,6 +187,70 @@ async def test_brokers_that_race_leave_one_contiguous_log_that_each_can_prove(
     await other.close()
 
 
+async def until_waiting(server: Server, url: str, count: int) -> None:
+    """Wait until so many sessions of a database are in the queue for its append lock."""
+    query = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        f" WHERE datname = '{database_of(url)}' AND locktype = 'advisory' AND NOT granted"
+    )
+    async with asyncio.timeout(30):
+        while await asyncio.to_thread(server.execute, query) != [(count,)]:
+            pass
+
+
+async def test_what_arrives_while_another_broker_holds_the_lock_goes_with_one_commit(
+    world: World, url: str, postgres_server: Server, stores: tuple[SqlLogStore, SqlLogStore]
+) -> None:
+    logs = logs_of(world, stores[1])
+    with stores[0].locked():
+        appending = [asyncio.create_task(logs.append(saying(refusal(0))))]
+        await until_waiting(postgres_server, url, 1)
+        appending += [asyncio.create_task(logs.append(saying(refusal(number)))) for number in range(1, 30)]
+        # The store says nothing of it while the lock is another's.
+        assert stores[0].head(Log.ACCESS).size == 0
+        await asyncio.sleep(0)
+    entered = await asyncio.gather(*appending)
+    assert [item.receipt.index for item in entered] == list(range(30))
+    # Each entry is proven by the checkpoint of its own commit: there was one.
+    assert len({item.receipt.checkpoint for item in entered}) == 1
+    check_log(world, stores[0], Log.ACCESS)
+    await logs.close()
+
+
+async def test_what_arrives_while_another_broker_revokes_is_decided_by_the_revocation(
+    world: World, url: str, postgres_server: Server, brokers: tuple[Broker, Broker]
+) -> None:
+    """Both wait for the lock, and the revocation has it first."""
+    one, other = brokers
+    await other.attach()
+    requests = [world.request() for _ in range(3)]
+    third = SqlLogStore.open(url)
+    with third.locked():
+        revoking = asyncio.create_task(one.logs.append(revoke(world)))
+        await until_waiting(postgres_server, url, 1)
+        asking = [asyncio.create_task(other.refused(request)) for request in requests]
+        await until_waiting(postgres_server, url, 2)
+    third.close()
+    await revoking
+    assert {error.code for error in await asyncio.gather(*asking)} == {Code.CODE_AGREEMENT_ENDED}
+    assert RELEASED not in [leaf.kind for leaf in one.leaves()]
+
+
+async def test_a_lock_that_is_not_free_in_time_fails_what_waited_for_it_and_nothing_is_released(
+    world: World, stores: tuple[SqlLogStore, SqlLogStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.store.postgres.WAIT_SECONDS", 0.05)
+    logs = logs_of(world, stores[1])
+    with stores[0].locked():
+        failed = await asyncio.gather(
+            *(logs.append(saying(refusal(number))) for number in range(3)), return_exceptions=True
+        )
+    assert [type(error) for error in failed] == [AuditUnavailableError] * 3
+    assert not logs.failed.is_set()
+    assert (await logs.append(saying(refusal(3)))).receipt.index == 0
+    await logs.close()
+
+
 async def test_sessions_that_the_server_ends_cost_a_batch_at_most(
     world: World, url: str, postgres_server: Server, stores: tuple[SqlLogStore, SqlLogStore]
 ) -> None:
