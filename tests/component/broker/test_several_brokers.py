@@ -3,15 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from exchange.broker.following import Follower
+from exchange.broker.append import AppendCommand
+from exchange.broker.authority import found_authority
+from exchange.broker.following import LOOKS, LOOKS_AT_ONCE, Follower
 from exchange.broker.logs import AuditUnavailableError, DirectoryProposal, Logs
 from exchange.core.access import read_access_leaf, verify_release
+from exchange.core.names import Party
 from exchange.store.ports import Batch, Head, Log
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import Code
+from exchange.v1.directory_pb2 import Dataset, Field, FieldType, Role
+from tests.certificates import AUTHORITY_KEY, NOW
 from tests.component.broker.parts import (
     RELEASED,
     UNRELEASED,
@@ -24,7 +30,8 @@ from tests.component.broker.parts import (
 )
 from tests.component.broker.test_logs import check_log, purpose, refusal, saying
 from tests.databases import Server, database_of
-from tests.world import MINUTE, REGISTRY, World
+from tests.memory import signer
+from tests.world import APPLICATIONS, LOOKUP, MINUTE, ORIGIN, REGISTRY, World
 
 
 @pytest.fixture
@@ -108,6 +115,56 @@ async def test_who_has_seen_a_larger_directory_at_one_broker_is_answered_by_the_
     assert await other.submit(world.request())
 
 
+async def test_a_key_that_was_admitted_at_one_broker_asks_at_the_other_at_once(
+    world: World, brokers: tuple[Broker, Broker]
+) -> None:
+    one, other = brokers
+    await other.attach()
+    world.admit(APPLICATIONS, Role.ROLE_SYSTEM, signer("its next key"))
+    await one.publish()
+    request = world.request()
+    assert request.key_id not in other.logs.directory.state.keys
+    assert await other.submit(request)
+
+
+async def test_a_key_that_was_admitted_at_one_broker_signs_entries_at_the_other_at_once(
+    world: World, brokers: tuple[Broker, Broker]
+) -> None:
+    one, other = brokers
+    department, system = Party(ORIGIN, "tax"), Party(ORIGIN, "tax", "vehicles")
+    world.admit(department, Role.ROLE_DEPARTMENT)
+    world.admit(system, Role.ROLE_SYSTEM)
+    await one.publish()
+    field = Field(name="plate", label="plate", type=FieldType.FIELD_TYPE_TEXT)
+    body = Dataset(
+        format=1, code="cars", title="cars", system=str(system), fields=[field], key="plate", operations=[LOOKUP]
+    )
+    append = AppendCommand(other.logs, found_authority(AUTHORITY_KEY, ORIGIN, NOW), other.clock)
+    appended = await append(department, world.sign(world.body_draft(department, body), department).encode())
+    assert appended.receipt.index == one.logs.directory.size == other.logs.directory.size - 1
+
+
+async def test_strangers_cannot_make_a_broker_look_as_often_as_they_like(
+    world: World, brokers: tuple[Broker, Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, other = brokers
+    looks, catch_up = [], other.logs.catch_up
+
+    async def counted() -> None:
+        looks.append(world.now)
+        await catch_up()
+
+    monkeypatch.setattr(other.logs, "catch_up", counted)
+    stranger = replace(world.request(), key_id=bytes(32))
+    for _ in range(10):
+        assert (await other.refused(stranger)).code == Code.CODE_SIGNATURE_INVALID
+    assert len(looks) == LOOKS_AT_ONCE
+    world.now += 1000
+    for _ in range(10):
+        await other.refused(stranger)
+    assert len(looks) == LOOKS_AT_ONCE + LOOKS
+
+
 async def test_one_release_for_the_same_bytes_at_both_brokers(world: World, brokers: tuple[Broker, Broker]) -> None:
     one, other = brokers
     request = world.request()
@@ -131,11 +188,19 @@ async def test_an_id_that_one_broker_released_is_refused_to_another_message_at_t
     for broker in brokers:
         await broker.attach()
     request_id = world.request_id()
-    await one.submit(world.request(request_id=request_id))
-    # Before it has heard of it, the log itself keeps it from a second release.
-    error = await other.refused(world.request(request_id=request_id))
-    assert error.code == Code.CODE_RESPONSE_INVALID
+    first, replay = world.request(request_id=request_id), world.request(request_id=request_id, officer="officer-8")
+    answer = world.respond(first)
+    for broker in brokers:
+        broker.adapters[0].respond = lambda request: answer if request == first else world.respond(request)
+    await one.submit(first)
+    # Before it has heard of it, the log itself keeps it from a second release, and says why.
+    for _ in range(2):
+        error = await other.refused(replay)
+        other.check_refusal(error, Code.CODE_REPLAYED, 4, replay.digest)
+        assert (one.leaf(-2).kind, one.leaf(-2).code) == (UNRELEASED, Code.CODE_REPLAYED)
     assert [leaf.kind for leaf in one.leaves()].count(RELEASED) == 1
+    # And the message that the id belongs to is answered there as it was.
+    assert (await other.submit(first)).response == answer.encode()
     fresh = world.request_id()
     await one.submit(world.request(request_id=fresh))
     await Follower(other.logs, other.taken, 0).look()
