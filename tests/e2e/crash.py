@@ -10,6 +10,7 @@ on it. What is drawn is drawn from the seed; when a signal strikes, the machine 
 """
 
 import asyncio
+import multiprocessing
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,7 @@ from tests.e2e.shared import SECOND, SharedCity
 ROUNDS = 20 if os.environ.get("CI") else 4
 LEAST = 50  # answers a round
 STRETCH = 25  # rounds in one city
+LANES = 2  # cities at a time
 ASKING = 16  # requests in flight
 SECONDS = 180.0  # that a round may take at the most
 _PAUSE = 0.05
@@ -297,42 +300,93 @@ async def crash(
     return Outcome(tuple(finished), crashes.held)
 
 
-def stretches(rounds: int, seed: int) -> Iterator[Round]:
-    """Run so many rounds, and print a line for each.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rounds in one city.
+
+    Args:
+        template: from `City.build`.
+        folder: of the city; does not exist yet.
+        is_shared: whether it has two brokers, and its logs in PostgreSQL.
+        before: how many rounds there were already.
+        rounds: how many to run.
+        seed: of all that is drawn.
+    """
+
+    template: City
+    folder: Path
+    is_shared: bool
+    before: int
+    rounds: int
+    seed: int
+
+    def run(self) -> tuple[Round, ...]:
+        """Run them, and print a line for each."""
+        where = "PostgreSQL" if self.is_shared else "SQLite    "
+        opened = shared_crash_city(self.folder) if self.is_shared else crash_city(self.template, self.folder)
+        with capture_logs(), opened as (city, database):
+            report = partial(print, f"logs in {where}", flush=True)
+            outcome = asyncio.run(crash(city, database, self.rounds, self.seed, report, self.before))
+        shutil.rmtree(self.folder)
+        return outcome.rounds
+
+
+def stretches(folder: Path, rounds: int, seed: int) -> Iterator[Stretch]:
+    """What so many rounds are made of: of both kinds of city by turns, however few they are.
+
+    Args:
+        folder: for their cities.
+        rounds: one at least.
+        seed: of all that is drawn.
+    """
+    chance, before = random.Random(seed), 0
+    template = City.build(folder / "template")
+    length = min(STRETCH, -(-rounds // LANES))
+    while before < rounds:
+        count, number = min(length, rounds - before), before // length
+        path = folder / f"city-{number}"
+        yield Stretch(template, path, bool(number % 2), before, count, chance.randrange(1 << 32))
+        before += count
+
+
+def run(rounds: int, seed: int) -> list[Round]:
+    """Run the rounds, two cities at a time: while the programs of one start, the other answers.
 
     Args:
         rounds: one at least.
         seed: of all that is drawn.
     """
-    chance, done = random.Random(seed), 0
-    with tempfile.TemporaryDirectory(prefix="crash-city-") as folder:
-        template = City.build(Path(folder) / "template")
-        # Both kinds of city get their part, however few the rounds are.
-        length = min(STRETCH, max(1, -(-rounds // 2)))
-        while done < rounds:
-            number = done // length
-            path = Path(folder) / f"city-{number}"
-            opened = shared_crash_city(path) if number % 2 else crash_city(template, path)
-            with opened as (city, database):
-                where = "two brokers, logs in PostgreSQL" if number % 2 else "one broker, logs in SQLite"
-                print(f"{where}:", flush=True)
-                count = min(length, rounds - done)
-                report = partial(print, flush=True)
-                outcome = asyncio.run(crash(city, database, count, chance.randrange(1 << 32), report, done))
-            shutil.rmtree(path)
-            yield from outcome.rounds
-            done += count
+    finished: list[Round] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="crash-city-") as folder,
+        ProcessPoolExecutor(LANES, multiprocessing.get_context("spawn"), end_when_told) as lanes,
+    ):
+        with capture_logs():
+            running = [lanes.submit(stretch.run) for stretch in stretches(Path(folder), rounds, seed)]
+        try:
+            for done in as_completed(running):
+                finished += done.result()
+        except BaseException:
+            # So that whatever was started ends too.
+            for child in multiprocessing.active_children():
+                child.terminate()
+            lanes.shutdown(cancel_futures=True)
+            raise
+    return finished
+
+
+def end_when_told() -> None:
+    """Let SIGTERM end this process as an error does, with all that it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def main() -> None:
     """The rounds that the command line asks for."""
-    # So that whatever was started ends too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    end_when_told()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 32)
     print(f"{rounds} rounds from seed {seed} (make crash ROUNDS={rounds} SEED={seed} draws the same)", flush=True)
-    with capture_logs():
-        print(summary(list(stretches(rounds, seed))))
+    print(summary(run(rounds, seed)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Cities that may be killed: their programs are real processes, and so is the PostgreSQL behind them."""
 
 import os
+import select
 import signal
 import sqlite3
 import tempfile
@@ -16,6 +17,7 @@ from examples.city.databases import create_reader
 from tests.databases import DURABLE
 from tests.e2e.city import City
 from tests.e2e.founding import CIVIL, MARRIAGES, TABLES
+from tests.e2e.processes import TIMEOUT
 from tests.e2e.shared import SharedCity
 
 
@@ -70,11 +72,13 @@ class Database:
         config.write_text(text.replace("sqlite:///data.db", reader.render_as_string(hide_password=False)))
 
     def kill(self) -> None:
-        """SIGKILL to its first process; the others then end by themselves."""
+        """SIGKILL to its first process, and wait for its end; the others then end by themselves."""
         server = int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
         ended = os.pidfd_open(server)
         try:
             signal.pidfd_send_signal(ended, signal.SIGKILL)
+            # Until it is gone it counts as running, and would not be started again.
+            assert select.select([ended], [], [], TIMEOUT)[0], "PostgreSQL outlived SIGKILL"
         finally:
             os.close(ended)
 
