@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256, shake_128
 from pathlib import Path
 
-from exchange.cli.audit.bundle_format import CHUNK, BundleReader, BundleWriter, Manifest
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, RangeLeaves, WholeTree
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.bundles.format import CHUNK, BundleReader, BundleWriter, Manifest
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, RangeLeaves, WholeTree
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
 from exchange.core import entries
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.audit.criteria import moment
+from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.exports.output_file import check_free, written_whole
-from exchange.cli.audit.findings import plural
+from exchange.cli.audit.mirror.witnessed import kept_standing
+from exchange.cli.audit.searching.criteria import moment
 from exchange.cli.audit.subjects.merging import NO_MIRROR, Merged, described, merge, table
 from exchange.cli.audit.subjects.office import Office, keep_key, opened_office
-from exchange.cli.audit.witnessed import kept_stance
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_table
 from exchange.cli.times import now
@@ -142,7 +142,8 @@ def _seen(home: Path, office: Office) -> str:
     """What the witnesses say of the log that the answers are compared with."""
     if office.access is None:
         return NO_MIRROR
-    return str(kept_stance(home, Home(home).trust, office.access.checkpoint.size))
+    checkpoint = office.access.checkpoint
+    return str(kept_standing(home, Home(home).trust, checkpoint, office.access.note(checkpoint.size)))
 
 
 def _print(office: Office, merged: Merged, seen: str) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exchange.cli.audit.access_mirror import AccessMirror
-from exchange.cli.audit.checks import ledger_number, short
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.opening import RELEASED, SETTLING, OpenedEntry
-from exchange.cli.audit.postings import Wanted
-from exchange.cli.audit.progress import Advance
-from exchange.cli.audit.rows import ProvenEntry, proven_entries
+from exchange.cli.audit.checking.checks import ledger_number, short
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.ledgers import Numbers
+from exchange.cli.audit.checking.opening import RELEASED, SETTLING, OpenedEntry
+from exchange.cli.audit.mirror.access_mirror import AccessMirror
+from exchange.cli.audit.mirror.postings import Wanted
+from exchange.cli.audit.searching.rows import ProvenEntry, proven_entries
+from exchange.cli.progress import Advance
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
 from exchange.v1.request_pb2 import RequestHeader

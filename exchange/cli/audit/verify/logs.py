@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.database import BrokerDatabase
-from exchange.cli.audit.findings import Finding, Level, plural, span
-from exchange.cli.audit.offline import AuditHome, erasures_of, is_mirrored, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
-from exchange.cli.audit.seen import compare, keep_evidence
-from exchange.cli.audit.sources import LogName, log_standing, mirrored_log
-from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
+from exchange.cli.audit.checking.findings import Finding, Level, plural, span
+from exchange.cli.audit.checking.policies import PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.checking.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
+from exchange.cli.audit.mirror.offline import AuditHome, erasures_of, is_mirrored, opened_home
+from exchange.cli.audit.mirror.seen import compare, keep_evidence
+from exchange.cli.audit.mirror.sources import LogName, log_standing, mirrored_log
+from exchange.cli.audit.verify.database import BrokerDatabase
 from exchange.cli.audit.verify.outcome import Copy, Outcome, print_outcome, verified
 from exchange.cli.errors import WrongUsageError, say
 from exchange.client.errors import BrokenLogError
@@ -141,8 +141,8 @@ def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -
         stop - start,
         place.erasures(),
         (
-            log_standing(mirrored_log(place, LogName.DIRECTORY), policy),
-            log_standing(mirrored_log(place, LogName.ACCESS), policy),
+            log_standing(mirrored_log(place, LogName.DIRECTORY), policy).beside(place.directory.checkpoint.size),
+            log_standing(mirrored_log(place, LogName.ACCESS), policy).beside(stop),
         ),
         (Finding(place.access.origin, None, text, Level.WARNING),) if stored > size else (),
     )

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.findings import Finding, Level, exit_code
-from exchange.cli.audit.policies import SEEN_BY_MANY, Standing
-from exchange.cli.audit.progress import bar, counted
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, TreeCheck, WholeTree
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.checking.findings import Finding, Level, exit_code
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, Standing
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, TreeCheck, WholeTree
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.cli.progress import bar, counted
 from exchange.core.erasures import Erasures
 from exchange.core.note import encode_base64
 from exchange.core.trust import Trust
@@ -143,7 +143,7 @@ def _summary(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
         failed = any(f.log == expected.origin and f.level != Level.WARNING for f in outcome.findings)
         result = "NOT VERIFIED" if failed else f"verified {ranges_text(done)}"
         told = f"asked {ranges_text(asked) if asked is not None else 'all'}, {result}, checkpoint {checkpoint.size}"
-        yield expected.origin, [told, f"root {encode_base64(checkpoint.root)}, {standing.told(checkpoint.size)}"]
+        yield expected.origin, [told, f"root {encode_base64(checkpoint.root)}, {standing.told()}"]
 
 
 def _described(outcome: Outcome) -> dict[str, object]:

@@ -7,7 +7,7 @@ entry names.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
+from exchange.cli.audit.checking.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name

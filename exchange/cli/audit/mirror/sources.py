@@ -6,10 +6,10 @@ from typing import Annotated, Protocol
 
 import typer
 
-from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.policies import RECENT, Standing, newest_standing
-from exchange.cli.audit.tree import place_of
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.policies import RECENT, Standing, newest_standing
+from exchange.cli.audit.checking.tree import place_of
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.offline import AuditHome
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import ForkError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from exchange.cli.audit.checks import judge, ledger_number
-from exchange.cli.audit.findings import Finding, Level, plural
-from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, read_entry
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import TreeCheck
+from exchange.cli.audit.checking.checks import judge, ledger_number
+from exchange.cli.audit.checking.findings import Finding, Level, plural
+from exchange.cli.audit.checking.ledgers import Numbers
+from exchange.cli.audit.checking.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, read_entry
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import TreeCheck
 from exchange.core.access import read_access_leaf
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
