@@ -3,7 +3,7 @@
 import binascii
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -109,11 +109,11 @@ class MirrorFile(SqliteFile):
             (size,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
             return size, _head(connection, DIRECTORY)
 
-    def extend(self, entries: Sequence[Entry], note: bytes, size: int) -> int | None:
+    def extend(self, entries: Iterable[Entry], note: bytes, size: int) -> int | None:
         """Add entries, and make `note` the checkpoint unless another process has gone further.
 
         Args:
-            entries: contiguous, up to `size`.
+            entries: contiguous, up to `size`; read one by one, so that they need not be in memory.
             note: the signed checkpoint of `size`.
 
         Returns:
@@ -121,18 +121,19 @@ class MirrorFile(SqliteFile):
         """
         with self._transaction("BEGIN IMMEDIATE") as connection:
             (stored,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
-            if entries and entries[0].position > stored:
-                raise self.tampered("it was replaced while it was in use")
+            end = stored
             for entry in entries:
-                if entry.position >= stored:
-                    break
+                if entry.position == end:
+                    connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (end, entry.leaf, entry.body))
+                    end += 1
+                    continue
+                if entry.position > end or end > stored:
+                    raise self.tampered("it was replaced while it was in use")
                 row = connection.execute(
                     "SELECT CAST(leaf AS BLOB) FROM entries WHERE position = ?", (entry.position,)
                 ).fetchone()
                 if row[0] != entry.leaf:
                     return entry.position
-            rows = [(entry.position, entry.leaf, entry.body) for entry in entries if entry.position >= stored]
-            connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
             if size >= stored:
                 _move(connection, DIRECTORY, note)
         return None

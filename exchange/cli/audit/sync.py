@@ -96,7 +96,11 @@ async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
 
 async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirrored]:
     had = session.directory.size, mirror.size
-    await session.sync()
+    with bar("directory log") as advance:
+        session.mirror.progress = advance
+        await session.sync()
+    # What the access log's entries name later is little, and shows no bar of its own.
+    session.mirror.progress = lambda _done, _total: None
     with bar("access log") as advance:
         access = await fetch_access_log(session, mirror, advance)
     directory = session.mirror.checkpoint

@@ -81,8 +81,11 @@ class Follower:
             BrokenLogError: the log contradicts what it signed before.
             UnavailableError: the first look fails; a later one is tried again.
         """
-        with bar("access log") as advance:
+        with bar("directory log") as advance:
+            self._session.mirror.progress = advance
             await self._session.sync()
+        self._session.mirror.progress = lambda _done, _total: None
+        with bar("access log") as advance:
             await fetch_access_log(self._session, self._mirror, advance)
         self._erasures = await asyncio.to_thread(mirrored_erasures, self._session.home.path, self._session.trust)
         lost = False
