@@ -233,7 +233,7 @@ class Calendar:
                 day = self._nth(start, length, skipped)
             else:
                 day = _months_later(start, length.count * (_MONTHS if length.unit == Unit.YEARS else 1))
-            while rests and not self.is_working_day(day):
+            while rests and not self._counts(day, Unit.WORKING_DAYS, skipped):
                 day += _DAY
         except (OverflowError, ValueError) as error:
             if isinstance(error, CalendarError):
