@@ -111,6 +111,7 @@ def test_says_why_a_day_counts_or_not() -> None:
     kinds |= {"2026-10-03": "holiday", "2026-10-05": "holiday"}
     for day, kind in kinds.items():
         assert NATIONAL_DAY.kind(date.fromisoformat(day)) == DayKind(kind)
+        assert NATIONAL_DAY.is_working_day(date.fromisoformat(day)) == kind.startswith("working")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +159,8 @@ def test_a_year_without_a_calendar_is_named_and_never_guessed(length: Length) ->
         NATIONAL_DAY.between(moment("2025-12-20T00:00"), moment("2026-01-09T00:00"))
     with pytest.raises(UncoveredYearError, match="1999"):
         NATIONAL_DAY.is_working_day(date(1999, 1, 4))
+    with pytest.raises(UncoveredYearError, match="1999"):
+        NATIONAL_DAY.kind(date(1999, 1, 4))
 
 
 @pytest.mark.parametrize(
