@@ -36,6 +36,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/{name}.py": tuple(f"{UNIT}/test_{test}.py" for test in tests.split())
     for name, tests in {
         "access": "access",
+        "calendar": "calendar",
+        "clocks": "clocks calendar",
         "cosignature": "cosignature",
         "decision": "decision",
         "directory": "directory terms fold",
