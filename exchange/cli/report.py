@@ -12,9 +12,9 @@ from exchange.cli.acting import act
 from exchange.cli.agreements.queue import CsvOption, RulesOption
 from exchange.cli.agreements.telling import jurisdiction_of, tell_all
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.audit.progress import bar
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import print_csv, print_json, print_line, print_table
+from exchange.cli.progress import bar
 from exchange.cli.times import SECOND, now
 from exchange.client.session import Session
 from exchange.client.uses import all_uses, own_uses

@@ -19,19 +19,21 @@ GROUPS = {
     "purpose": ("register", "list"),
     "dataset": ("template", "publish", "list", "show"),
     "agreement": (
-        *("apply", "sign", "list", "show", "revoke"),
+        *("apply", "sign", "list", "show", "revoke", "terms", "explain"),
         *("consent", "submit", "return", "refuse", "answer", "supply", "withdraw", "end", "extend", "rate"),
         *("approve-standing", "queue", "stale", "dispute"),
     ),
     "agreement dispute": ("open", "escalate", "settle"),
+    "guardrail": ("template", "add", "list", "show", "revoke"),
     "clocks": ("list", "due"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(*group.split(), name) for group, names in GROUPS.items() for name in names]
 LEAVES = [leaf for leaf in LEAVES if " ".join(leaf) not in GROUPS]
-DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), ("dataset", "template")}]
+TEMPLATES = {("dataset", "template"), ("agreement", "terms"), ("guardrail", "template")}
+DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), *TEMPLATES}]
 
-NOBODY_ACTS = {("dataset", "template"), ("clocks", "list"), ("clocks", "due")}
+NOBODY_ACTS = {*TEMPLATES, ("clocks", "list"), ("clocks", "due")}
 
 
 @pytest.mark.parametrize("command", [(), *(tuple(group.split()) for group in GROUPS), *LEAVES], ids=" ".join)
