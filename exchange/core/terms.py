@@ -4,9 +4,7 @@ The leaf authenticates, the body gives meaning. No body, no rights.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -14,6 +12,7 @@ from immutables import Map
 
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
+from exchange.core.layered import Table
 from exchange.core.names import Party, is_code, is_field
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
 from exchange.core.wire import MAX_TIME, decode
@@ -104,12 +103,15 @@ class AgreementTerms:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Every body that was opened, by message digest, and the latest version of each dataset by object id."""
+    """What bodies say: the latest version of each dataset by object id, the others by message digest.
 
-    datasets: Map[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
-    applications: Map[bytes, ApplicationTerms] = Map()  # noqa: RUF009
-    agreements: Map[bytes, AgreementTerms] = Map()  # noqa: RUF009
-    codes: Map[tuple[str, str], bytes] = Map()  # noqa: RUF009
+    Bodies that came before a snapshot are opened when they are looked up (`core/reopening.py`).
+    """
+
+    datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
+    applications: Table[bytes, ApplicationTerms] = Map()  # noqa: RUF009
+    agreements: Table[bytes, AgreementTerms] = Map()  # noqa: RUF009
+    codes: Table[tuple[str, str], bytes] = Map()  # noqa: RUF009
 
 
 def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) -> Terms:
@@ -132,29 +134,6 @@ def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) 
     if opener is None:
         raise TermsError("this kind of entry has no body of its own")
     return opener(state, terms, version, attachment[SALT:])
-
-
-def reopen_terms(state: State, bodies: Iterable[tuple[int, bytes]]) -> Terms:
-    """Open bodies again, long after their entries were folded: each as it was opened when its entry came.
-
-    Args:
-        state: with all of their entries folded in.
-        bodies: of entries by their index, ascending; one that breaks a rule gives no rights.
-    """
-    versions = {version.index: version for version in state.versions.values() if version.body_sha256}
-    registered = sorted((v for v in state.versions.values() if v.purpose is not None), key=lambda v: v.index)
-    terms, then, rest = Terms(), replace(state, purposes=Map()), deque(registered)
-    for index, body in bodies:
-        while rest and rest[0].index < index:
-            version = rest.popleft()
-            code = version.purpose.code if version.purpose is not None else ""
-            then = replace(then, purposes=then.purposes.set(code, version.digest))
-        if index in versions:
-            # As its entry left it; what came later is in the state alone.
-            version = replace(versions[index], ended_index=None, superseded_by=None)
-            with suppress(CoreError):
-                terms = open_terms(then, terms, version, body)
-    return terms
 
 
 def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
@@ -314,8 +293,8 @@ def _check_purposes(state: State, codes: Sequence[str], size: int) -> None:
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
     for code in codes:
-        digest = state.purposes.get(code)
-        if digest is None or not state.versions[digest].stood_at(size):
+        version = state.purpose_at(code, size)
+        if version is None or not version.stood_at(size):
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
 
 
