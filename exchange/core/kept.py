@@ -11,7 +11,7 @@ from immutables import Map
 
 from exchange.core.chunks import CHUNK, Chunk
 from exchange.core.layered import Layered
-from exchange.core.records import COLUMNS, decode_chunk, decode_record, name_key
+from exchange.core.records import COLUMNS, WIDTHS, decode_chunk, decode_record, name_key
 from exchange.core.state import KeyRecord, Other, Record, State, Version, genesis
 from exchange.core.wire import encode
 from exchange.v1.directory_pb2 import DirectoryChunk, DirectoryState
@@ -78,17 +78,21 @@ class Column:
         self._chunks = chunks
         self._name = name
         self._scans = 0
-        self._index: dict[bytes, int | tuple[int, ...]] = {}
+        self._index: dict[bytes, int | tuple[int, ...]] | None = None
 
     def places(self, key: bytes) -> tuple[int, ...]:
         """Where the records of a key are, in the order of their entries; a place is chunk × 256 + place in it."""
-        if self._scans < SCANS:
+        if self._index is None and self._scans < SCANS:
             self._scans += 1
             return tuple(self._scan(key))
-        if not self._index:
-            self._index = self._indexed(len(key))
-        found = self._index.get(key, ())
+        found = self.prepare().get(key, ())
         return found if isinstance(found, tuple) else (found,)
+
+    def prepare(self) -> "dict[bytes, int | tuple[int, ...]]":
+        """The index, made once."""
+        if self._index is None:
+            self._index = self._indexed(WIDTHS[self._name])
+        return self._index
 
     def _scan(self, key: bytes) -> Iterator[int]:
         for number, chunk in enumerate(self._chunks):
@@ -149,6 +153,11 @@ class Kept:
         self._record = lru_cache(maxsize=OPENED)(self._open)
         for chunk in self._chunks:
             chunk.through(self._record)
+
+    def prepare(self) -> None:
+        """Make the indexes that a process needs which looks much up, before it waits for them."""
+        for name in ("keys", "parties", "entries", "objects"):
+            self._columns[name].prepare()
 
     def state(self, head: DirectoryState) -> State:
         """The state, with the root key over it."""

@@ -192,6 +192,12 @@ COLUMNS: Mapping[str, Rows] = MappingProxyType(
 """The columns of a chunk, one for each way to look a record up: a row is a key, and a byte for the record's place."""
 
 
+WIDTHS: Mapping[str, int] = MappingProxyType(
+    {name: OBJECT_ID if name in {"objects", "histories"} else DIGEST for name in COLUMNS}
+)
+"""Bytes of the key in each row of a column."""
+
+
 def encode_chunk(records: Sequence[Record]) -> bytes:
     """A chunk's only encoding: a serialised DirectoryChunk; nothing for no records."""
     return encode(chunk_message(records))
