@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
-CHUNK = 256
-"""Entries of the log to a chunk; a place in one is a byte."""
+CHUNK = 64
+"""Entries of the log to a chunk: one that changes is encoded again whole, and each costs a hash at every opening."""
 
 
 class Placed(Protocol):

@@ -81,7 +81,7 @@ class Column:
         self._index: dict[bytes, int | tuple[int, ...]] | None = None
 
     def places(self, key: bytes) -> tuple[int, ...]:
-        """Where the records of a key are, in the order of their entries; a place is chunk × 256 + place in it."""
+        """Where the records of a key are, in the order of their entries; a place is chunk × `CHUNK` + place in it."""
         if self._index is None and self._scans < SCANS:
             self._scans += 1
             return tuple(self._scan(key))

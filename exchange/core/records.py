@@ -33,7 +33,7 @@ def encode_record(record: Record) -> bytes:
     """A record's only encoding: a serialised EntryState."""
     message = EntryState(index=record.index, object_id=record.object_id, digest=record.digest)
     if isinstance(record, Version):
-        message.version.CopyFrom(_version_state(record))
+        _set_version(message.version, record)
     elif record.key is not None:
         message.key.CopyFrom(_key_state(record.key))
     elif record.closes:
@@ -95,16 +95,16 @@ def _key(said: KeyState, index: int, size: int) -> KeyRecord:
     )
 
 
-def _version_state(version: Version) -> VersionState:
-    return VersionState(
-        kind=version.kind,
-        owner=str(version.owner),
-        time=version.time,
-        body_sha256=version.body_sha256,
-        purpose=version.purpose,
-        ended_index=version.ended_index or 0,
-        superseded_by=version.superseded_by or b"",
-    )
+def _set_version(said: VersionState, version: Version) -> None:
+    said.kind = version.kind
+    said.owner = _text(version.owner)
+    said.time = version.time
+    said.body_sha256 = version.body_sha256
+    if version.purpose is not None:
+        said.purpose.CopyFrom(version.purpose)
+    said.ended_index = version.ended_index or 0
+    said.superseded_by = version.superseded_by or b""
+    said.SetInParent()
 
 
 def _version(said: EntryState, size: int) -> Version:
@@ -138,6 +138,11 @@ def _check_known(known: frozenset[int], number: int) -> None:
 
 
 @lru_cache(maxsize=16_384)
+def _text(party: Party) -> str:
+    return str(party)
+
+
+@lru_cache(maxsize=16_384)
 def _party(name: str) -> Party:
     return Party.parse(name)
 
@@ -153,7 +158,7 @@ def _keys(record: Record) -> tuple[bytes, ...]:
 
 
 def _parties(record: Record) -> tuple[bytes, ...]:
-    return (name_key(str(record.key.party)),) if isinstance(record, Other) and record.key is not None else ()
+    return (name_key(_text(record.key.party)),) if isinstance(record, Other) and record.key is not None else ()
 
 
 def _entries(record: Record) -> tuple[bytes, ...]:
@@ -175,7 +180,7 @@ def _histories(record: Record) -> tuple[bytes, ...]:
 
 
 def _owners(record: Record) -> tuple[bytes, ...]:
-    return (name_key(str(record.owner)),) if isinstance(record, Version) else ()
+    return (name_key(_text(record.owner)),) if isinstance(record, Version) else ()
 
 
 COLUMNS: Mapping[str, Rows] = MappingProxyType(

@@ -28,6 +28,9 @@ SUCCESSION = "exchange.v1/succession"
 PUBLIC_VIEW = 72 * 3600 * 1000
 SEALING_LIFETIME = 30 * 24 * 3600 * 1000
 
+# An enum's attribute costs more than a hash, and every entry asks for it.
+_DEPARTMENT = Role.ROLE_DEPARTMENT
+
 Rule = Callable[[State, Signed], State]
 
 # Roles whose keys the root signs, each for a name of one segment below the exchange.
@@ -160,7 +163,7 @@ def _purpose(state: State, signed: Signed) -> State:
 def _described(state: State, signed: Signed) -> State:
     """A dataset, application or agreement: the leaf holds only the digest of its body."""
     body_sha256 = _body(signed.entry, "body_sha256").body_sha256
-    _require_role(signed, Role.ROLE_DEPARTMENT)
+    _require_role(signed, _DEPARTMENT)
     if not is_digest(body_sha256):
         raise EntryError("the body's digest has an impossible length")
     return _add_version(state, signed, body_sha256)

@@ -16,6 +16,8 @@ from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
 
 MAX_ENTRY = 32 * 1024
 OBJECT_ID = 16
+# An enum's attribute costs more than a hash, and every entry asks for it.
+_SIGNING = Suite.SUITE_ECDSA_P256_SHA256
 MAX_TEXT = 2000
 HISTORIC = frozenset({EntryKind.ENTRY_KIND_PURPOSE, EntryKind.ENTRY_KIND_DATASET})
 """The kinds whose earlier versions are asked for: bodies are read by what stood when they came."""
@@ -317,7 +319,7 @@ def genesis(origin: str, root_public_key: bytes) -> State:
 
 def is_signing(record: KeyRecord) -> bool:
     """Whether a key signs, rather than seals."""
-    return record.suite == Suite.SUITE_ECDSA_P256_SHA256
+    return record.suite == _SIGNING
 
 
 def signing_record(state: State, envelope: Envelope, now: int) -> KeyRecord:

@@ -4,9 +4,11 @@ The leaf authenticates, the body gives meaning. No body, no rights.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
+from typing import TypeVar
 
 from immutables import Map
 
@@ -23,6 +25,8 @@ SALT = 32
 MAX_FIELDS = 500
 
 Grant = Application | Agreement
+
+H = TypeVar("H", bound=Hashable)
 
 
 class TermsError(CoreError):
@@ -155,10 +159,11 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
         frozenset(dataset.operations),
         frozenset(dataset.filterable),
     )
-    return replace(
-        terms,
-        datasets=terms.datasets.set(version.object_id, opened),
-        codes=terms.codes.set(name, version.object_id),
+    return Terms(
+        terms.datasets.set(version.object_id, opened),
+        terms.applications,
+        terms.agreements,
+        terms.codes.set(name, version.object_id),
     )
 
 
@@ -242,7 +247,7 @@ def _application(state: State, terms: Terms, version: Version, body: bytes) -> T
         application.scenario,
         application.not_after,
     )
-    return replace(terms, applications=terms.applications.set(version.digest, opened))
+    return Terms(terms.datasets, terms.applications.set(version.digest, opened), terms.agreements, terms.codes)
 
 
 def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
@@ -265,18 +270,18 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
         version,
-        agreement.dataset,
+        dataset.object_id,
         grantee,
-        agreement.application,
-        frozenset(agreement.operations),
-        fields,
-        frozenset(agreement.filterable),
-        frozenset(agreement.purposes),
+        application.version.digest,
+        _shared(frozenset(agreement.operations)),
+        _shared(fields),
+        _shared(frozenset(agreement.filterable)),
+        _shared(frozenset(agreement.purposes)),
         agreement.not_before,
         agreement.not_after,
         _row_filter(agreement, dataset),
     )
-    return replace(terms, agreements=terms.agreements.set(version.digest, opened))
+    return Terms(terms.datasets, terms.applications, terms.agreements.set(version.digest, opened), terms.codes)
 
 
 def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
@@ -305,6 +310,13 @@ def _named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
     return dataset
 
 
+@lru_cache(maxsize=4096)
+def _shared(value: H) -> H:
+    """The value that is known already, where an equal one is: a million agreements name few sets of fields."""
+    return value
+
+
+@lru_cache(maxsize=4096)
 def _party(text: str) -> Party:
     try:
         return Party.parse(text)

@@ -457,7 +457,7 @@ Global___DirectoryState: _TypeAlias = DirectoryState  # noqa: Y015
 
 @_typing.final
 class DirectoryChunk(_message.Message):
-    """What 256 entries left. Rows are sorted by place; a place is one byte and counts in `records`."""
+    """What 64 entries left. Rows are sorted by place; a place is one byte and counts in `records`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -134,7 +134,7 @@ async def test_a_running_broker_stops_when_another_one_signs_another_state(
 def differing() -> Directory:
     """A program that gets one thing wrong: it knows of an object that no entry made."""
     directory = Directory.genesis(ORIGIN, signer("root").public_key)
-    return replace(directory, state=directory.state.with_object(255, bytes(16), bytes(32)))
+    return replace(directory, state=directory.state.with_object(63, bytes(16), bytes(32)))
 
 
 # --- where a broker begins ----------------------------------------------------------------------------
