@@ -381,7 +381,7 @@ class Logs:
                 self._frontiers[log] = continued(self.store, head, self._frontiers[log], self._signers[log].verifier)
                 self._checkpoints[log] = head.checkpoint
         size = heads[Log.DIRECTORY].size
-        directory, start, snapshot = self._directory, self._directory.size, None
+        directory, kept, snapshot = self._directory, self._beginning.directory.size, None
         while directory.size < size:
             for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
                 before = directory.state
@@ -390,8 +390,7 @@ class Logs:
                     text = f"entry {entry.index} of the directory is a snapshot, and {applied.reason}"
                     raise DirectoryDiffersError(f"{text}: compare the brokers' versions")
                 self._indexes[applied.digest] = entry.index
-                # Folding began with the first one, where it began with one.
-                if applied.entry is not None and applied.entry.WhichOneof("body") == "snapshot" and before.size > start:
+                if applied.entry is not None and applied.entry.WhichOneof("body") == "snapshot" and before.size > kept:
                     snapshot = before
         self._directory = directory
         self._beginning.keep(snapshot)

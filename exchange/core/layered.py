@@ -9,6 +9,13 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class _Nothing:
+    """No value, where None might be one."""
+
+
+_NOTHING = _Nothing()
+
+
 class Layered(Mapping[K, V]):
     """An immutable map over another one, as `immutables.Map` is over nothing.
 
@@ -28,9 +35,8 @@ class Layered(Mapping[K, V]):
         return Layered(self._below, self._above.set(key, value))
 
     def __getitem__(self, key: K) -> V:
-        if key in self._above:
-            return self._above[key]
-        return self._below[key]
+        value = self._above.get(key, _NOTHING)
+        return self._below[key] if isinstance(value, _Nothing) else value
 
     def __contains__(self, key: object) -> bool:
         return key in self._above or key in self._below

@@ -1,4 +1,9 @@
-"""What an entry left in the state as bytes: one encoding for each record, and for each chunk of them (ADR 0009)."""
+"""What an entry left in the state as bytes: one encoding for each record, and for each chunk of them (ADR 0009).
+
+A kind of entry that leaves more than its object id needs a field of `EntryState.left`, a record in `core/state.py` with
+a table and a method `with_…` in `State`; a branch in `encode_record` and in `decode_record` here, and a column; and a
+table over that column in `core/kept.py`. Everything else, the digest and what is kept included, follows.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
