@@ -16,7 +16,7 @@ from exchange.core.state import KeyRecord, Other, Record, State, Version, genesi
 from exchange.core.wire import encode
 from exchange.v1.directory_pb2 import DirectoryChunk, DirectoryState
 
-SCANS = 64
+SCANS = 16
 """Lookups in one column before its index is worth its time and memory: a command needs a few, a broker needs all."""
 
 OPENED = 65_536
