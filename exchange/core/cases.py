@@ -46,6 +46,18 @@ def open_body(state: State, terms: Terms, version: Version, attachment: bytes) -
     return opened
 
 
+def follow(state: State, terms: Terms, version: Version) -> Terms:
+    """Note in its case an application or an agreement whose body is opened already.
+
+    Args:
+        state: with `version` folded in; terms: with its body, and the events of its case before it.
+
+    Raises:
+        CoreError: the case does not allow it.
+    """
+    return _applied(state, terms, version) if version.digest in terms.applications else _agreed(state, terms, version)
+
+
 def tell(state: State, terms: Terms, application: bytes, size: int | None = None) -> Case | None:
     """The case of an application; None where its body is not known.
 
@@ -124,9 +136,10 @@ def _step(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     if act is None:
         raise TermsError("this step belongs to no procedure")
     about = _application_of(state, terms, step)
-    application = terms.applications.get(state.objects.get(about, b""))
-    if application is None:
+    versions = [event.digest for event in terms.events.get(about, ()) if event.act == Act.APPLY]
+    if not versions:
         raise TermsError("the application is not known here")
+    application = terms.applications[versions[-1]]
     case = _told(state, terms, application, version)
     if step.subject != about and act != Act.OPEN_DISPUTE and _dispute_of(case) != step.subject:
         raise TermsError("the dispute is not the one that is open in this case")

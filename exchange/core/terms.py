@@ -4,15 +4,18 @@ The leaf authenticates, the body gives meaning. No body, no rights.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
+from typing import TypeVar
 
 from immutables import Map
 
 from exchange.core.case import Event
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
+from exchange.core.layered import Table
 from exchange.core.names import Party, is_code, is_field
 from exchange.core.procedure_terms import ApprovalTerms, StepTerms
 from exchange.core.restrictions import read_hours, read_masks, read_officers
@@ -28,6 +31,8 @@ MAX_FIELDS = 500
 MOST_SENSITIVE = 4
 
 Grant = Application | Agreement | StandingApproval
+
+H = TypeVar("H", bound=Hashable)
 
 
 class TermsError(CoreError):
@@ -126,23 +131,25 @@ class AgreementTerms:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Every body that was opened, by message digest, and the latest version of each dataset by object id.
+    """What bodies say: the latest version of each dataset by object id, the others by message digest.
+
+    Bodies that came before a snapshot are opened when they are looked up (`core/reopening.py`).
 
     Of each application, by object id: the events of its case, and the index of the entry that last ended what was
     agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
     that body, its dataset.
     """
 
-    datasets: Map[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
-    applications: Map[bytes, ApplicationTerms] = Map()  # noqa: RUF009
-    agreements: Map[bytes, AgreementTerms] = Map()  # noqa: RUF009
-    codes: Map[tuple[str, str], bytes] = Map()  # noqa: RUF009
-    approvals: Map[bytes, ApprovalTerms] = Map()  # noqa: RUF009
-    steps: Map[bytes, StepTerms] = Map()  # noqa: RUF009
-    events: Map[bytes, tuple[Event, ...]] = Map()  # noqa: RUF009
-    ends: Map[bytes, int] = Map()  # noqa: RUF009
-    disputes: Map[bytes, bytes] = Map()  # noqa: RUF009
-    consents: Map[bytes, bytes] = Map()  # noqa: RUF009
+    datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
+    applications: Table[bytes, ApplicationTerms] = Map()  # noqa: RUF009
+    agreements: Table[bytes, AgreementTerms] = Map()  # noqa: RUF009
+    codes: Table[tuple[str, str], bytes] = Map()  # noqa: RUF009
+    approvals: Table[bytes, ApprovalTerms] = Map()  # noqa: RUF009
+    steps: Table[bytes, StepTerms] = Map()  # noqa: RUF009
+    events: Table[bytes, tuple[Event, ...]] = Map()  # noqa: RUF009
+    ends: Table[bytes, int] = Map()  # noqa: RUF009
+    disputes: Table[bytes, bytes] = Map()  # noqa: RUF009
+    consents: Table[bytes, bytes] = Map()  # noqa: RUF009
 
 
 def checked_body(version: Version, attachment: bytes) -> bytes:
@@ -318,13 +325,13 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
         version,
-        agreement.dataset,
+        dataset.object_id,
         grantee,
-        agreement.application,
-        frozenset(agreement.operations),
-        fields,
-        frozenset(agreement.filterable),
-        frozenset(agreement.purposes),
+        application.version.digest,
+        _shared(frozenset(agreement.operations)),
+        _shared(fields),
+        _shared(frozenset(agreement.filterable)),
+        _shared(frozenset(agreement.purposes)),
         agreement.not_before,
         agreement.not_after,
         read_row_filter(agreement, dataset),
@@ -362,8 +369,8 @@ def check_purposes(state: State, codes: Sequence[str], size: int) -> None:
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
     for code in codes:
-        digest = state.purposes.get(code)
-        if digest is None or not state.versions[digest].stood_at(size):
+        version = state.purpose_at(code, size)
+        if version is None or not version.stood_at(size):
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
 
 
@@ -379,6 +386,13 @@ def named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
     return dataset
 
 
+@lru_cache(maxsize=4096)
+def _shared(value: H) -> H:
+    """The value that is known already, where an equal one is: a million agreements name few sets of fields."""
+    return value
+
+
+@lru_cache(maxsize=4096)
 def named_party(text: str) -> Party:
     """The party of a name.
 

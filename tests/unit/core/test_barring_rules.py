@@ -8,7 +8,7 @@ from exchange.core.bars import agreement_target, dataset_target, officer_target,
 from exchange.core.entries import ObjectVersion, guardrail_entry, revocation_entry, suspension_entry
 from exchange.core.envelope import Draft
 from exchange.core.names import Party
-from exchange.core.snapshot import decode_state, encode_state
+from exchange.core.snapshot import encode_state, open_state
 from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import EntryKind, Role
 from exchange.v1.guardrail_pb2 import Guardrail, Officer, Suspension
@@ -268,7 +268,7 @@ def test_a_snapshot_has_what_stands_and_not_what_was_lifted(world: World) -> Non
     world.revoke(gone, COORDINATOR)
     world.revoke(lifted, COORDINATOR)
     state = world.directory.state
-    read = decode_state(encode_state(state))
+    read = open_state(list(encode_state(state))).state
     assert read == state
     assert [standing.said.code for standing in read.bars.guardrails] == ["one"]
     assert [len(held) for held in read.bars.suspensions.values()] == [2]

@@ -20,6 +20,7 @@ from exchange.core.fold import Applied
 from exchange.core.names import Party
 from exchange.core.procedure import Stage, Timer, Who
 from exchange.core.response import check_response
+from exchange.core.snapshot import encode_state, open_state
 from exchange.core.state import RULES_OBJECT
 from exchange.core.terms import ApplicationTerms
 from exchange.v1.access_pb2 import Code
@@ -28,7 +29,7 @@ from exchange.v1.directory_pb2 import Agreement, Role
 from exchange.v1.procedure_pb2 import Action, Outcome, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Operation
 from exchange.v1.terms_pb2 import Limits, Mask
-from tests.memory import signer
+from tests.memory import LoggedBodies, signer
 from tests.world import (
     APPLICATIONS,
     AUDITOR,
@@ -687,30 +688,57 @@ def test_the_owner_ends_what_one_party_has_under_a_standing_approval(world: Worl
 # Mirrors.
 
 
-def bodies(world: World) -> list[tuple[int, bytes]]:
-    found = ((index, envelope.attachments) for index, envelope in enumerate(world.entries))
-    return [(index, attached[0]) for index, attached in found if attached]
+def again(world: World, *without: int) -> Directory:
+    """The directory of a state that was kept, some bodies of which are not at hand."""
+    state = open_state(list(encode_state(world.directory.state))).state
+    return Directory.reopened(state, LoggedBodies(world.directory_log, *without))
 
 
 def test_a_directory_opened_again_tells_the_same_cases(strict: World) -> None:
     application, _ = agreed(strict)
     strict.do(HOUSING, Action.ACTION_RATE, application.version.object_id, rating=5)
     strict.adopt(consent=False)
-    again = Directory.reopened(strict.directory.state, bodies(strict))
-    assert again.terms == strict.directory.terms
-    assert again.case(application.version.object_id) == case_of(strict, application)
+    kept = again(strict)
+    assert kept.terms == strict.directory.terms
+    assert kept.case(application.version.object_id) == case_of(strict, application)
 
 
 def test_a_mirror_without_the_bodies_of_steps_gives_no_rights(strict: World) -> None:
     application, applied = agreed(strict)
     steps = {terms.version.index for terms in strict.directory.terms.steps.values()}
-    blind = [(index, body) for index, body in bodies(strict) if index not in steps]
-    mirror = Directory.reopened(strict.directory.state, blind)
+    mirror = again(strict, *steps)
     case = mirror.case(application.version.object_id)
     assert case is not None
     assert case.stage == Stage.DRAFTED
     assert mirror.agreement(applied.digest) is None
     assert mirror.lacks_body(POPULATION)
+
+
+def test_without_procedures_cases_are_told_from_what_is_opened_when_it_is_asked_for(world: World) -> None:
+    first = world.apply_for(world.dataset)
+    agreement = world.grant(first)
+    world.grant(first, ObjectVersion(agreement.version.object_id, agreement.digest), fields=["name"])
+    second = world.apply_for(world.dataset)
+    later = world.apply_for(
+        world.dataset, version=ObjectVersion(second.version.object_id, second.version.digest), fields=["name"]
+    )
+    world.revoke(world.grant(later).digest, POPULATION)
+    kept = again(world)
+    for application in (first, second):
+        assert kept.case(application.version.object_id) == case_of(world, application)
+    assert kept.terms == world.directory.terms
+    assert kept.case(world.dataset.object_id) is None
+
+
+def test_a_directory_opened_again_goes_on_with_its_cases(world: World) -> None:
+    application = world.apply_for(world.dataset)
+    world.directory = again(world)
+    agreement = world.grant(application)
+    world.do(POPULATION, Action.ACTION_END, application.version.object_id, text="over")
+    assert not world.directory.stands(agreement)
+    world.directory = again(world)
+    assert case_of(world, application).stage == Stage.ENDED
+    assert not world.directory.stands(agreement)
 
 
 def test_a_department_that_has_every_body_lacks_none(strict: World) -> None:
