@@ -84,8 +84,6 @@ def stands(state: State, terms: Terms, agreement: AgreementTerms) -> bool:
     for digest in _grounds(agreement):
         if versions[digest].ended_index is not None:
             return False
-    if not terms.ends:
-        return True
     end = terms.ends.get(versions[agreement.application].object_id)
     return end is None or end < agreement.version.index
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import fields, replace
+from typing import Any, Protocol
 
 from exchange.core.case import Event
 from exchange.core.cases import follow, open_body
@@ -30,8 +30,36 @@ def reopened_terms(state: State, bodies: Bodies) -> Terms:
         state: with all of their entries folded in.
         bodies: those at hand; one that breaks a rule gives no rights. What is looked up stays as it was found.
     """
-    if any(version.kind in _PROCEDURAL for version in state.historic()):
-        return _in_order(state, bodies)
+    opening = _Opening(state, bodies)
+    tables: dict[str, Any] = {field.name: opening.table(field.name) for field in fields(Terms)}
+    return Terms(**tables)
+
+
+class _Opening:
+    """The terms behind the tables, in the way that fits the state; nothing of it is looked at before it is asked for.
+
+    Where there are procedures, what a body may say depends on the steps before it, so all are opened, in their order.
+    Elsewhere they are opened one by one.
+    """
+
+    def __init__(self, state: State, bodies: Bodies) -> None:
+        self._state = state
+        self._bodies = bodies
+        self._terms: Terms | None = None
+
+    def table(self, name: str) -> Layered[Any, Any]:
+        """One of the tables of the terms."""
+        return Layered(KeptTable(lambda key: self._table(name).get(key), lambda: iter(self._table(name))))
+
+    def _table(self, name: str) -> Mapping[Any, Any]:
+        if self._terms is None:
+            procedural = any(version.kind in _PROCEDURAL for version in self._state.historic())
+            self._terms = (_in_order if procedural else _one_by_one)(self._state, self._bodies)
+        table: Mapping[Any, Any] = getattr(self._terms, name)
+        return table
+
+
+def _one_by_one(state: State, bodies: Bodies) -> Terms:
     reopening = _Reopening(state, bodies)
     return Terms(
         Layered(KeptTable(reopening.dataset, reopening.dataset_ids)),
