@@ -81,6 +81,20 @@ class Bars:
         held = (*self.suspensions.get(target, ()), suspension)
         return replace(self, suspensions=self.suspensions.set(target, held))
 
+    def with_version(self, digest: bytes, owner: Party, said: Barring, object_of: Callable[[bytes], bytes]) -> "Bars":
+        """One more of either kind.
+
+        Args:
+            digest: of its version; owner: who signed it; said: what it says.
+            object_of: the object id of a version, by its message digest.
+
+        Raises:
+            CoreError: the guardrail is not in its form, another one has its code, or nobody knows what is suspended.
+        """
+        if isinstance(said, Guardrail):
+            return self.with_guardrail(digest, said)
+        return self.with_suspension(suspended_target(said, object_of), StandingSuspension(digest, owner, said))
+
     def without(self, digest: bytes) -> "Bars":
         """All but the version of this message digest: it was revoked or superseded."""
         suspensions = self.suspensions

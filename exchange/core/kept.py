@@ -4,6 +4,7 @@ Whoever makes one proves the bytes first, by the digest of a snapshot entry that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -165,7 +166,7 @@ class Kept:
         chunks: dict[int, Chunk[Record]] = {
             number: chunk for number, chunk in enumerate(self._chunks) if chunk.message.records
         }
-        return State(
+        state = State(
             head.origin,
             head.size,
             head.time,
@@ -176,7 +177,11 @@ class Kept:
             Layered(KeptTable(self._purpose, self._codes)),
             Layered(KeptTable(self._history, self._historic)),
             Map(chunks),
-        ).with_bars(self._few("bars"))
+        )
+        for version in self._few("bars"):
+            if version.ended_index is None:
+                state = replace(state, bars=state.bars_after(version))
+        return state
 
     def index_of(self, digest: bytes) -> int | None:
         """The place in the log of the valid entry of a message digest."""

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from immutables import Map
 
-from exchange.core.bars import Barring, Bars, StandingSuspension, suspended_target
+from exchange.core.bars import Barring, Bars
 from exchange.core.chunks import CHUNK, Chunk, Folded
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import CoreError
@@ -15,7 +15,6 @@ from exchange.core.keys import key_id
 from exchange.core.layered import Table
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
-from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.procedure_pb2 import Rules
 
 MAX_ENTRY = 32 * 1024
@@ -23,17 +22,8 @@ OBJECT_ID = 16
 # An enum's attribute costs more than a hash, and every entry asks for it.
 _SIGNING = Suite.SUITE_ECDSA_P256_SHA256
 MAX_TEXT = 2000
-HISTORIC = frozenset(
-    {
-        EntryKind.ENTRY_KIND_PURPOSE,
-        EntryKind.ENTRY_KIND_DATASET,
-        EntryKind.ENTRY_KIND_SUSPENSION,
-        EntryKind.ENTRY_KIND_GUARDRAIL,
-        EntryKind.ENTRY_KIND_STEP,
-        EntryKind.ENTRY_KIND_RULES,
-        EntryKind.ENTRY_KIND_STANDING_APPROVAL,
-    }
-)
+_OF_BODIES = (EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STEP, EntryKind.ENTRY_KIND_STANDING_APPROVAL)
+HISTORIC = frozenset({EntryKind.ENTRY_KIND_PURPOSE, EntryKind.ENTRY_KIND_RULES, *_OF_BODIES})
 """The kinds that are found by their object: bodies are read by what stood when they came."""
 
 RULES_OBJECT = hashlib.sha256(b"exchange.v1/rules").digest()[:OBJECT_ID]
@@ -197,7 +187,7 @@ class State:
             purposes,
             histories,
             self._recorded(version),
-            self._bars_after(version),
+            self.bars_after(version),
         )
 
     def with_object(self, index: int, object_id: bytes, digest: bytes, closes: bytes = b"") -> "State":
@@ -248,42 +238,23 @@ class State:
             self.purposes,
             self.histories,
             self._recorded(version),
-            self._bars_after(version),
+            self.bars_after(version),
         )
 
-    def _bars_after(self, version: Version) -> Bars:
-        """What bars requests once a version has come, or has ended.
-
-        Raises:
-            CoreError: the guardrail is not in its form, another one has its code, or nobody knows what is suspended.
-        """
+    def bars_after(self, version: Version) -> Bars:
+        """What bars requests once a version has come, or has ended; a CoreError where it cannot come."""
         said = version.barring
         if said is None:
             return self.bars
         if version.ended_index is not None:
             return self.bars.without(version.digest)
-        if isinstance(said, Guardrail):
-            return self.bars.with_guardrail(version.digest, said)
-        target = suspended_target(said, self._object_of)
-        return self.bars.with_suspension(target, StandingSuspension(version.digest, version.owner, said))
+        return self.bars.with_version(version.digest, version.owner, said, self._object_of)
 
     def _object_of(self, digest: bytes) -> bytes:
         version = self.versions.get(digest)
         if version is None:
             raise EntryError("what is suspended is not in the directory")
         return version.object_id
-
-    def with_bars(self, versions: "Iterator[Version]") -> "State":
-        """The same, with the guardrails and suspensions that stand.
-
-        Args:
-            versions: of all of them, by index.
-        """
-        state = self
-        for version in versions:
-            if version.barring is not None and version.ended_index is None:
-                state = replace(state, bars=state._bars_after(version))
-        return state
 
     def historic(self) -> "Iterator[Version]":
         """The latest version of every object of a kind in `HISTORIC`, in no order."""
@@ -336,7 +307,7 @@ class State:
 
     @property
     def rules(self) -> Rules:
-        """What the coordinator asks for in procedures: nothing, while there are no rules or they are revoked."""
+        """What the coordinator asks for in procedures: nothing, while no rules stand."""
         return self.rules_at(self.size)
 
     def rules_at(self, size: int) -> Rules:

@@ -153,11 +153,7 @@ class Terms:
 
 
 def checked_body(version: Version, attachment: bytes) -> bytes:
-    """The serialised body in an attachment, which is the one that was signed.
-
-    Raises:
-        TermsError: it is another one.
-    """
+    """The serialised body in an attachment, or a TermsError where it is not the one that was signed."""
     if hashlib.sha256(attachment).digest() != version.body_sha256:
         raise TermsError("the body is not the one that was signed")
     if len(attachment) < SALT:
@@ -234,11 +230,7 @@ def _check_dataset(dataset: Dataset, version: Version, system: Party, fields: Ma
 
 
 def check_grant(grant: Grant, dataset: DatasetTerms) -> None:
-    """What is asked for, or granted, is something that the dataset offers.
-
-    Raises:
-        TermsError: it is not.
-    """
+    """What is asked for, or granted, is something that the dataset offers, or a TermsError is raised."""
     _check_names(grant.operations, grant.fields, grant.filterable, dataset.fields)
     if not dataset.operations.issuperset(grant.operations):
         raise TermsError("the dataset does not offer this operation")
@@ -346,11 +338,7 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
 
 
 def read_row_filter(agreement: Agreement | StandingApproval, dataset: DatasetTerms) -> Filter | None:
-    """The filter that is ANDed into every question; None where all rows are granted.
-
-    Raises:
-        TermsError: it names a field that the dataset lacks, or is malformed.
-    """
+    """The filter that is ANDed into every question, or None; a TermsError where it does not fit the dataset."""
     if not agreement.HasField("row_filter"):
         return None
     try:
@@ -361,11 +349,7 @@ def read_row_filter(agreement: Agreement | StandingApproval, dataset: DatasetTer
 
 
 def check_purposes(state: State, codes: Sequence[str], size: int) -> None:
-    """Each purpose is registered, in a directory of this size.
-
-    Raises:
-        TermsError: one is not, or none is named, or one twice.
-    """
+    """Each purpose is named once, and registered in a directory of this size, or a TermsError is raised."""
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
     for code in codes:
@@ -375,11 +359,7 @@ def check_purposes(state: State, codes: Sequence[str], size: int) -> None:
 
 
 def named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
-    """The dataset of an object id.
-
-    Raises:
-        TermsError: it is not known.
-    """
+    """The dataset of an object id, or a TermsError where it is not known."""
     dataset = terms.datasets.get(object_id)
     if dataset is None:
         raise TermsError("the dataset is not known here")
@@ -394,11 +374,7 @@ def _shared(value: H) -> H:
 
 @lru_cache(maxsize=4096)
 def named_party(text: str) -> Party:
-    """The party of a name.
-
-    Raises:
-        TermsError: no party is named like this.
-    """
+    """The party of a name, or a TermsError where none is named like this."""
     try:
         return Party.parse(text)
     except NameFormatError as error:

@@ -513,9 +513,7 @@ class DirectoryChunk(_message.Message):
     purposes: _builtins.bytes
     """SHA-256 of a purpose's code, and place."""
     histories: _builtins.bytes
-    """Object id (16) and place, of each version of a purpose, dataset, suspension, guardrail, standing approval or of the
-    rules, and of each step.
-    """
+    """Object id (16) and place, of each version of a purpose, dataset, standing approval or of the rules, and of each step."""
     owners: _builtins.bytes
     """SHA-256 of the name of a version's owner, and place."""
     bars: _builtins.bytes

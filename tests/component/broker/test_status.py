@@ -34,6 +34,7 @@ from exchange.broker.status import (
 from exchange.broker.tunnel import TunnelFullError, TunnelLostError
 from exchange.broker.witnesses import ForkAlarmError, WitnessError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
+from exchange.core.calendar import UncoveredYearError
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope, decode_envelope
 from exchange.core.errors import CoreError
@@ -92,7 +93,8 @@ def error_classes() -> set[type[Exception]]:
 
 
 def made(kind: type[Exception]) -> Exception:
-    return kind(Code.CODE_MALFORMED, SECRET) if kind is FilterError else kind(SECRET)
+    more = {FilterError: (Code.CODE_MALFORMED, SECRET), UncoveredYearError: (SECRET, 2026)}
+    return kind(*more.get(kind, (SECRET,)))
 
 
 def info(status: Status) -> ErrorInfo:
