@@ -36,6 +36,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/{name}.py": tuple(f"{UNIT}/test_{test}.py" for test in tests.split())
     for name, tests in {
         "access": "access",
+        "bars": "barring_rules guardrails decision",
         "calendar": "calendar",
         "chunks": "snapshot",
         "clocks": "clocks calendar",
@@ -44,7 +45,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "directory": "directory terms fold",
         "entries": "entries",
         "envelope": "envelope",
+        "explain": "explain",
         "fold": "fold",
+        "guardrails": "guardrails",
         "kept": "snapshot",
         "keys": "keys",
         "layered": "snapshot",
@@ -52,18 +55,21 @@ TESTS: dict[str, tuple[str, ...]] = {
         "records": "snapshot",
         "reopening": "snapshot",
         "response": "response",
-        "rules": "rules key_rules erasures snapshot",
+        "restrictions": "hours explain terms",
+        "rules": "rules key_rules erasures snapshot barring_rules",
         "sealing": "sealing",
         "snapshot": "snapshot",
         "state": "rules key_rules fold directory",
         "summary": "summary",
+        "suspending": "barring_rules",
         "terms": "terms snapshot",
         "trust": "trust",
+        "usage": "usage",
         "wire": "wire",
     }.items()
 }
 # Where every mutant is killed, and has to be.
-STRICT = [f"{CORE}/{name}.py" for name in ("decision", "response", "rules")]
+STRICT = [f"{CORE}/{name}.py" for name in ("decision", "guardrails", "response", "rules", "suspending")]
 
 # Loaded once and inherited by every worker. Nothing of the exchange but its messages: that is imported anew.
 PRELOADED = (

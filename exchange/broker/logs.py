@@ -345,8 +345,7 @@ class Logs:
             place = tail.settling(record.response.digest)
             if place is not None:
                 return _Place(Log.ACCESS, place, deny=record.deny)
-        if record.counted is not None:
-            self.usage.release(*record.counted, time)
+        self.usage.release(record.counted, time)
         return _Place(Log.ACCESS, tail.add(access_entry(record, time, directory.size), time), deny=record.deny)
 
     def _grow(self, tail: _Tail) -> tuple[Batch, Frontier]:
@@ -375,8 +374,7 @@ class Logs:
         return leaves
 
     def _leaf(self, place: _Place) -> bytes:
-        entry = self.store.entry(place.log, place.index)
-        if entry is None:
+        if (entry := self.store.entry(place.log, place.index)) is None:
             raise StoreFatalError("an entry below the head is missing")
         return entry.leaf
 

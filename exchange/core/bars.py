@@ -81,20 +81,6 @@ class Bars:
         held = (*self.suspensions.get(target, ()), suspension)
         return replace(self, suspensions=self.suspensions.set(target, held))
 
-    def with_version(self, digest: bytes, owner: Party, said: Barring, object_of: Callable[[bytes], bytes]) -> "Bars":
-        """One more of either kind.
-
-        Args:
-            digest: of its version; owner: who signed it; said: what it says.
-            object_of: the object id of a version, by its message digest.
-
-        Raises:
-            CoreError: the guardrail is not in its form, another one has its code, or nobody knows what is suspended.
-        """
-        if isinstance(said, Guardrail):
-            return self.with_guardrail(digest, said)
-        return self.with_suspension(suspended_target(said, object_of), StandingSuspension(digest, owner, said))
-
     def without(self, digest: bytes) -> "Bars":
         """All but the version of this message digest: it was revoked or superseded."""
         suspensions = self.suspensions
@@ -119,6 +105,11 @@ class Bars:
         if held is None:
             return None
         return next((suspension for suspension in held if suspension.is_due(now)), None)
+
+    def digests(self) -> Iterator[bytes]:
+        """The message digests of all of them."""
+        yield from (guardrail.digest for guardrail in self.guardrails)
+        yield from (suspension.digest for _, suspension in self.all_suspensions())
 
     def all_suspensions(self) -> Iterator[tuple[Target, StandingSuspension]]:
         """Every suspension that was not lifted, with what it holds up, due or not; in no order."""

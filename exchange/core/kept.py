@@ -3,14 +3,16 @@
 Whoever makes one proves the bytes first, by the digest of a snapshot entry that the log has.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from immutables import Map
 
 from exchange.core.chunks import CHUNK, Chunk
+from exchange.core.errors import DecodeError
 from exchange.core.layered import Layered
 from exchange.core.records import COLUMNS, WIDTHS, decode_chunk, decode_record, name_key
 from exchange.core.state import KeyRecord, Other, Record, State, Version, genesis
@@ -53,6 +55,12 @@ class KeptChunk(Chunk[Record]):
     def record(self, place: int) -> Record:
         """One of them."""
         return decode_record(self.message.records[place], self._size)
+
+    def at(self, index: int) -> Record | None:
+        """What the entry of this index left, if it left anything."""
+        place = bisect_left(range(len(self.message.records)), index, key=lambda place: self.record(place).index)
+        found = self.record(place) if place < len(self.message.records) else None
+        return found if found is not None and found.index == index else None
 
     def through(self, opened: "Callable[[int], Record]") -> None:
         """Open records by their places in the whole state from here on, through what keeps them open."""
@@ -161,7 +169,11 @@ class Kept:
             self._columns[name].prepare()
 
     def state(self, head: DirectoryState) -> State:
-        """The state, with the root key over it."""
+        """The state, with the root key over it, and all that bars requests.
+
+        Raises:
+            CoreError: the head names as a guardrail or suspension what is none.
+        """
         root = genesis(head.origin, head.root_key)
         chunks: dict[int, Chunk[Record]] = {
             number: chunk for number, chunk in enumerate(self._chunks) if chunk.message.records
@@ -178,10 +190,19 @@ class Kept:
             Layered(KeptTable(self._history, self._historic)),
             Map(chunks),
         )
-        for version in self._few("bars"):
-            if version.ended_index is None:
-                state = replace(state, bars=state.bars_after(version))
+        if not all(one < other for one, other in pairwise(head.bars)):
+            raise DecodeError("the guardrails and suspensions of the state are out of order")
+        for index in head.bars:
+            state = state.with_bar(self._bar(index))
         return state
+
+    def _bar(self, index: int) -> Version:
+        """A guardrail or a suspension that stands; there are few, and each is opened at once."""
+        chunk = self._chunks[index // CHUNK] if index // CHUNK < len(self._chunks) else None
+        found = chunk.at(index) if chunk is not None else None
+        if not isinstance(found, Version) or found.barring is None or found.ended_index is not None:
+            raise DecodeError(f"entry {index} of the state is no guardrail or suspension that stands")
+        return found
 
     def index_of(self, digest: bytes) -> int | None:
         """The place in the log of the valid entry of a message digest."""

@@ -109,14 +109,14 @@ def _set_version(said: VersionState, version: Version) -> None:
     said.body_sha256 = version.body_sha256
     if version.purpose is not None:
         said.purpose.CopyFrom(version.purpose)
-    if isinstance(version.barring, Guardrail):
-        said.guardrail.CopyFrom(version.barring)
-    elif version.barring is not None:
-        said.suspension.CopyFrom(version.barring)
     if version.rules is not None:
         said.rules.CopyFrom(version.rules)
     said.ended_index = version.ended_index or 0
     said.superseded_by = version.superseded_by or b""
+    if isinstance(version.barring, Guardrail):
+        said.guardrail.CopyFrom(version.barring)
+    elif version.barring is not None:
+        said.suspension.CopyFrom(version.barring)
     said.SetInParent()
 
 
@@ -141,10 +141,11 @@ def _version(said: EntryState, size: int) -> Version:
     )
 
 
-def _barring(said: VersionState) -> Barring | None:
-    if said.HasField("guardrail"):
-        return said.guardrail
-    return said.suspension if said.HasField("suspension") else None
+def _barring(version: VersionState) -> Barring | None:
+    said = version.WhichOneof("barring")
+    if said is None:
+        return None
+    return version.guardrail if said == "guardrail" else version.suspension
 
 
 def _ended(index: int, ended: int, size: int) -> int | None:
@@ -196,10 +197,6 @@ def _purposes(record: Record) -> tuple[bytes, ...]:
     return (name_key(record.purpose.code),) if is_purpose else ()  # type: ignore[union-attr]
 
 
-def _bars(record: Record) -> tuple[bytes, ...]:
-    return (record.object_id,) if isinstance(record, Version) and record.barring is not None else ()
-
-
 def _histories(record: Record) -> tuple[bytes, ...]:
     return (record.object_id,) if isinstance(record, Version) and record.kind in HISTORIC else ()
 
@@ -216,7 +213,6 @@ COLUMNS: Mapping[str, Rows] = MappingProxyType(
         "objects": _objects,
         "purposes": _purposes,
         "histories": _histories,
-        "bars": _bars,
         "owners": _owners,
     }
 )
@@ -224,7 +220,7 @@ COLUMNS: Mapping[str, Rows] = MappingProxyType(
 
 
 WIDTHS: Mapping[str, int] = MappingProxyType(
-    {name: OBJECT_ID if name in {"objects", "histories", "bars"} else DIGEST for name in COLUMNS}
+    {name: OBJECT_ID if name in {"objects", "histories"} else DIGEST for name in COLUMNS}
 )
 """Bytes of the key in each row of a column."""
 

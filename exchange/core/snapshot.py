@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exchange.core.chunks import CHUNK, Chunk, Folded
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
-from exchange.core.kept import Kept, KeptChunk
+from exchange.core.kept import Kept, KeptChunk, SnapshotBrokenError
 from exchange.core.merkle import leaf_hash, root_of
 from exchange.core.records import MAX_CHUNK, encode_chunk
 from exchange.core.state import MAX_ENTRY, Record, State
@@ -91,7 +91,11 @@ def open_state(parts: Sequence[bytes]) -> Opened:
         for number, (part, digest) in enumerate(zip(parts[1:], hashes[1:], strict=True))
     ]
     kept = Kept(chunks)
-    return Opened(kept.state(head), head.root_key, root_of(hashes), kept)
+    try:
+        state = kept.state(head)
+    except SnapshotBrokenError as error:
+        raise DecodeError(str(error)) from error
+    return Opened(state, head.root_key, root_of(hashes), kept)
 
 
 def said_digest(leaf: bytes, size: int) -> bytes | None:
@@ -113,7 +117,14 @@ def said_digest(leaf: bytes, size: int) -> bytes | None:
 def _head(state: State) -> bytes:
     root = next(record for record in state.keys_of(state.root) if record.index < 0)
     return encode(
-        DirectoryState(format=FORMAT, origin=state.origin, size=state.size, time=state.time, root_key=root.public_key)
+        DirectoryState(
+            format=FORMAT,
+            origin=state.origin,
+            size=state.size,
+            time=state.time,
+            root_key=root.public_key,
+            bars=sorted(state.versions[digest].index for digest in state.bars.digests()),
+        )
     )
 
 

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from immutables import Map
 
-from exchange.core.bars import Barring, Bars
+from exchange.core.bars import Barring, Bars, StandingSuspension, suspended_target
 from exchange.core.chunks import CHUNK, Chunk, Folded
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import CoreError
@@ -15,6 +15,7 @@ from exchange.core.keys import key_id
 from exchange.core.layered import Table
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
+from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.procedure_pb2 import Rules
 
 MAX_ENTRY = 32 * 1024
@@ -28,8 +29,6 @@ HISTORIC = frozenset({EntryKind.ENTRY_KIND_PURPOSE, EntryKind.ENTRY_KIND_RULES, 
 
 RULES_OBJECT = hashlib.sha256(b"exchange.v1/rules").digest()[:OBJECT_ID]
 """The object id of the rules: there is one such object, whose latest version holds."""
-
-_NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a purpose, dataset, application, agreement, guardrail, suspension or of the rules; or a step.
-
-    `barring` is what a guardrail or a suspension says.
-    """
+    """One version of a purpose, dataset, application, agreement, guardrail, suspension or of the rules; or a step."""
 
     digest: bytes
     kind: "EntryKind.ValueType"
@@ -187,7 +183,7 @@ class State:
             purposes,
             histories,
             self._recorded(version),
-            self.bars_after(version),
+            self._bars_after(version),
         )
 
     def with_object(self, index: int, object_id: bytes, digest: bytes, closes: bytes = b"") -> "State":
@@ -238,17 +234,28 @@ class State:
             self.purposes,
             self.histories,
             self._recorded(version),
-            self.bars_after(version),
+            self._bars_after(version),
         )
 
-    def bars_after(self, version: Version) -> Bars:
+    def _recorded(self, record: Record) -> "Map[int, Chunk[Record]]":
+        number = record.index // CHUNK
+        return self.chunks.set(number, self.chunks.get(number, _EMPTY).with_record(record))
+
+    def with_bar(self, version: Version) -> "State":
+        """A guardrail or a suspension that is here already, among those that stand."""
+        return replace(self, bars=self._bars_after(version))
+
+    def _bars_after(self, version: Version) -> Bars:
         """What bars requests once a version has come, or has ended; a CoreError where it cannot come."""
         said = version.barring
         if said is None:
             return self.bars
         if version.ended_index is not None:
             return self.bars.without(version.digest)
-        return self.bars.with_version(version.digest, version.owner, said, self._object_of)
+        if isinstance(said, Guardrail):
+            return self.bars.with_guardrail(version.digest, said)
+        target = suspended_target(said, self._object_of)
+        return self.bars.with_suspension(target, StandingSuspension(version.digest, version.owner, said))
 
     def _object_of(self, digest: bytes) -> bytes:
         version = self.versions.get(digest)
@@ -256,18 +263,19 @@ class State:
             raise EntryError("what is suspended is not in the directory")
         return version.object_id
 
-    def historic(self) -> "Iterator[Version]":
-        """The latest version of every object of a kind in `HISTORIC`, in no order."""
-        return (self.versions[self.histories[object_id][-1]] for object_id in self.histories)
-
-    def _recorded(self, record: Record) -> "Map[int, Chunk[Record]]":
-        number = record.index // CHUNK
-        return self.chunks.set(number, self.chunks.get(number, _EMPTY).with_record(record))
-
     def records(self) -> "Iterator[Record]":
         """What every valid entry left, by index. It opens all of a snapshot."""
         for number in sorted(self.chunks):
             yield from self.chunks[number].records
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that stand."""
+        return self.rules_at(self.size)
+
+    def historic(self) -> "Iterator[Version]":
+        """The latest version of every object of a kind in `HISTORIC`, in no order."""
+        return (self.versions[self.histories[object_id][-1]] for object_id in self.histories)
 
     def versions_of(self, owner: Party) -> "Iterator[Version]":
         """Every version that a party owns, by index, without opening what others own."""
@@ -305,18 +313,10 @@ class State:
                 return record.role
         return None
 
-    @property
-    def rules(self) -> Rules:
-        """What the coordinator asks for in procedures: nothing, while no rules stand."""
-        return self.rules_at(self.size)
-
     def rules_at(self, size: int) -> Rules:
-        """The same, in a directory of an earlier size."""
-        for digest in self.histories.get(RULES_OBJECT, ()):
-            version = self.versions[digest]
-            if version.rules is not None and version.stood_at(size):
-                return version.rules
-        return _NO_RULES
+        """What the coordinator asked for in procedures in a directory of an earlier size: nothing without rules."""
+        found = (self.versions[digest] for digest in self.histories.get(RULES_OBJECT, ()))
+        return next((version.rules for version in found if version.rules and version.stood_at(size)), Rules())
 
     def purpose(self, code: str) -> Purpose | None:
         """The registered purpose of this code, unless it is revoked."""

@@ -463,6 +463,7 @@ class DirectoryState(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     ROOT_KEY_FIELD_NUMBER: _builtins.int
+    BARS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     origin: _builtins.str
     size: _builtins.int
@@ -470,6 +471,10 @@ class DirectoryState(_message.Message):
     """The last valid entry's, milliseconds."""
     root_key: _builtins.bytes
     """The root's SubjectPublicKeyInfo."""
+    @_builtins.property
+    def bars(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indexes of the guardrails and suspensions that stand, ascending."""
+
     def __init__(
         self,
         *,
@@ -478,10 +483,11 @@ class DirectoryState(_message.Message):
         size: _builtins.int = ...,
         time: _builtins.int = ...,
         root_key: _builtins.bytes = ...,
+        bars: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "origin", b"origin", "root_key", b"root_key", "size", b"size", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "format", b"format", "origin", b"origin", "root_key", b"root_key", "size", b"size", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,7 +507,6 @@ class DirectoryChunk(_message.Message):
     HISTORIES_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
-    BARS_FIELD_NUMBER: _builtins.int
     keys: _builtins.bytes
     """Key id (32) and place."""
     parties: _builtins.bytes
@@ -516,8 +521,6 @@ class DirectoryChunk(_message.Message):
     """Object id (16) and place, of each version of a purpose, dataset, standing approval or of the rules, and of each step."""
     owners: _builtins.bytes
     """SHA-256 of the name of a version's owner, and place."""
-    bars: _builtins.bytes
-    """Object id (16) and place, of each version of a guardrail or suspension."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialised EntryStates, by index."""
@@ -533,11 +536,10 @@ class DirectoryChunk(_message.Message):
         histories: _builtins.bytes = ...,
         owners: _builtins.bytes = ...,
         records: _abc.Iterable[_builtins.bytes] | None = ...,
-        bars: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "entries", b"entries", "histories", b"histories", "keys", b"keys", "objects", b"objects", "owners", b"owners", "parties", b"parties", "purposes", b"purposes", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "histories", b"histories", "keys", b"keys", "objects", b"objects", "owners", b"owners", "parties", b"parties", "purposes", b"purposes", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,11 +670,13 @@ class VersionState(_message.Message):
         suspension: _guardrail_pb2.Suspension | None = ...,
         rules: _procedure_pb2.Rules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guardrail", b"guardrail", "purpose", b"purpose", "rules", b"rules", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "guardrail", b"guardrail", "purpose", b"purpose", "rules", b"rules", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_barring: _TypeAlias = _typing.Literal["guardrail", "suspension"]  # noqa: Y015
+    _WhichOneofArgType_barring: _TypeAlias = _typing.Literal["barring", b"barring"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_barring) -> _WhichOneofReturnType_barring | None: ...
 
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 

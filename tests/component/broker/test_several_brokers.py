@@ -13,11 +13,13 @@ from exchange.broker.beginning import Beginning
 from exchange.broker.following import LOOKS, LOOKS_AT_ONCE, Follower
 from exchange.broker.logs import AuditUnavailableError, DirectoryProposal, Logs
 from exchange.core.access import read_access_leaf, verify_release
+from exchange.core.entries import ObjectVersion
 from exchange.core.names import Party
 from exchange.store.ports import Batch, Head, Log
 from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Dataset, Field, FieldType, Role
+from exchange.v1.terms_pb2 import Limits
 from tests.certificates import AUTHORITY_KEY, NOW
 from tests.component.broker.parts import (
     RELEASED,
@@ -63,6 +65,29 @@ async def brokers(world: World, stores: tuple[SqlLogStore, SqlLogStore]) -> Asyn
 def revoke(world: World) -> DirectoryProposal:
     world.revoke(world.agreement.digest, REGISTRY)
     return DirectoryProposal(world.entries[-1], b"")
+
+
+async def test_the_last_request_of_a_quota_is_released_at_one_broker_alone(
+    brokers: tuple[Broker, Broker], world: World
+) -> None:
+    application = world.directory.terms.applications[world.agreement.application]
+    world.grant(
+        application, ObjectVersion(world.agreement.object_id, world.agreement.digest), limits=Limits(in_total=1)
+    )
+    one, other = brokers
+    await one.publish()
+    await other.logs.catch_up()
+    adapters = [await broker.attach() for broker in brokers]
+    requests = [world.request(case_id=str(number)) for number in range(2)]
+    flights = []
+    for broker, adapter, request in zip(brokers, adapters, requests, strict=True):
+        adapter.respond = nobody
+        flights.append(asyncio.create_task(broker.submit(request)))
+    for adapter, request in zip(adapters, requests, strict=True):
+        await adapter.reply(await adapter.delivered(), world.respond(request))
+    ends = await asyncio.gather(*flights, return_exceptions=True)
+    assert [getattr(end, "code", None) for end in ends].count(Code.CODE_QUOTA_EXHAUSTED) == 1
+    assert sorted(leaf.kind for leaf in one.leaves())[:2] == [RELEASED, UNRELEASED]
 
 
 async def test_an_answer_is_not_released_after_a_revocation_at_another_broker(
