@@ -9,6 +9,7 @@ import random
 import resource
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 
 from exchange.catalogue import Catalogue, FieldProfile, Profile, Source
@@ -93,9 +94,9 @@ def _profile(title: str, labels: list[str], count: int, chance: random.Random) -
             label = "".join(chance.choices(RARE, k=chance.randint(3, 6)))
         else:
             label = chance.choice(labels)
-        fields.append(
-            FieldProfile(f"f{number}", f"f{number}", label, type=chance.choice(("text", "date", "integer", "")))
-        )
+        # A label is called alike in most systems, not in all.
+        name = f"f{zlib.crc32(label.encode()):x}_{chance.choice('aaab')}"
+        fields.append(FieldProfile(f"{name}_{number}", name, label, type=chance.choice(("text", "text", "date", ""))))
     return Profile(title, "dataset", tuple(fields))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
+from exchange.cli.audit.progress import bar, counted
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import listed, print_json, print_line, print_table
 from exchange.client.datasets import dataset_name, published_datasets
@@ -122,7 +123,9 @@ def describe_similar(profile: "Profile", found: "Similar") -> dict[str, object]:
 
 
 async def _compare(session: Session, profile: "Profile", min_score: float | None, all_sources: bool) -> "Similar":
-    return find_similar(published_datasets(session.directory), profile, min_score, None, all_sources)
+    datasets = published_datasets(session.directory)
+    with bar("comparing") as advance:
+        return find_similar(counted(datasets, len(datasets), advance), profile, min_score, None, all_sources)
 
 
 def _described(match: "Match") -> dict[str, object]:
