@@ -16,8 +16,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from exchange.cli.audit.mirror_schema import COLUMNS, prepare
-from exchange.cli.audit.postings import Wanted, postings
+from exchange.cli.audit.mirror.postings import Wanted, postings
+from exchange.cli.audit.mirror.schema import COLUMNS, prepare
 from exchange.core.names import Party
 
 FOLDER = Path(__file__).parents[1] / "build"

@@ -49,11 +49,16 @@ _REFUSALS: Mapping["Code.ValueType", grpc.StatusCode] = MappingProxyType(
         Code.CODE_OPERATION_NOT_GRANTED: grpc.StatusCode.PERMISSION_DENIED,
         Code.CODE_FIELD_NOT_GRANTED: grpc.StatusCode.PERMISSION_DENIED,
         Code.CODE_PURPOSE_NOT_GRANTED: grpc.StatusCode.PERMISSION_DENIED,
+        Code.CODE_FORBIDDEN_BY_RULE: grpc.StatusCode.PERMISSION_DENIED,
+        Code.CODE_QUOTA_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
         Code.CODE_PROVIDER_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
         Code.CODE_STATE_STALE: grpc.StatusCode.FAILED_PRECONDITION,
         Code.CODE_RESPONSE_INVALID: grpc.StatusCode.DATA_LOSS,
         Code.CODE_AUDIT_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
         Code.CODE_INTERRUPTED: grpc.StatusCode.UNAVAILABLE,
+        Code.CODE_SUSPENDED: grpc.StatusCode.PERMISSION_DENIED,
+        Code.CODE_OFFICER_NOT_GRANTED: grpc.StatusCode.PERMISSION_DENIED,
+        Code.CODE_OUTSIDE_HOURS: grpc.StatusCode.PERMISSION_DENIED,
     }
 )
 

@@ -15,11 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.exports.output_file import written_whole
-from exchange.cli.audit.progress import bar
 from exchange.cli.audit.tiles import TileTree
-from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.progress import bar
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError

@@ -74,8 +74,15 @@ def decide(
     return examine(directory, asked, now, taken)
 
 
-def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party | None) -> Asked | Deny:
-    """Checks 2 and 3; the payload is read behind them, so its form (check 1) is judged last."""
+def authenticate(
+    directory: Directory, envelope: Envelope, now: int, peer: Party | None, header: RequestHeader | None = None
+) -> Asked | Deny:
+    """Checks 2 and 3; the payload is read behind them, so its form (check 1) is judged last.
+
+    Args:
+        directory, envelope, now, peer: as `decide`.
+        header: what `read_request` gave of this very envelope, where it was read before.
+    """
     record = directory.state.keys.get(envelope.key_id)
     if record is None or not is_signing(record):
         return Deny(3, Code.CODE_SIGNATURE_INVALID, "the signing key is not in the directory")
@@ -90,7 +97,7 @@ def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party
     if not record.is_valid(now):
         return Deny(3, Code.CODE_SIGNATURE_INVALID, f"the signing key of {record.party} is not valid now")
     try:
-        header = read_request(envelope)
+        header = read_request(envelope) if header is None else header
     except DecodeError as error:
         return Deny(1, Code.CODE_MALFORMED, str(error))
     # DESIGN section 4: the key belongs to the payload's party.

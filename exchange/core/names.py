@@ -6,6 +6,7 @@ Nothing is normalised: what is not in that spelling is refused.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exchange.core.errors import NameFormatError
 
@@ -55,12 +56,7 @@ class Party:
         Raises:
             NameFormatError: the text is not exactly that form.
         """
-        if not text.startswith(SCHEME):
-            raise NameFormatError(f"not a party's name: {text[:80]!r}")
-        segments = text[len(SCHEME) :].split("/", 3)
-        if len(segments) > 3:
-            raise NameFormatError(f"too many segments: {text[:80]!r}")
-        return cls(*segments)
+        return _parsed(text)
 
     def __str__(self) -> str:
         return SCHEME + "/".join(self.segments)
@@ -130,3 +126,14 @@ def is_officer(text: str) -> bool:
 def is_field(text: str) -> bool:
     """Tells whether `text` is a field's name, `[a-z][a-z0-9_]{0,62}`."""
     return _FIELD.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Party:
+    """As `Party.parse`; the same few names stand in every message."""
+    if not text.startswith(SCHEME):
+        raise NameFormatError(f"not a party's name: {text[:80]!r}")
+    segments = text[len(SCHEME) :].split("/", 3)
+    if len(segments) > 3:
+        raise NameFormatError(f"too many segments: {text[:80]!r}")
+    return Party(*segments)

@@ -15,13 +15,16 @@ from immutables import Map
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
 from exchange.core.names import Party, is_code, is_field
+from exchange.core.restrictions import read_hours, read_masks, read_officers
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
 from exchange.core.wire import MAX_TIME, decode
-from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, FieldType
+from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, Field, FieldType
 from exchange.v1.request_pb2 import Filter, Operation
+from exchange.v1.terms_pb2 import Hours, Limits, Mask
 
 SALT = 32
 MAX_FIELDS = 500
+MOST_SENSITIVE = 4
 
 Grant = Application | Agreement
 
@@ -32,16 +35,17 @@ class TermsError(CoreError):
 
 @dataclass(frozen=True, slots=True)
 class FieldTerms:
-    """One field of a dataset."""
+    """One field of a dataset; `sensitivity` is 1 to 4, the most where the owner did not class it."""
 
     name: str
     label: str
     type: "FieldType.ValueType"
+    sensitivity: int = MOST_SENSITIVE
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetTerms:
-    """A described set of records; `version` is its place in the directory."""
+    """A described set of records; `version` is its place in the directory, `descriptor` all that its owner says."""
 
     version: Version
     code: str
@@ -52,6 +56,7 @@ class DatasetTerms:
     key: str
     operations: frozenset["Operation.ValueType"]
     filterable: frozenset[str]
+    descriptor: Dataset
 
     @property
     def object_id(self) -> bytes:
@@ -95,6 +100,12 @@ class AgreementTerms:
     not_before: int
     not_after: int
     row_filter: Filter | None
+    masks: Mapping[str, Mask]
+    officers: frozenset[str]
+    hours: Hours | None
+    limits: Limits
+    review_at: int
+    retention_days: int
 
     @property
     def digest(self) -> bytes:
@@ -160,7 +171,7 @@ def reopen_terms(state: State, bodies: Iterable[tuple[int, bytes]]) -> Terms:
 def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     dataset = decode(Dataset, body, MAX_ENTRY)
     system = _party(dataset.system)
-    fields = {field.name: FieldTerms(field.name, field.label, field.type) for field in dataset.fields}
+    fields = {field.name: _field(field) for field in dataset.fields}
     _check_dataset(dataset, version, system, fields)
     name = (str(version.owner), dataset.code)
     if terms.codes.get(name, version.object_id) != version.object_id:
@@ -175,12 +186,19 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
         dataset.key,
         frozenset(dataset.operations),
         frozenset(dataset.filterable),
+        dataset,
     )
     return replace(
         terms,
         datasets=terms.datasets.set(version.object_id, opened),
         codes=terms.codes.set(name, version.object_id),
     )
+
+
+def _field(field: Field) -> FieldTerms:
+    if field.sensitivity > MOST_SENSITIVE:
+        raise TermsError(f"the sensitivity of {field.name[:80]!r} is 1 to {MOST_SENSITIVE}")
+    return FieldTerms(field.name, field.label, field.type, field.sensitivity or MOST_SENSITIVE)
 
 
 def _check_dataset(dataset: Dataset, version: Version, system: Party, fields: Mapping[str, FieldTerms]) -> None:
@@ -296,6 +314,12 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         agreement.not_before,
         agreement.not_after,
         _row_filter(agreement, dataset),
+        read_masks(agreement.masks, fields, dataset.types),
+        read_officers(agreement.officers),
+        read_hours(agreement),
+        agreement.limits,
+        agreement.review_at,
+        agreement.retention_days,
     )
     return replace(terms, agreements=terms.agreements.set(version.digest, opened))
 

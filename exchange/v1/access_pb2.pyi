@@ -38,12 +38,19 @@ class _CodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Code.ValueType],
     CODE_OPERATION_NOT_GRANTED: _Code.ValueType  # 10
     CODE_FIELD_NOT_GRANTED: _Code.ValueType  # 11
     CODE_PURPOSE_NOT_GRANTED: _Code.ValueType  # 12
+    CODE_FORBIDDEN_BY_RULE: _Code.ValueType  # 13
+    CODE_QUOTA_EXHAUSTED: _Code.ValueType  # 14
     CODE_PROVIDER_UNAVAILABLE: _Code.ValueType  # 15
     CODE_STATE_STALE: _Code.ValueType  # 16
     CODE_RESPONSE_INVALID: _Code.ValueType  # 17
     CODE_AUDIT_UNAVAILABLE: _Code.ValueType  # 18
     CODE_INTERRUPTED: _Code.ValueType  # 19
     """The flight ended before its answer was released: a crash, a lost tunnel or a passed deadline."""
+    CODE_SUSPENDED: _Code.ValueType  # 20
+    """The agreement, its dataset, a party or the officer is held up for now."""
+    CODE_OFFICER_NOT_GRANTED: _Code.ValueType  # 21
+    CODE_OUTSIDE_HOURS: _Code.ValueType  # 22
+    """Outside the hours that the agreement grants."""
 
 class Code(_Code, metaclass=_CodeEnumTypeWrapper):
     """Why a request was refused, or an answer was not released. docs/protocol.md, section "Checks"."""
@@ -61,12 +68,19 @@ CODE_AGREEMENT_ENDED: Code.ValueType  # 9
 CODE_OPERATION_NOT_GRANTED: Code.ValueType  # 10
 CODE_FIELD_NOT_GRANTED: Code.ValueType  # 11
 CODE_PURPOSE_NOT_GRANTED: Code.ValueType  # 12
+CODE_FORBIDDEN_BY_RULE: Code.ValueType  # 13
+CODE_QUOTA_EXHAUSTED: Code.ValueType  # 14
 CODE_PROVIDER_UNAVAILABLE: Code.ValueType  # 15
 CODE_STATE_STALE: Code.ValueType  # 16
 CODE_RESPONSE_INVALID: Code.ValueType  # 17
 CODE_AUDIT_UNAVAILABLE: Code.ValueType  # 18
 CODE_INTERRUPTED: Code.ValueType  # 19
 """The flight ended before its answer was released: a crash, a lost tunnel or a passed deadline."""
+CODE_SUSPENDED: Code.ValueType  # 20
+"""The agreement, its dataset, a party or the officer is held up for now."""
+CODE_OFFICER_NOT_GRANTED: Code.ValueType  # 21
+CODE_OUTSIDE_HOURS: Code.ValueType  # 22
+"""Outside the hours that the agreement grants."""
 Global___Code: _TypeAlias = Code  # noqa: Y015
 
 class _AccessKind:

@@ -4,7 +4,11 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from exchange.v1 import catalogue_pb2 as _catalogue_pb2
+from exchange.v1 import guardrail_pb2 as _guardrail_pb2
+from exchange.v1 import procedure_pb2 as _procedure_pb2
 from exchange.v1 import request_pb2 as _request_pb2
+from exchange.v1 import terms_pb2 as _terms_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -33,8 +37,13 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_APPLICATION: _EntryKind.ValueType  # 4
     ENTRY_KIND_AGREEMENT: _EntryKind.ValueType  # 5
     ENTRY_KIND_REVOCATION: _EntryKind.ValueType  # 6
+    ENTRY_KIND_SUSPENSION: _EntryKind.ValueType  # 7
+    ENTRY_KIND_GUARDRAIL: _EntryKind.ValueType  # 8
     ENTRY_KIND_ERASED: _EntryKind.ValueType  # 9
     ENTRY_KIND_SNAPSHOT: _EntryKind.ValueType  # 10
+    ENTRY_KIND_STEP: _EntryKind.ValueType  # 11
+    ENTRY_KIND_RULES: _EntryKind.ValueType  # 12
+    ENTRY_KIND_STANDING_APPROVAL: _EntryKind.ValueType  # 13
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
 
@@ -45,8 +54,13 @@ ENTRY_KIND_DATASET: EntryKind.ValueType  # 3
 ENTRY_KIND_APPLICATION: EntryKind.ValueType  # 4
 ENTRY_KIND_AGREEMENT: EntryKind.ValueType  # 5
 ENTRY_KIND_REVOCATION: EntryKind.ValueType  # 6
+ENTRY_KIND_SUSPENSION: EntryKind.ValueType  # 7
+ENTRY_KIND_GUARDRAIL: EntryKind.ValueType  # 8
 ENTRY_KIND_ERASED: EntryKind.ValueType  # 9
 ENTRY_KIND_SNAPSHOT: EntryKind.ValueType  # 10
+ENTRY_KIND_STEP: EntryKind.ValueType  # 11
+ENTRY_KIND_RULES: EntryKind.ValueType  # 12
+ENTRY_KIND_STANDING_APPROVAL: EntryKind.ValueType  # 13
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
 class _Role:
@@ -63,6 +77,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_AUDITOR: _Role.ValueType  # 5
     ROLE_BROKER: _Role.ValueType  # 6
     ROLE_WITNESS: _Role.ValueType  # 7
+    ROLE_HEAD: _Role.ValueType  # 8
+    """Of a department's sharing office, named below the department; signs consents, and nothing else."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -74,6 +90,8 @@ ROLE_COORDINATOR: Role.ValueType  # 4
 ROLE_AUDITOR: Role.ValueType  # 5
 ROLE_BROKER: Role.ValueType  # 6
 ROLE_WITNESS: Role.ValueType  # 7
+ROLE_HEAD: Role.ValueType  # 8
+"""Of a department's sharing office, named below the department; signs consents, and nothing else."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Suite:
@@ -137,6 +155,9 @@ class Entry(_message.Message):
     BODY_SHA256_FIELD_NUMBER: _builtins.int
     ERASED_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SUSPENSION_FIELD_NUMBER: _builtins.int
+    GUARDRAIL_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
@@ -146,7 +167,9 @@ class Entry(_message.Message):
     supersedes: _builtins.bytes
     """Message digest of the version before; empty for the first."""
     body_sha256: _builtins.bytes
-    """SHA-256 of the first attachment: 32 bytes of salt, then a Dataset, Application or Agreement."""
+    """SHA-256 of the first attachment: 32 bytes of salt, then a Dataset, Application, Agreement, Step or
+    StandingApproval.
+    """
     @_builtins.property
     def key(self) -> Global___KeyStatement: ...
     @_builtins.property
@@ -157,6 +180,12 @@ class Entry(_message.Message):
     def erased(self) -> Global___Erased: ...
     @_builtins.property
     def snapshot(self) -> Global___Snapshot: ...
+    @_builtins.property
+    def suspension(self) -> _guardrail_pb2.Suspension: ...
+    @_builtins.property
+    def guardrail(self) -> _guardrail_pb2.Guardrail: ...
+    @_builtins.property
+    def rules(self) -> _procedure_pb2.Rules: ...
     def __init__(
         self,
         *,
@@ -171,12 +200,15 @@ class Entry(_message.Message):
         body_sha256: _builtins.bytes = ...,
         erased: Global___Erased | None = ...,
         snapshot: Global___Snapshot | None = ...,
+        suspension: _guardrail_pb2.Suspension | None = ...,
+        guardrail: _guardrail_pb2.Guardrail | None = ...,
+        rules: _procedure_pb2.Rules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "key", b"key", "purpose", b"purpose", "revocation", b"revocation", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "snapshot", b"snapshot", "supersedes", b"supersedes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -596,19 +628,36 @@ class Field(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
+    LABEL_EN_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    SENSITIVITY_FIELD_NUMBER: _builtins.int
+    ELEMENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     label: _builtins.str
     type: Global___FieldType.ValueType
+    label_en: _builtins.str
+    sensitivity: _builtins.int
+    """1 (public) to 4 (most sensitive); 0 where it was not classed, and then it counts as 4."""
+    element: _builtins.str
+    """Code of the standard data element that this is, such as "DE00001"; empty without one."""
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedCompositeFieldContainer[_catalogue_pb2.CodeValue]:
+        """The only values, where the field has a code list."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         label: _builtins.str = ...,
         type: Global___FieldType.ValueType = ...,
+        label_en: _builtins.str = ...,
+        codes: _abc.Iterable[_catalogue_pb2.CodeValue] | None = ...,
+        sensitivity: _builtins.int = ...,
+        element: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "name", b"name", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "element", b"element", "label", b"label", "label_en", b"label_en", "name", b"name", "sensitivity", b"sensitivity", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -627,6 +676,22 @@ class Dataset(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
     FILTERABLE_FIELD_NUMBER: _builtins.int
+    TITLE_EN_FIELD_NUMBER: _builtins.int
+    ABSTRACT_EN_FIELD_NUMBER: _builtins.int
+    KEYWORDS_FIELD_NUMBER: _builtins.int
+    THEME_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SHARING_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    UPDATE_FREQUENCY_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    RELATED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    VISIBLE_TO_FIELD_NUMBER: _builtins.int
+    OVERLAPS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     code: _builtins.str
     title: _builtins.str
@@ -635,12 +700,42 @@ class Dataset(_message.Message):
     """The system that answers, below the owner."""
     key: _builtins.str
     """The field that LOOKUP goes by: the identity of the subject."""
+    title_en: _builtins.str
+    abstract_en: _builtins.str
+    theme: _builtins.str
+    """Code, such as "population"."""
+    contact: _builtins.str
+    """An office, never a person: telephone, address or mailbox."""
+    level: _catalogue_pb2.Level.ValueType
+    subject_type: _builtins.str
+    """What a subject is: "person", "company" or another code."""
+    update_frequency: _builtins.str
+    """Code: "CONT", "DAILY", "WEEKLY", "MONTHLY", "QUARTERLY", "ANNUAL", "IRREG" and others of the EU's frequency table."""
+    retention: _builtins.str
+    """How long the owner keeps its records, for people."""
+    quality: _builtins.str
+    version: _builtins.str
+    """The owner's own, such as "2.1"."""
+    restricted: _builtins.bool
+    """Not in the catalogue of parties other than these and the owner; with none of them, of nobody else."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]: ...
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_request_pb2.Operation.ValueType]: ...
     @_builtins.property
     def filterable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def sharing(self) -> _catalogue_pb2.Sharing: ...
+    @_builtins.property
+    def related(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Object ids of related datasets, 16 bytes each."""
+
+    @_builtins.property
+    def visible_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def overlaps(self) -> _containers.RepeatedCompositeFieldContainer[_catalogue_pb2.Overlap]: ...
     def __init__(
         self,
         *,
@@ -653,10 +748,26 @@ class Dataset(_message.Message):
         key: _builtins.str = ...,
         operations: _abc.Iterable[_request_pb2.Operation.ValueType] | None = ...,
         filterable: _abc.Iterable[_builtins.str] | None = ...,
+        title_en: _builtins.str = ...,
+        abstract_en: _builtins.str = ...,
+        keywords: _abc.Iterable[_builtins.str] | None = ...,
+        theme: _builtins.str = ...,
+        contact: _builtins.str = ...,
+        level: _catalogue_pb2.Level.ValueType = ...,
+        sharing: _catalogue_pb2.Sharing | None = ...,
+        subject_type: _builtins.str = ...,
+        update_frequency: _builtins.str = ...,
+        retention: _builtins.str = ...,
+        quality: _builtins.str = ...,
+        related: _abc.Iterable[_builtins.bytes] | None = ...,
+        version: _builtins.str = ...,
+        restricted: _builtins.bool = ...,
+        visible_to: _abc.Iterable[_builtins.str] | None = ...,
+        overlaps: _abc.Iterable[_catalogue_pb2.Overlap] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sharing", b"sharing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstract", b"abstract", "code", b"code", "fields", b"fields", "filterable", b"filterable", "format", b"format", "key", b"key", "operations", b"operations", "system", b"system", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstract", b"abstract", "abstract_en", b"abstract_en", "code", b"code", "contact", b"contact", "fields", b"fields", "filterable", b"filterable", "format", b"format", "key", b"key", "keywords", b"keywords", "level", b"level", "operations", b"operations", "overlaps", b"overlaps", "quality", b"quality", "related", b"related", "restricted", b"restricted", "retention", b"retention", "sharing", b"sharing", "subject_type", b"subject_type", "system", b"system", "theme", b"theme", "title", b"title", "title_en", b"title_en", "update_frequency", b"update_frequency", "version", b"version", "visible_to", b"visible_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -678,6 +789,7 @@ class Application(_message.Message):
     LEGAL_BASIS_FIELD_NUMBER: _builtins.int
     SCENARIO_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
+    STANDING_APPROVAL_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     dataset: _builtins.bytes
     """Object id of the dataset."""
@@ -686,6 +798,8 @@ class Application(_message.Message):
     legal_basis: _builtins.str
     scenario: _builtins.str
     not_after: _builtins.int
+    standing_approval: _builtins.bytes
+    """Message digest of the standing approval that the application is to be answered by; empty without one."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_request_pb2.Operation.ValueType]: ...
     @_builtins.property
@@ -707,10 +821,11 @@ class Application(_message.Message):
         legal_basis: _builtins.str = ...,
         scenario: _builtins.str = ...,
         not_after: _builtins.int = ...,
+        standing_approval: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "fields", b"fields", "filterable", b"filterable", "format", b"format", "grantee", b"grantee", "legal_basis", b"legal_basis", "not_after", b"not_after", "operations", b"operations", "purposes", b"purposes", "scenario", b"scenario"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "fields", b"fields", "filterable", b"filterable", "format", b"format", "grantee", b"grantee", "legal_basis", b"legal_basis", "not_after", b"not_after", "operations", b"operations", "purposes", b"purposes", "scenario", b"scenario", "standing_approval", b"standing_approval"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -733,6 +848,12 @@ class Agreement(_message.Message):
     NOT_BEFORE_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
     ROW_FILTER_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
+    OFFICERS_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    REVIEW_AT_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     dataset: _builtins.bytes
     grantee: _builtins.str
@@ -740,6 +861,10 @@ class Agreement(_message.Message):
     """Message digest of the application that it answers."""
     not_before: _builtins.int
     not_after: _builtins.int
+    review_at: _builtins.int
+    """From then on suspended until the owner signs a new version, milliseconds; 0 is never."""
+    retention_days: _builtins.int
+    """How long the requester promises to keep what it got, days; 0 is until the purpose is met."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_request_pb2.Operation.ValueType]: ...
     @_builtins.property
@@ -752,6 +877,18 @@ class Agreement(_message.Message):
     def row_filter(self) -> _request_pb2.Filter:
         """ANDed into every question by the adapter."""
 
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[_terms_pb2.Mask]:
+        """At most one a field."""
+
+    @_builtins.property
+    def officers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only officers, by pseudonym; none is everyone."""
+
+    @_builtins.property
+    def hours(self) -> _terms_pb2.Hours: ...
+    @_builtins.property
+    def limits(self) -> _terms_pb2.Limits: ...
     def __init__(
         self,
         *,
@@ -766,10 +903,16 @@ class Agreement(_message.Message):
         not_before: _builtins.int = ...,
         not_after: _builtins.int = ...,
         row_filter: _request_pb2.Filter | None = ...,
+        masks: _abc.Iterable[_terms_pb2.Mask] | None = ...,
+        officers: _abc.Iterable[_builtins.str] | None = ...,
+        hours: _terms_pb2.Hours | None = ...,
+        limits: _terms_pb2.Limits | None = ...,
+        review_at: _builtins.int = ...,
+        retention_days: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["row_filter", b"row_filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hours", b"hours", "limits", b"limits", "row_filter", b"row_filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "dataset", b"dataset", "fields", b"fields", "filterable", b"filterable", "format", b"format", "grantee", b"grantee", "not_after", b"not_after", "not_before", b"not_before", "operations", b"operations", "purposes", b"purposes", "row_filter", b"row_filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "dataset", b"dataset", "fields", b"fields", "filterable", b"filterable", "format", b"format", "grantee", b"grantee", "hours", b"hours", "limits", b"limits", "masks", b"masks", "not_after", b"not_after", "not_before", b"not_before", "officers", b"officers", "operations", b"operations", "purposes", b"purposes", "retention_days", b"retention_days", "review_at", b"review_at", "row_filter", b"row_filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.offline import erasures_of
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, WholeTree
-from exchange.cli.audit.verification import Verification
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, WholeTree
+from exchange.cli.audit.checking.verification import Verification
+from exchange.cli.audit.mirror.offline import erasures_of
 from exchange.core.entries import erased_entry
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import EntryRange, Erased

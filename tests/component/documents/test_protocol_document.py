@@ -17,13 +17,17 @@ from exchange.core.access import code_name
 from exchange.core.envelope import KINDS, Envelope
 from exchange.v1 import (
     access_pb2,
+    catalogue_pb2,
     directory_pb2,
     envelope_pb2,
     gateway_pb2,
+    guardrail_pb2,
     ledger_pb2,
     log_pb2,
+    procedure_pb2,
     relay_pb2,
     request_pb2,
+    terms_pb2,
 )
 from exchange.v1.access_pb2 import Code
 from tests.vectors.__main__ import VECTORS
@@ -31,13 +35,17 @@ from tests.vectors.document import DOCUMENT, values_in
 
 MODULES: tuple[ModuleType, ...] = (
     access_pb2,
+    catalogue_pb2,
     directory_pb2,
     envelope_pb2,
     gateway_pb2,
+    guardrail_pb2,
     ledger_pb2,
     log_pb2,
+    procedure_pb2,
     relay_pb2,
     request_pb2,
+    terms_pb2,
 )
 MESSAGES: list[Descriptor] = [
     message for module in MODULES for message in module.DESCRIPTOR.message_types_by_name.values()

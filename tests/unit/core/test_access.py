@@ -120,7 +120,7 @@ def test_a_refusals_envelope_stays_under_4_kib() -> None:
 
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("no code", {"code": 0}, "names a code and a request"),
-    ("a later code", {"code": 20}, "does not know"),
+    ("a later code", {"code": 99}, "does not know"),
     ("no digest", {"request_digest": b""}, "names a code and a request"),
     ("a short digest", {"request_digest": bytes(31)}, "names a code and a request"),
     ("a later format", {"format": 2}, "format 2"),

@@ -152,7 +152,7 @@ KEY_FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("validity beyond the calendar", {"not_before": START, "not_after": MAX_TIME + 1}, "beyond the year 9999"),
     ("no suite", {"suite": Suite.SUITE_UNSPECIFIED}, "suite is not known"),
     ("a later suite", {"suite": 3}, "number that this version does not know"),
-    ("a later role", {"role": 8}, "number that this version does not know"),
+    ("a later role", {"role": 99}, "number that this version does not know"),
     ("a later format", {"format": 2}, "format 2"),
     ("a key that is none", {"public_key": b"key"}, "cannot be read"),
     ("a key on another curve", {"public_key": _p384()}, "not on P-256"),

@@ -128,7 +128,7 @@ def test_refuses_an_entry_of_no_kind(world: World) -> None:
 
 def test_refuses_an_entry_of_a_later_kind(world: World) -> None:
     entry = Entry.FromString(entry_draft(world, POPULATION, "DATASET", body_sha256=bytes(32)).payload)
-    entry.kind = 7
+    entry.kind = 99
     refused(world, Draft(ENTRY, encode(entry)), POPULATION, "number that this version does not know")
 
 

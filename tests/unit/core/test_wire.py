@@ -183,10 +183,10 @@ def test_a_message_without_a_format_needs_none() -> None:
 UNKNOWN_NUMBERS = [
     RequestHeader(format=1, operation=3),
     RequestHeader(format=1, operation=-1),
-    Entry(format=1, kind=7),
+    Entry(format=1, kind=99),
     AccessLeaf(format=1, kind=4),
-    AccessLeaf(format=1, code=13),
-    Refusal(format=1, code=20),
+    AccessLeaf(format=1, code=99),
+    Refusal(format=1, code=99),
     Dataset(format=1, operations=[1, 2, 3]),
     Dataset(format=1, fields=[{"name": "a", "type": 6}]),
     Agreement(format=1, row_filter=Filter(comparison=Comparison(comparator=7))),

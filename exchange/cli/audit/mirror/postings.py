@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from exchange.cli.audit.mirror_schema import INDEXES, PAIR, PAIR_INDEX, SUMMED_UP
+from exchange.cli.audit.mirror.schema import INDEXES, PAIR, PAIR_INDEX, SUMMED_UP
 from exchange.core.names import Party
 
 MANY: Final = 5_000

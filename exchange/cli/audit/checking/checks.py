@@ -4,10 +4,10 @@ Everything is judged as the broker had to judge it: at the entry's own time, und
 entry names.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
+from exchange.cli.audit.checking.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name
@@ -35,13 +35,18 @@ class Check:
 
     Args:
         subject: what, in a word.
-        detail: what holds, or what does not.
+        told: what holds, or what does not; or what gives it, as a long verification asks of few.
         ok: which of the two.
     """
 
     subject: str
-    detail: str
+    told: str | Callable[[], str]
     ok: bool = True
+
+    @property
+    def detail(self) -> str:
+        """What holds, or what does not."""
+        return self.told if isinstance(self.told, str) else self.told()
 
 
 def judge(
@@ -81,7 +86,7 @@ def _newest(directory: Directory, leaf: AccessLeaf, following: int | None) -> Ch
         return Check("directory", detail, ok=False)
     if directory.state.time > leaf.time + SKEW:
         return Check("directory", f"decided under {size} entries, the last of which came later", ok=False)
-    return Check("directory", f"decided under {size} entries, all that there were")
+    return Check("directory", lambda: f"decided under {size} entries, all that there were")
 
 
 def short(name: Party | str) -> str:
@@ -92,11 +97,11 @@ def short(name: Party | str) -> str:
 
 def _released(directory: Directory, entry: OpenedEntry, erasures: Erasures) -> Iterator[Check]:
     leaf, request, response = entry.leaf, _held(entry.request), _held(entry.response)
-    asked = authenticate(directory, request, leaf.time, None)
+    asked = authenticate(directory, request, leaf.time, None, entry.asked)
     if isinstance(asked, Deny):
         yield Check("request", asked.reason, ok=False)
         return
-    yield Check("request", _signed(asked.key))
+    yield Check("request", lambda: _signed(asked.key))
     yield from _names(entry, asked.header)
     yield _fresh(asked.header, leaf.time)
     allow = authorise(directory, asked, leaf.time)
@@ -105,15 +110,15 @@ def _released(directory: Directory, entry: OpenedEntry, erasures: Erasures) -> I
             "agreement", f"{code_name(allow.code)}: {allow.reason}", ok=False
         )
         return
-    yield Check("agreement", _granted(allow))
+    yield Check("agreement", lambda: _granted(allow))
     if leaf.provider != str(allow.dataset.system):
         yield Check("provider", f"the leaf names {leaf.provider[:200]}, the dataset {allow.dataset.system}", ok=False)
-    header = check_response(directory, allow, response, leaf.time)
+    header = check_response(directory, allow, response, leaf.time, entry.answered)
     if isinstance(header, Deny):
         yield Check("response", header.reason, ok=False)
         return
-    yield Check("response", f"to this request, {_signed(directory.state.keys[response.key_id])}")
-    yield Check("ledger", _ledger(header))
+    yield Check("response", lambda: f"to this request, {_signed(directory.state.keys[response.key_id])}")
+    yield Check("ledger", lambda: _ledger(header))
 
 
 def _erased_agreement(directory: Directory, header: RequestHeader, erasures: Erasures) -> Check | None:
@@ -246,7 +251,7 @@ def _fresh(header: RequestHeader, time: int) -> Check:
     """Check 4, as far as it can be judged afterwards: a retry may be answered until the request has expired."""
     issued, expires = header.issued_at, header.expires_at
     holds = issued < expires <= issued + LIFETIME and issued <= time + SKEW
-    return Check("time", f"asked {iso(issued)}, to expire {iso(expires)}", ok=holds)
+    return Check("time", lambda: f"asked {iso(issued)}, to expire {iso(expires)}", ok=holds)
 
 
 def _signer(directory: Directory, envelope: Envelope) -> KeyRecord | str:

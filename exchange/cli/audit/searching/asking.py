@@ -4,15 +4,15 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.criteria import Criteria
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.offline import mirrored_erasures
-from exchange.cli.audit.opening import read_entry
-from exchange.cli.audit.options import Typed
-from exchange.cli.audit.progress import bar
-from exchange.cli.audit.rows import ProvenEntry
-from exchange.cli.audit.seen import keep_evidence
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.opening import read_entry
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.offline import mirrored_erasures
+from exchange.cli.audit.mirror.seen import keep_evidence
+from exchange.cli.audit.searching.criteria import Criteria
+from exchange.cli.audit.searching.options import Typed
+from exchange.cli.audit.searching.rows import ProvenEntry
+from exchange.cli.progress import bar
 from exchange.client.calls import brokers_checkpoint, call
 from exchange.client.errors import BrokenLogError, EvidenceError
 from exchange.client.session import Session
@@ -20,7 +20,7 @@ from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
-from exchange.core.merkle import leaf_hash, verify_inclusion
+from exchange.core.merkle import EMPTY_ROOT, leaf_hash, verify_inclusion
 from exchange.home import Home
 from exchange.transport import ACCESS_SEARCH
 from exchange.v1.log_pb2 import FoundEntry, SearchRequest, SearchResponse
@@ -37,15 +37,14 @@ class Answer:
         rows: proven, by index.
         findings: what was sent and does not prove itself.
         following: the last index of this page, where there may be more; None at the end.
-        log: the log's name.
-        size: of the checkpoint that the last proofs were verified by.
+        checkpoint: the one that the last proofs were verified by; note: as the log signed it.
     """
 
     rows: tuple[ProvenEntry, ...]
     findings: tuple[Finding, ...]
     following: int | None
-    log: str
-    size: int
+    checkpoint: Checkpoint
+    note: bytes
 
 
 async def ask_broker(home: Home, typed: Typed, start: int, limit: int) -> tuple[Directory, Answer]:
@@ -110,19 +109,24 @@ class Asking:
         self._rows: list[ProvenEntry] = []
         self._findings: list[Finding] = []
         self._verifier = session.trust.access_log
-        self._asked = False
+        self._checkpoint = Checkpoint(self._verifier.name, 0, EMPTY_ROOT)
+        self._note = b""
         self.next = start
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """Entries of the log, as the broker last said; 0 before the first page."""
+        return self._checkpoint.size
 
     def is_done(self, limit: int) -> bool:
         """Whether there are rows enough, or no more."""
-        return len(self._rows) > limit or (self._asked and self.next >= self.size)
+        return len(self._rows) > limit or (bool(self._note) and self.next >= self.size)
 
     async def page(self, limit: int) -> None:
         """Ask for one page, and prove what comes."""
         request = _request(self._criteria, self.next, limit + 1)
         response = await call(self._session.transport, ACCESS_SEARCH, request, SearchResponse, TIMEOUT)
-        checkpoint = await self._checkpoint(response.checkpoint)
+        checkpoint = await self._opened(response.checkpoint)
         last = self.next - 1
         for found in response.entries:
             if found.record.index <= last:
@@ -131,15 +135,15 @@ class Asking:
             self._take(found, checkpoint)
         if response.next <= last and response.next != checkpoint.size:
             raise EvidenceError("the broker's pages do not go on")
-        self._asked, self.next, self.size = True, response.next, checkpoint.size
+        self._checkpoint, self._note, self.next = checkpoint, response.checkpoint, response.next
 
     def answer(self, limit: int) -> Answer:
         """What was found, at most `limit` rows of it."""
         rows = tuple(self._rows[:limit])
         following = rows[-1].index if len(self._rows) > limit else None
-        return Answer(rows, tuple(self._findings), following, self._verifier.name, self.size)
+        return Answer(rows, tuple(self._findings), following, self._checkpoint, self._note)
 
-    async def _checkpoint(self, note: bytes) -> Checkpoint:
+    async def _opened(self, note: bytes) -> Checkpoint:
         try:
             checkpoint = brokers_checkpoint(note, self._verifier)
         except CoreError as error:

@@ -86,10 +86,18 @@ def read_entry(leaf: bytes, body: bytes, erased_by: int | None = None) -> Opened
     Raises:
         CoreError: as `read_access_leaf` and `open_entry`.
     """
-    said = read_access_leaf(leaf)
+    return open_or_erased(read_access_leaf(leaf), body, erased_by)
+
+
+def open_or_erased(leaf: AccessLeaf, body: bytes, erased_by: int | None) -> OpenedEntry:
+    """The same of a leaf that was read: its body is opened, or may be missing.
+
+    Raises:
+        CoreError: as `open_entry`.
+    """
     if erased_by is not None and not body:
-        return OpenedEntry(said, None, None, None, None, None, None, erased_by)
-    return open_entry(said, body)
+        return OpenedEntry(leaf, None, None, None, None, None, None, erased_by)
+    return open_entry(leaf, body)
 
 
 def directory_time(leaf: bytes) -> int | None:

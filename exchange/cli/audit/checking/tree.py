@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from exchange.cli.audit.findings import Finding, Level, plural, span
+from exchange.cli.audit.checking.findings import Finding, Level, plural, span
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import ProofError
 from exchange.core.merkle import Frontier, NodeId, inclusion_proof, leaf_hash, node_hash, verify_inclusion

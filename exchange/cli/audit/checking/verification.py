@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from exchange.cli.audit.checks import judge, ledger_number
-from exchange.cli.audit.findings import Finding, Level, plural
-from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, read_entry
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import TreeCheck
+from exchange.cli.audit.checking.checks import judge, ledger_number
+from exchange.cli.audit.checking.findings import Finding, Level, plural
+from exchange.cli.audit.checking.ledgers import Numbers
+from exchange.cli.audit.checking.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, open_or_erased
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import TreeCheck
 from exchange.core.access import read_access_leaf
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
@@ -87,8 +87,9 @@ class Verification:
         """
         self._directory_log.begin(directory)
         for entry in access:
-            yield from self._directory_log.fold(_named_size(entry.leaf))
-            yield from self._access_log.add(entry, self.directory, self._directory_log.following)
+            leaf = _read(entry.leaf)
+            yield from self._directory_log.fold(leaf.directory_size if isinstance(leaf, AccessLeaf) else 0)
+            yield from self._access_log.add(entry, leaf, self.directory, self._directory_log.following)
         yield from self._directory_log.fold(None)
 
     def finish(self) -> Iterator[Finding]:
@@ -181,29 +182,41 @@ class AccessLog:
         self._directory_size = 0
         self._ledgers: dict[str, Numbers] = {}
 
-    def add(self, entry: LoggedEntry, directory: Directory, following: int | None) -> Iterator[Finding]:
+    def add(
+        self, entry: LoggedEntry, leaf: AccessLeaf | CoreError, directory: Directory, following: int | None
+    ) -> Iterator[Finding]:
         """Judge the next entry.
 
         Args:
             entry: as the copy holds it.
+            leaf: what it says, or why it cannot be read.
             directory: folded to the size that the entry names, if that is possible.
             following: time of the directory entry after those; None where there is none.
         """
         yield from self._tree.add(entry.index, entry.leaf)
         problems = [entry.index_problem] if entry.index_problem else []
+        if isinstance(leaf, AccessLeaf):
+            yield from self._said(entry, leaf, problems, directory, following)
+        else:
+            problems.append(str(leaf))
+        for problem in problems:
+            yield Finding(self._origin, entry.index, problem)
+
+    def _said(
+        self, entry: LoggedEntry, leaf: AccessLeaf, problems: list[str], directory: Directory, following: int | None
+    ) -> Iterator[Finding]:
+        """What an entry says, with its body; what is wrong goes to `problems`."""
         try:
-            leaf = read_access_leaf(entry.leaf)
             problems += self._order(leaf)
             problems += self._once(leaf, entry.index)
-            opened = read_entry(entry.leaf, entry.body, self._erasures.of_access(entry.index))
+            opened = open_or_erased(leaf, entry.body, self._erasures.of_access(entry.index))
             problems += self._judged(opened, directory, following)
         except CoreError as error:
             problems.append(str(error))
         else:
             yield from self._number(opened, directory, entry.index)
-        self._note(entry.leaf)
-        for problem in problems:
-            yield Finding(self._origin, entry.index, problem)
+        self._time = max(self._time, leaf.time)
+        self._directory_size = max(self._directory_size, leaf.directory_size)
 
     def finish(self) -> Iterator[Finding]:
         """What the leaves together show, and which bodies were erased."""
@@ -261,14 +274,6 @@ class AccessLog:
         if leaf.kind == UNRELEASED:
             self._remembered.withhold(leaf.response_digest)
 
-    def _note(self, data: bytes) -> None:
-        try:
-            leaf = read_access_leaf(data)
-        except CoreError:
-            return
-        self._time = max(self._time, leaf.time)
-        self._directory_size = max(self._directory_size, leaf.directory_size)
-
 
 def _erased_findings(origin: str, erased: Mapping[int, int]) -> Iterator[Finding]:
     """One line for each erasure, however much it erased: nothing was tampered with, and nothing more can be checked."""
@@ -277,11 +282,12 @@ def _erased_findings(origin: str, erased: Mapping[int, int]) -> Iterator[Finding
         yield Finding(origin, None, f"{bodies} erased by entry {number} of the directory", Level.WARNING)
 
 
-def _named_size(leaf: bytes) -> int:
+def _read(leaf: bytes) -> AccessLeaf | CoreError:
+    """What a leaf says, or why it cannot be read."""
     try:
-        return read_access_leaf(leaf).directory_size
-    except CoreError:
-        return 0
+        return read_access_leaf(leaf)
+    except CoreError as error:
+        return error
 
 
 def _body_problem(applied: Applied, body: bytes) -> str:

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from exchange.cli.audit.archive import Archive, ArchiveWriter
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.bundles.archive import Archive, ArchiveWriter
+from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.client.errors import EvidenceError
 from exchange.core.errors import CoreError
 from exchange.core.merkle import MAX_SIZE

@@ -7,10 +7,10 @@ shows one history to one party and another to the next is found out by whoever c
 from pathlib import Path
 from typing import Final
 
-from exchange.cli.audit.access_mirror import EVIDENCE
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.sources import LogName, mirrored_log, root_at
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.mirror.access_mirror import EVIDENCE
+from exchange.cli.audit.mirror.offline import AuditHome
+from exchange.cli.audit.mirror.sources import LogName, mirrored_log, root_at
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError

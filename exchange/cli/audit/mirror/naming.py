@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exchange.cli.audit.offline import MirroredDirectory
+from exchange.cli.audit.mirror.offline import MirroredDirectory
 from exchange.core.directory import Directory
 from exchange.core.trust import Trust
 from exchange.v1.request_pb2 import RequestHeader

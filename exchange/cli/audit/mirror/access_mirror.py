@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from exchange.cli.audit.mirror_schema import COLUMNS, SUMMED_UP, VERSION, prepare
-from exchange.cli.audit.opening import SETTLING, read_entry
-from exchange.cli.audit.postings import Wanted, names_under, postings
-from exchange.cli.audit.tree import Expected, place_of
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.opening import SETTLING, read_entry
+from exchange.cli.audit.checking.tree import Expected, place_of
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.postings import Wanted, names_under, postings
+from exchange.cli.audit.mirror.schema import COLUMNS, SUMMED_UP, VERSION, prepare
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint

@@ -6,15 +6,16 @@ from typing import Annotated, Protocol
 
 import typer
 
-from exchange.cli.audit.offline import AuditHome
-from exchange.cli.audit.policies import RECENT, Standing, newest_standing
-from exchange.cli.audit.tree import place_of
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.policies import RECENT, Standing, newest_standing
+from exchange.cli.audit.checking.tree import place_of
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.nodes import StreamedNodes
+from exchange.cli.audit.mirror.offline import AuditHome
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import ForkError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import NoteError
-from exchange.core.merkle import NodeId, inclusion_proof, leaf_hash, root_of, verify_inclusion
+from exchange.core.merkle import NodeId, inclusion_proof, leaf_hash, verify_inclusion
 from exchange.core.note import Verifier
 from exchange.core.policy import Policy
 from exchange.core.ranges import GrowingRoot, cover
@@ -101,7 +102,7 @@ class DirectoryLog:
         self._mirror = place.directory
         self.verifier = place.trust.directory_log
         self.checkpoint = place.directory.checkpoint
-        self._hashes: list[bytes] = []
+        self._nodes = StreamedNodes(self._leaves, self.checkpoint.size)
         self._notes: list[bytes] = []
 
     def note(self, size: int) -> bytes:
@@ -141,9 +142,10 @@ class DirectoryLog:
 
     def nodes(self, wanted: Sequence[NodeId]) -> list[bytes]:
         """The hashes of complete nodes."""
-        if not self._hashes:
-            self._hashes = [leaf_hash(entry.leaf) for entry in self._mirror.entries]
-        return [root_of(self._hashes[node.index << node.level : (node.index + 1) << node.level]) for node in wanted]
+        return [self._nodes.hash(node) for node in wanted]
+
+    def _leaves(self, start: int, stop: int) -> Iterator[bytes]:
+        return (entry.leaf for entry in self._mirror.entries.between(start, stop))
 
 
 def mirrored_log(place: AuditHome, name: LogName) -> MirroredLog:

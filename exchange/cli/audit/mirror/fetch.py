@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from exchange.cli.audit.access_mirror import AccessMirror
-from exchange.cli.audit.progress import Advance
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.access_mirror import AccessMirror
+from exchange.cli.progress import Advance
 from exchange.client.calls import call
 from exchange.client.errors import (
     EvidenceError,

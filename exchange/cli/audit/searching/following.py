@@ -5,17 +5,17 @@ from collections.abc import Awaitable, Callable
 
 import typer
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.fetch import fetch_access_log
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.offline import mirrored_erasures
-from exchange.cli.audit.options import Typed
-from exchange.cli.audit.progress import bar
-from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.audit.seen import keep_evidence
-from exchange.cli.audit.witnessed import Stance
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.policies import of_quorum
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.fetch import fetch_access_log
+from exchange.cli.audit.mirror.offline import mirrored_erasures
+from exchange.cli.audit.mirror.seen import keep_evidence
+from exchange.cli.audit.searching.options import Typed
+from exchange.cli.audit.searching.rows import COLUMNS, ProvenEntry, described, proven_entries, row
 from exchange.cli.errors import ExitCode, say
 from exchange.cli.output import RunningTable, clean, print_json_line
+from exchange.cli.progress import bar
 from exchange.client.errors import BrokenLogError, UnavailableError
 from exchange.client.session import Session
 from exchange.client.storage import ACCESS
@@ -81,8 +81,11 @@ class Follower:
             BrokenLogError: the log contradicts what it signed before.
             UnavailableError: the first look fails; a later one is tried again.
         """
-        with bar("access log") as advance:
+        with bar("directory log") as advance:
+            self._session.mirror.progress = advance
             await self._session.sync()
+        self._session.mirror.progress = lambda _done, _total: None
+        with bar("access log") as advance:
             await fetch_access_log(self._session, self._mirror, advance)
         self._erasures = await asyncio.to_thread(mirrored_erasures, self._session.home.path, self._session.trust)
         lost = False
@@ -123,10 +126,10 @@ async def _follow(home: Home, typed: Typed, after: int | None, printer: Printer)
                 try:
                     await Follower(session, mirror, typed, after, printer).run(lambda: asyncio.sleep(SECONDS))
                 finally:
-                    size, trust = mirror.checkpoint.size, session.trust
-                    cosigned = session.cosignatures.of(ACCESS)
-                    stance = Stance(mirror.origin, size, cosigned, trust.policy)
-                    say(f"followed and verified to {size} of {mirror.origin}; {stance}")
+                    size, cosigned = mirror.checkpoint.size, session.cosignatures
+                    note = cosigned.note(ACCESS) or mirror.note(size)
+                    seen = of_quorum(cosigned.of(ACCESS), mirror.checkpoint, note, session.trust.policy)
+                    say(f"followed and verified to {size} of {mirror.origin}; {seen}")
     except BrokenLogError as error:
         keep_evidence(home, error)
         raise

@@ -4,13 +4,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.access_mirror import PAGE, AccessMirror
-from exchange.cli.audit.checks import counts_of, short
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.opening import OpenedEntry, read_entry
-from exchange.cli.audit.postings import Wanted
-from exchange.cli.audit.tree import Expected, prove
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.checks import counts_of, short
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.opening import OpenedEntry, read_entry
+from exchange.cli.audit.checking.tree import Expected, prove
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.access_mirror import PAGE, AccessMirror
+from exchange.cli.audit.mirror.postings import Wanted
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name, kind_name

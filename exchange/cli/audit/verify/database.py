@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exchange.cli.audit.access_mirror import index_problem
-from exchange.cli.audit.findings import Finding, Level
-from exchange.cli.audit.opening import directory_time
-from exchange.cli.audit.tree import place_of
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.findings import Finding, Level
+from exchange.cli.audit.checking.opening import directory_time
+from exchange.cli.audit.checking.tree import place_of
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.access_mirror import index_problem
 from exchange.client.errors import UnavailableError
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.tree import Expected
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.tree import Expected
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
 from exchange.client.receipt_file import FILE as RECEIPTS

@@ -5,14 +5,15 @@ what the trust file says (C2SP tlog-policy).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.times import iso
+from exchange.cli.output import clean
+from exchange.cli.times import SECOND, iso
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier
@@ -20,7 +21,7 @@ from exchange.core.policy import NO_WITNESSES, Cosigned, Policy, open_cosigned, 
 from exchange.core.trust import Trust
 
 FILE = "witness.policy"
-NO_QUORUM = "split view not excluded: the quorum of witnesses is not met"
+NO_QUORUM = "split view not excluded: no quorum of witnesses has cosigned"
 SEEN_BY_MANY = "a quorum of witnesses saw the same logs"
 
 MEND = "mend the policy, or get it again from whoever wrote it (C2SP tlog-policy)"
@@ -42,7 +43,7 @@ PolicyOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A signed checkpoint, and what the witnesses of the auditor's policy say of it.
+    """How far the witnesses of the auditor's policy have seen a log, by one of its signed checkpoints.
 
     Args:
         checkpoint: signed by its log.
@@ -50,6 +51,7 @@ class Standing:
         quorum: whether the policy is met; None where there is none, or it needs nobody.
         time: the latest moment of a quorum, seconds since 1970; None without one.
         note: the checkpoint as it was signed.
+        size: entries of the log that this is said beside: those that are verified.
     """
 
     checkpoint: Checkpoint
@@ -57,31 +59,52 @@ class Standing:
     quorum: bool | None
     time: int | None
     note: bytes
+    size: int
 
     @property
     def caveat(self) -> str:
-        """What stays open; empty where a quorum of witnesses saw the same log."""
+        """What stays open; empty where a quorum of witnesses saw all of it."""
         if self.quorum is None:
             return NO_WITNESSES
-        return "" if self.quorum else NO_QUORUM
+        if not self.quorum:
+            return NO_QUORUM
+        seen = self.checkpoint.size
+        return f"split view not excluded from entry {seen} on: not cosigned yet" if seen < self.size else ""
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """The same as a list, for programs."""
+        return (self.caveat,) if self.caveat else ()
 
     @property
     def exit_code(self) -> ExitCode:
         """How a verification ends that found nothing wrong: without the quorum asked for, it could not be checked."""
         return ExitCode.UNCHECKED if self.quorum is False else ExitCode.DONE
 
-    def told(self, size: int) -> str:
-        """What is printed of the witnesses of a log of so many entries."""
-        given = ", ".join(f"{name} {iso(time * 1000)}" for name, time in self.cosignatures) or "none"
+    def __str__(self) -> str:
+        """For the last line of a command."""
+        parts = [f"cosigned by a quorum to {self.checkpoint.size}"] if self.quorum else []
+        return "; ".join((*parts, *self.caveats))
+
+    def beside(self, size: int) -> "Standing":
+        """The same, said beside another number of entries."""
+        return replace(self, size=size)
+
+    def told(self) -> str:
+        """Who cosigned, when, and whether that is enough."""
+        if self.quorum is False and not self.cosignatures:
+            # Some may have cosigned what was not kept, as it met no quorum.
+            return "quorum NOT MET"
+        given = ", ".join(f"{name} {iso(time * SECOND)}" for name, time in self.cosignatures) or "none"
         quorum = "no quorum asked for" if self.quorum is None else "quorum met" if self.quorum else "quorum NOT MET"
-        behind = "" if self.checkpoint.size == size else f", at {self.checkpoint.size}"
-        return f"cosignatures {given}; {quorum}{behind}"
+        behind = f", at {self.checkpoint.size}" if self.quorum and self.checkpoint.size < self.size else ""
+        return clean(f"cosignatures {given}; {quorum}{behind}")
 
     def described(self) -> dict[str, object]:
         """The same for programs."""
         return {
-            "cosigned_size": self.checkpoint.size,
-            "cosignatures": [{"witness": name, "time": iso(time * 1000)} for name, time in self.cosignatures],
+            "cosigned_size": self.checkpoint.size if self.cosignatures else None,
+            "cosignatures": [{"witness": name, "time": iso(time * SECOND)} for name, time in self.cosignatures],
             "quorum": self.quorum,
         }
 
@@ -142,7 +165,24 @@ def newest_standing(notes: Sequence[bytes], verifier: Verifier, policy: Policy |
     return next((item for item in older if item.quorum), newest)
 
 
+def of_quorum(cosigned: Cosigned | None, own: Checkpoint, note: bytes, policy: Policy | None) -> Standing:
+    """What a checkpoint that met the policy says beside a log's newest.
+
+    Args:
+        cosigned: of the same history; None where no quorum cosigned any.
+        own: the newest, signed by its log alone.
+        note: of `cosigned` where there is one, else of `own`.
+        policy: the auditor's.
+    """
+    if cosigned is None:
+        return Standing(own, (), False if _needed(policy) else None, None, note, own.size)
+    return Standing(cosigned.checkpoint, cosigned.cosignatures, True, cosigned.time, note, own.size)
+
+
 def _standing(opened: Cosigned, policy: Policy | None, note: bytes) -> Standing:
-    needed = policy is not None and policy.needs_witnesses
-    quorum = opened.quorum if needed else None
-    return Standing(opened.checkpoint, opened.cosignatures, quorum, opened.time, note)
+    quorum = opened.quorum if _needed(policy) else None
+    return Standing(opened.checkpoint, opened.cosignatures, quorum, opened.time, note, opened.checkpoint.size)
+
+
+def _needed(policy: Policy | None) -> bool:
+    return policy is not None and policy.needs_witnesses

@@ -4,8 +4,8 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from exchange.cli.audit.opening import OpenedEntry
-from exchange.cli.audit.postings import Wanted
+from exchange.cli.audit.checking.opening import OpenedEntry
+from exchange.cli.audit.mirror.postings import Wanted
 from exchange.cli.errors import WrongUsageError
 from exchange.core.errors import NameFormatError
 from exchange.core.names import SCHEME, Party

@@ -1,0 +1,90 @@
+"""What an agreement takes back of what it grants: masks, officers, hours, limits (DESIGN section 6)."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from exchange.core.errors import CoreError
+from exchange.core.names import is_officer
+from exchange.v1.directory_pb2 import Agreement, FieldType
+from exchange.v1.terms_pb2 import Hours, Mask
+
+MAX_SHOWN = 64
+MAX_OFFICERS = 500
+MINUTES = 24 * 60
+
+Types = Mapping[str, "FieldType.ValueType"]
+
+# What each mask fits, and what comes of it.
+_MASKED: Mapping[str, tuple[frozenset["FieldType.ValueType"], "FieldType.ValueType"]] = MappingProxyType(
+    {
+        "first": (frozenset({FieldType.FIELD_TYPE_TEXT}), FieldType.FIELD_TYPE_TEXT),
+        "last": (frozenset({FieldType.FIELD_TYPE_TEXT}), FieldType.FIELD_TYPE_TEXT),
+        "year_only": (frozenset({FieldType.FIELD_TYPE_DATE}), FieldType.FIELD_TYPE_INTEGER),
+        "hash": (
+            frozenset(FieldType.values()) - {FieldType.FIELD_TYPE_UNSPECIFIED, FieldType.FIELD_TYPE_BOOLEAN},
+            FieldType.FIELD_TYPE_TEXT,
+        ),
+    }
+)
+
+
+class RestrictionError(CoreError):
+    """A restriction contradicts itself, or does not fit the field it is for."""
+
+
+def read_masks(masks: Sequence[Mask], granted: Sequence[str], types: Types) -> Mapping[str, Mask]:
+    """The masks of an agreement by field.
+
+    Args:
+        masks: as the owner signed them.
+        granted: the agreement's fields.
+        types: of the dataset's fields.
+
+    Raises:
+        RestrictionError: a field that is not granted, or named twice; or a rule that is unknown or does not fit.
+    """
+    found: dict[str, Mask] = {}
+    for mask in masks:
+        rule = mask.WhichOneof("rule")
+        if mask.field not in granted or mask.field in found:
+            raise RestrictionError("a mask is for one of the granted fields, and each has one at most")
+        if rule is None or types[mask.field] not in _MASKED[rule][0]:
+            raise RestrictionError(f"the mask of {mask.field} does not fit its type")
+        if rule in {"first", "last"} and not 1 <= getattr(mask, rule) <= MAX_SHOWN:
+            raise RestrictionError(f"a mask shows 1 to {MAX_SHOWN} characters")
+        found[mask.field] = mask
+    return MappingProxyType(found)
+
+
+def masked_types(types: Types, masks: Mapping[str, Mask]) -> Types:
+    """The types of fields as a requester sees them, and filters by them."""
+    changed = {name: _MASKED[mask.WhichOneof("rule") or ""][1] for name, mask in masks.items()}
+    return MappingProxyType({**types, **changed})
+
+
+def read_officers(officers: Sequence[str]) -> frozenset[str]:
+    """The only officers who may ask; none where everybody of the grantee may.
+
+    Raises:
+        RestrictionError: no pseudonym, one named twice, or more than anybody checks.
+    """
+    if len(officers) > MAX_OFFICERS or len(set(officers)) != len(officers) or not all(map(is_officer, officers)):
+        raise RestrictionError(f"at most {MAX_OFFICERS} officers are named, each once, by pseudonym")
+    return frozenset(officers)
+
+
+def read_hours(agreement: Agreement) -> Hours | None:
+    """The hours of an agreement; None where any hour will do.
+
+    Raises:
+        RestrictionError: no weekday, an unknown or repeated one, or an empty span.
+    """
+    if not agreement.HasField("hours"):
+        return None
+    hours = agreement.hours
+    days = list(hours.weekdays)
+    if not days or days != sorted(set(days)) or not 1 <= days[0] <= days[-1] <= 7:
+        raise RestrictionError("hours are for weekdays 1 (Monday) to 7 (Sunday), ascending, each once")
+    if not hours.opens < hours.closes <= MINUTES:
+        raise RestrictionError("hours open before they close, within one day")
+    return hours
