@@ -13,6 +13,8 @@ from exchange.catalogue.wording import units
 _MANY = 3
 # Names read as pinyin before two letters are: xb alone may be anything.
 _PINYIN_NAMES = 3
+# What descriptors call the subject of a record.
+_SUBJECTS = {"person": PERSON, "company": ORGANISATION}
 # Families of concepts that records of every kind have.
 _EVERYWHERE = frozenset({"person", "organisation", "record", "money"})
 
@@ -66,7 +68,7 @@ def read_context(profile: Profile) -> Context:
     if sum(1 for _, meanings, pinyin in readings if pinyin and meanings) < _PINYIN_NAMES:
         readings = [_without_short(field, reading) for field, reading in zip(profile.fields, readings, strict=True)]
     sure = [meanings[0] for _, meanings, pinyin in readings if not pinyin]
-    holder = _holder([meanings[0] for _, meanings, _ in readings])
+    holder = _SUBJECTS.get(profile.subject_type) or _holder([meanings[0] for _, meanings, _ in readings])
     fields = tuple(
         _seen(field, words, tuple(in_context(meaning, holder) for meaning in meanings), pinyin)
         for field, (words, meanings, pinyin) in zip(profile.fields, readings, strict=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exchange.core.filters import TYPE_NAMES
-from exchange.core.terms import DatasetTerms
+from exchange.v1.directory_pb2 import Dataset
 
 MAX_FIELDS = 5_000
 """Of one file: a form or a table has hundreds at most."""
@@ -43,29 +43,32 @@ class Profile:
         title: what the whole is called.
         kind: how it was read (`readers.KINDS`), or `dataset`.
         fields: at least one.
+        subject_type: what a record is about, where it says so: person, company, or another code.
     """
 
     title: str
     kind: str
     fields: tuple[FieldProfile, ...]
+    subject_type: str = ""
 
 
-def dataset_profile(dataset: DatasetTerms) -> Profile:
-    """The profile of a published dataset."""
+def dataset_profile(dataset: Dataset) -> Profile:
+    """The profile of a dataset, published or about to be."""
     return Profile(
         dataset.title,
         "dataset",
         tuple(
             FieldProfile(
-                path=name,
-                name=name,
-                label=field.label if field.label != name else "",
-                label_en=_optional(field, "label_en"),
+                path=field.name,
+                name=field.name,
+                label=field.label if field.label != field.name else "",
+                label_en=field.label_en,
                 type=TYPE_NAMES.get(field.type, ""),
-                element=_optional(field, "element"),
+                element=field.element,
             )
-            for name, field in dataset.fields.items()
+            for field in dataset.fields
         ),
+        dataset.subject_type,
     )
 
 
@@ -77,9 +80,3 @@ def descriptor_field(values: Mapping[str, object], path: str) -> FieldProfile:
         return value if isinstance(value, str) else ""
 
     return FieldProfile(path, path, text("label"), text("label_en"), "", text("type"), text("element"))
-
-
-def _optional(field: object, name: str) -> str:
-    """What descriptors of newer versions say more, where this version's do."""
-    value = getattr(field, name, "")
-    return value if isinstance(value, str) else ""

@@ -8,9 +8,9 @@ import typer
 
 from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
-from exchange.cli.audit.progress import bar, counted
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import listed, print_json, print_line, print_table
+from exchange.cli.progress import bar, counted
 from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
 from exchange.core.names import Party
@@ -92,7 +92,11 @@ def find_similar(
     from exchange.catalogue import THRESHOLD, Catalogue, Source, dataset_profile
     from exchange.catalogue.similar import SOURCES
 
-    named = (Source(dataset_name(item), dataset_profile(item)) for item in datasets if item.version.owner != apart_from)
+    named = (
+        Source(dataset_name(item), dataset_profile(item.descriptor))
+        for item in datasets
+        if item.version.owner != apart_from
+    )
     minimum = THRESHOLD if min_score is None else min_score
     return Catalogue(named).similar(profile, minimum, None if all_sources else SOURCES)
 

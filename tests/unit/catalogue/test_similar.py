@@ -2,7 +2,8 @@
 
 import pytest
 
-from exchange.catalogue import THRESHOLD, Catalogue, FieldProfile, Match, Profile, Source
+from exchange.catalogue import THRESHOLD, Catalogue, FieldProfile, Match, Profile, Source, dataset_profile
+from exchange.v1.directory_pb2 import Dataset, Field, FieldType
 
 PERSON = ("公民身份号码", "姓名", "出生日期")
 COMPANY = ("统一社会信用代码", "企业名称", "经营范围")
@@ -71,6 +72,20 @@ def test_a_bare_telephone_is_whose_the_record_is_about() -> None:
     assert best(person, company) is None
     assert best(person, person) is not None
     assert best(company, company) is not None
+
+
+def test_a_dataset_says_by_itself_whom_it_is_about() -> None:
+    bare = profile("联系电话")
+    company = Dataset(subject_type="company", fields=[Field(name="phone", label="联系电话")])
+    assert best(profile("企业联系电话"), dataset_profile(company)) is not None
+    assert best(profile("联系电话", *PERSON), dataset_profile(company)) is None
+    assert best(profile("联系电话", *PERSON), bare) is not None
+
+
+def test_a_dataset_is_compared_by_all_that_its_owner_says() -> None:
+    field = Field(name="f", label="f", label_en="Date of birth", element="X1", type=FieldType.FIELD_TYPE_DATE)
+    [read] = dataset_profile(Dataset(title="T", fields=[field])).fields
+    assert read == FieldProfile("f", "f", "", "Date of birth", "", "date", "X1")
 
 
 def test_a_bare_status_says_something_only_of_the_same_kind_of_record() -> None:
