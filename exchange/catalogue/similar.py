@@ -29,10 +29,12 @@ class Source:
     Args:
         name: what people call it: DEPARTMENT/CODE.
         profile: its fields.
+        shared: whether one can apply for it; a dataset that is not shared is a duplicate all the same.
     """
 
     name: str
     profile: Profile
+    shared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

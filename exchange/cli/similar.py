@@ -15,10 +15,11 @@ from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
+from exchange.v1.catalogue_pb2 import SharingClass
 
 # The readers and their libraries are loaded when they are needed: the other commands of the group start without them.
 if TYPE_CHECKING:
-    from exchange.catalogue import FieldMatches, Match, Profile, Similar
+    from exchange.catalogue import FieldMatches, Match, Profile, Similar, Source
 
 _SHOWN = 5
 _REASONS = 2
@@ -51,7 +52,7 @@ def similar(
     if as_json:
         print_json(describe_similar(profile, found))
     else:
-        _print(profile, found, all_sources)
+        print_similar(profile, found, all_sources)
 
 
 def read_file(file: Path, kind: str = "") -> "Profile":
@@ -93,7 +94,7 @@ def find_similar(
     from exchange.catalogue.similar import SOURCES
 
     named = (
-        Source(dataset_name(item), dataset_profile(item.descriptor))
+        Source(dataset_name(item), dataset_profile(item.descriptor), _is_shared(item))
         for item in datasets
         if item.version.owner != apart_from
     )
@@ -119,11 +120,16 @@ def describe_similar(profile: "Profile", found: "Similar") -> dict[str, object]:
             {
                 "dataset": item.source.name,
                 "title": item.source.profile.title,
+                "shared": item.source.shared,
                 "provides": {field.path: match.field.path for field, match in item.provided},
             }
             for item in found.datasets
         ],
     }
+
+
+def _is_shared(dataset: DatasetTerms) -> bool:
+    return dataset.descriptor.sharing.sharing_class != SharingClass.SHARING_CLASS_NOT_SHARED
 
 
 async def _compare(session: Session, profile: "Profile", min_score: float | None, all_sources: bool) -> "Similar":
@@ -142,7 +148,8 @@ def _described(match: "Match") -> dict[str, object]:
     }
 
 
-def _print(profile: "Profile", found: "Similar", all_sources: bool) -> None:
+def print_similar(profile: "Profile", found: "Similar", all_sources: bool = False) -> None:
+    """Show people what was found: each field with its source, the datasets, and what to ask for."""
     total = len(found.fields)
     print_line(f"{profile.title} ({profile.kind}): {found.provided} of {_count(total, 'field')} already provided.")
     print_line()
@@ -156,8 +163,11 @@ def _print(profile: "Profile", found: "Similar", all_sources: bool) -> None:
     print_table(("DATASET", "TITLE", "PROVIDES"), rows)
     print_line()
     print_line("Ask for what is there instead of collecting it again:")
-    for name, fields in _sources(found).items():
-        print_line(f"  exchange agreement apply --dataset {name} --fields {','.join(fields)} …")
+    for source, fields in _sources(found).items():
+        if source.shared:
+            print_line(f"  exchange agreement apply --dataset {source.name} --fields {','.join(fields)} …")
+        else:
+            print_line(f"  {source.name} is not shared: talk to its owner about {','.join(fields)}")
 
 
 def _rows(item: "FieldMatches", all_sources: bool) -> list[tuple[object, ...]]:
@@ -176,12 +186,12 @@ def _rows(item: "FieldMatches", all_sources: bool) -> list[tuple[object, ...]]:
     ]
 
 
-def _sources(found: "Similar") -> dict[str, dict[str, None]]:
+def _sources(found: "Similar") -> dict["Source", dict[str, None]]:
     """The dataset named for each field, with the fields to ask it for: most fields first."""
-    named: dict[str, dict[str, None]] = {}
+    named: dict[Source, dict[str, None]] = {}
     for item in found.fields:
         for match in item.matches[:1]:
-            named.setdefault(match.source.name, {})[match.field.path] = None
+            named.setdefault(match.source, {})[match.field.path] = None
     return dict(sorted(named.items(), key=lambda pair: -len(pair[1])))
 
 

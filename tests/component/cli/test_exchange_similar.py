@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,10 @@ from typer.testing import CliRunner, Result
 import exchange.cli.similar
 from exchange.catalogue import read_profile
 from exchange.cli.main import app
-from exchange.cli.similar import find_similar
+from exchange.cli.similar import find_similar, print_similar
 from exchange.client.datasets import published_datasets
+from exchange.v1.catalogue_pb2 import SharingClass
+from exchange.v1.directory_pb2 import Dataset
 from tests.world import HOUSING, POPULATION, World
 
 FORM = "申请表\n1. 申请人姓名（必填）\n2. 身份证号\n3. 出生日期\n4. 现住址\n5. 配偶姓名\n6. 溶解氧\n"
@@ -108,6 +111,20 @@ def test_bad_input_is_wrong_usage(
     assert result.stdout == ""
     assert problem in result.stderr
     assert hint in result.stderr
+
+
+def test_nobody_is_told_to_apply_for_what_is_not_shared(
+    world: World, form: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [dataset] = published_datasets(world.directory)
+    closed = Dataset()
+    closed.CopyFrom(dataset.descriptor)
+    closed.sharing.sharing_class = SharingClass.SHARING_CLASS_NOT_SHARED
+    profile = read_profile(form)
+    print_similar(profile, find_similar([replace(dataset, descriptor=closed)], profile))
+    shown = capsys.readouterr().out
+    assert "population/residents is not shared: talk to its owner about name,id_number" in shown
+    assert "exchange agreement apply" not in shown
 
 
 def test_a_department_does_not_duplicate_itself(world: World, form: Path) -> None:
