@@ -156,6 +156,12 @@ def is_strong(modifier: str) -> bool:
     return word is not None and not word.weak
 
 
+def is_weak(modifier: str) -> bool:
+    """Whether a modifier is a word of the lexicon that says nothing without the record that it stands in."""
+    word = lexicon().words.get((TERM, modifier))
+    return word is not None and word.weak
+
+
 def _seen(field: FieldProfile, words: str, meanings: tuple[Meaning, ...], pinyin: bool) -> Seen:
     word = lexicon().meaning_word(meanings[0].concept) if len(meanings) == 1 else None
     patterns, type = field.patterns, field.type

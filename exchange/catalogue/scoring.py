@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exchange.catalogue.context import Seen, is_strong
+from exchange.catalogue.context import Seen, is_weak
 from exchange.catalogue.lexicon import ROLE, lexicon
 from exchange.catalogue.meaning import Meaning
 from exchange.catalogue.patterns import NAMING, TITLES
@@ -125,7 +125,7 @@ def _groups(one: str, other: str, found: Evidence) -> Evidence:
 def _modified(one: Meaning, other: Meaning, found: Evidence) -> Evidence:
     """A concept says what it is by itself; more words narrow it down."""
     here, there = one.modifiers - other.modifiers, other.modifiers - one.modifiers
-    factor: float = ADDED ** sum(1 for name in here | there if not _is_weak(name))
+    factor: float = ADDED ** sum(1 for name in here | there if not is_weak(name))
     if (here and there) or (one.generic and here) or (other.generic and there):
         factor *= CONFLICTING
     return found.times(factor, f"more words: {_said(here | there)}" if factor < 1 else "")
@@ -134,7 +134,7 @@ def _modified(one: Meaning, other: Meaning, found: Evidence) -> Evidence:
 def _headed(one: Meaning, other: Meaning, found: Evidence, here: frozenset[str], there: frozenset[str]) -> Evidence:
     """A head says nothing by itself: the words before it must be the same, or the record must say them."""
     mine, theirs = one.modifiers, other.modifiers
-    strong = any(not _is_weak(name) for name in mine & theirs)
+    strong = any(not is_weak(name) for name in mine & theirs)
     implied = {name for name in mine - theirs if name in there} | {name for name in theirs - mine if name in here}
     open_ends = (mine ^ theirs) - implied
     if open_ends:
@@ -235,10 +235,6 @@ def _element(wanted: Seen, provided: Seen, found: Evidence) -> Evidence:
         reason = f"same data element: {wanted.field.element}"
         return Evidence(max(found.score, ELEMENT), (reason, *found.reasons))
     return found.times(ELEMENT_CLASH, f"data element differs: {wanted.field.element}, {provided.field.element}")
-
-
-def _is_weak(modifier: str) -> bool:
-    return modifier.isascii() and not is_strong(modifier) and (lexicon().words.get(("term", modifier)) is not None)
 
 
 def _said(names: frozenset[str] | set[str]) -> str:

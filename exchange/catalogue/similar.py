@@ -8,9 +8,10 @@ from array import array
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from exchange.catalogue.context import Context, Seen, read_context
+from exchange.catalogue.context import Context, Seen, is_weak, read_context
 from exchange.catalogue.fields import FieldProfile, Profile
 from exchange.catalogue.lexicon import lexicon
+from exchange.catalogue.meaning import ORGANISATION
 from exchange.catalogue.patterns import NAMING
 from exchange.catalogue.pinyin import spelled_by_character
 from exchange.catalogue.scoring import THRESHOLD, Evidence, compare
@@ -155,7 +156,8 @@ class Catalogue:
     def _find(self, seen: Seen, context: Context, minimum: float) -> dict[int, Found]:
         """The best field of each dataset that provides one."""
         best: dict[int, Found] = {}
-        for alike in sorted({number for key in _keys(seen) for number in self._postings.get(key, ())}):
+        keys = set(_asked(seen, context.themes))
+        for alike in sorted({number for key in keys for number in self._postings.get(key, ())}):
             for place, evidence in self._evidence(seen, context, alike, minimum):
                 source, field = place >> _FIELD_BITS, place & (1 << _FIELD_BITS) - 1
                 known = best.get(source)
@@ -228,17 +230,41 @@ def _likeness(seen: Seen) -> Hashable:
 
 
 def _keys(seen: Seen) -> Iterator[str]:
-    """Under what a field is found: a pair that shares no key has nothing in common that would count."""
-    words = lexicon()
+    """Under what a dataset's field is found: a pair that shares no key has nothing in common that would count."""
+    for meaning in filter(lambda said: said.is_known, seen.meanings):
+        whose = _whose(meaning.roles)
+        modifiers = [name for name in meaning.modifiers if not is_weak(name)] if meaning.generic else []
+        for concept in (meaning.concept, *lexicon().broader(meaning.concept)):
+            yield from (f"concept {concept}{whose} {name}" for name in modifiers or [""])
+    yield from _other_keys(seen)
+
+
+def _asked(seen: Seen, themes: frozenset[str]) -> Iterator[str]:
+    """Under what those are looked for that may provide a field: the record it stands in may say what they say."""
+    members = [word.id for word in lexicon().words.values() if word.members]
+    for meaning in filter(lambda said: said.is_known, seen.meanings):
+        # One's company may be an employer to a register of persons.
+        others = members if meaning.holder == ORGANISATION else []
+        owners = [meaning.roles, *(meaning.roles | {role} for role in others)]
+        modifiers = ("", *sorted(meaning.modifiers | themes))
+        for concept in (meaning.concept, *lexicon().broader(meaning.concept)):
+            yield from (f"concept {concept}{whose} {name}" for whose in map(_whose, owners) for name in modifiers)
+    yield from _other_keys(seen)
+
+
+def _whose(roles: frozenset[str]) -> str:
+    return "".join(f" of {role}" for role in sorted(roles))
+
+
+def _other_keys(seen: Seen) -> Iterator[str]:
     for meaning in seen.meanings:
-        if meaning.is_known:
-            yield f"concept {meaning.concept}"
-            yield from (f"concept {id}" for id in words.broader(meaning.concept))
-        if not meaning.is_known or meaning.generic:
+        if not meaning.is_known:
             yield from (f"word {piece}" for name in meaning.modifiers for piece in _grams(name))
     if seen.field.element:
         yield f"element {seen.field.element.casefold()}"
-    yield from (f"values {name}" for name in seen.patterns & NAMING)
+    # Values tell what a field is, never whose: only the subject's own are found by them.
+    if not any(meaning.roles for meaning in seen.meanings):
+        yield from (f"values {name}" for name in seen.patterns & NAMING)
     yield from (f"spelt {text}" for text in _spellings(seen.field))
 
 

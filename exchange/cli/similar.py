@@ -9,7 +9,7 @@ import typer
 from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
 from exchange.cli.errors import WrongUsageError
-from exchange.cli.output import listed, print_json, print_line, print_table
+from exchange.cli.output import clean, listed, print_json, print_line, print_table
 from exchange.cli.progress import bar, counted
 from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
@@ -151,7 +151,9 @@ def _described(match: "Match") -> dict[str, object]:
 def print_similar(profile: "Profile", found: "Similar", all_sources: bool = False) -> None:
     """Show people what was found: each field with its source, the datasets, and what to ask for."""
     total = len(found.fields)
-    print_line(f"{profile.title} ({profile.kind}): {found.provided} of {_count(total, 'field')} already provided.")
+    print_line(
+        f"{clean(profile.title)} ({profile.kind}): {found.provided} of {_count(total, 'field')} already provided."
+    )
     print_line()
     columns = ("YOUR FIELD", "DATASET", "FIELD", "SCORE", "WHY")
     print_table(columns, [row for item in found.fields for row in _rows(item, all_sources)])
