@@ -37,6 +37,9 @@ class Deny:
     reason: str
 
 
+REPLAYED = Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request whose signature holds: its envelope, its header, and the key that signed it."""
@@ -143,7 +146,7 @@ def _untaken(asked: Asked, taken: Taken) -> Deny | None:
     """Check 4: retry is not replay; the same message may come again."""
     holder = taken(asked.header.requester, asked.header.request_id)
     if holder is not None and holder != asked.envelope.digest:
-        return Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
+        return REPLAYED
     return None
 
 

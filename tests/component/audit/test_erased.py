@@ -29,7 +29,7 @@ from tests.component.audit.copies import (
     warnings,
     write_database,
 )
-from tests.component.cli.test_exchange_log import broker_home
+from tests.component.cli.stores import broker_home
 from tests.component.cli.test_exchange_log import run as run_fsck
 from tests.simulator import trust_of
 from tests.world import AUDITOR, COORDINATOR, POPULATION, World
