@@ -17,6 +17,7 @@ GROUPS = {
     "rules": ("adopt", "show"),
     "report": ("month",),
     "purpose": ("register", "list"),
+<<<<<<< HEAD
     "dataset": ("template", "publish", "list", "show"),
     "agreement": (
         *("apply", "sign", "list", "show", "revoke", "terms", "explain"),
@@ -25,6 +26,10 @@ GROUPS = {
     ),
     "agreement dispute": ("open", "escalate", "settle"),
     "guardrail": ("template", "add", "list", "show", "revoke"),
+=======
+    "dataset": ("template", "publish", "list", "show", "similar"),
+    "agreement": ("apply", "sign", "list", "show", "revoke"),
+>>>>>>> main
     "clocks": ("list", "due"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
