@@ -7,6 +7,7 @@ from exchange.broker.logs import Logs
 from exchange.broker.proofs import receipts
 from exchange.broker.status import NotPermittedError
 from exchange.core.access import read_access_leaf
+from exchange.core.descriptor import may_see
 from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, ProofError
@@ -173,11 +174,25 @@ class Reading:
 
 
 def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
-    """Whether a party may see a body: a dataset's all may, the others those whom they bind."""
+    """Whether a party may see a body: a dataset's all may unless it is restricted, the others those whom they bind."""
     version = _version(directory, entry)
-    if version is None or version.kind == EntryKind.ENTRY_KIND_DATASET:
-        return version is not None
+    if version is None:
+        return False
+    if version.kind == EntryKind.ENTRY_KIND_DATASET:
+        return _may_see_dataset(directory, peer, version)
     return any(party.own_department.covers(peer) for party in _bound(directory, version))
+
+
+def _may_see_dataset(directory: Directory, peer: Party, version: Version) -> bool:
+    """By the latest version of it: what is restricted now is restricted in all its versions."""
+    dataset = directory.terms.datasets.get(version.object_id)
+    if dataset is None or may_see(dataset.descriptor, version.owner, peer):
+        return dataset is not None or version.owner.covers(peer)
+    # Whoever has an agreement goes on seeing what it is about.
+    return any(
+        terms.dataset == version.object_id and terms.grantee.own_department.covers(peer)
+        for terms in directory.terms.agreements.values()
+    )
 
 
 def _bound(directory: Directory, version: Version) -> list[Party]:

@@ -1,5 +1,6 @@
 """`exchange dataset`: stewards describe and publish datasets, and everybody finds them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,19 +8,19 @@ import typer
 
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.descriptor import TEMPLATE, read_descriptor
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.describing import describe_dataset, operation_names, print_dataset
+from exchange.cli.descriptors import TEMPLATE, Descriptor, read_descriptor
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.homes import has_key, require_role
-from exchange.cli.output import listed, print_json, print_line, print_pairs, print_table
-from exchange.cli.times import day_of, iso
+from exchange.cli.output import listed, print_json, print_line, print_table
+from exchange.cli.times import now
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.session import Session
+from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion, body_entry
-from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
-from exchange.v1.directory_pb2 import Dataset
-from exchange.v1.request_pb2 import Operation
+from exchange.core.versions import Broken, Change, broken_agreements, changes
 
 app = new_group(
     "Describe and publish datasets, and find them.",
@@ -37,20 +38,32 @@ def template() -> None:
 @app.command("publish", epilog=example("exchange dataset publish household.toml --home ./registry-office"))
 def publish(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A descriptor: see `dataset template`.")],
+    breaking: Annotated[
+        bool, typer.Option("--breaking", help="Publish it although agreements that stand rest on what it takes away.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a dataset; the same code again supersedes the version before, and agreements on it stand."""
+    """Publish a dataset; the same code again supersedes the version before.
+
+    Agreements stand on the new version as long as it takes nothing away from them. One that does is published only
+    with --breaking, after the agreements that it breaks were listed.
+    """
     owner = require_role(home, "department", "only a department's steward publishes its datasets")
-    dataset = read_descriptor(file, owner)
-    index, replaced = act(home, lambda session: _publish(session, dataset))
+    descriptor = read_descriptor(file, owner)
+    dataset = descriptor.dataset
+    index, found = act(home, lambda session: _publish(session, descriptor, breaking))
     name = f"{owner.department}/{dataset.code}"
     if as_json:
-        print_json({"dataset": name, "index": index, "replaced": replaced})
+        broken = [item.agreement.digest for item in found.broken]
+        texts = [change.text for change in found.changes]
+        print_json({"dataset": name, "index": index, "replaced": found.replaced, "changes": texts, "broken": broken})
         return
-    verb = "a new version of " if replaced else ""
+    verb = "a new version of " if found.replaced else ""
     print_line(f"Published {verb}{name}: entry {index} of the directory.")
-    if not replaced:
+    for change in found.changes:
+        print_line(f"  {'breaking: ' if change.breaking else ''}{change.text}")
+    if not found.replaced:
         print_line(f"Next: {dataset.system} runs an adapter that answers for it; others apply with")
         print_line(f"      exchange agreement apply --dataset {name} …")
 
@@ -62,9 +75,9 @@ def list_datasets(
     as_json: JsonOption = False,
 ) -> None:
     """List the datasets that departments share."""
-    datasets = act(home, _datasets)
+    directory, datasets = act(home, _datasets)
     if as_json:
-        print_json([describe_dataset(item) for item in datasets])
+        print_json([describe_dataset(directory, item) for item in datasets])
     elif not datasets:
         print_line("No dataset is published yet.")
     elif all_columns:
@@ -81,73 +94,65 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a dataset holds, and what may be asked of it."""
-    found = act(home, lambda session: _find(session, dataset))
+    directory, found = act(home, lambda session: _find(session, dataset))
     if as_json:
-        print_json(describe_dataset(found))
-        return
-    print_pairs(
-        {
-            "dataset": dataset_name(found),
-            "title": found.title,
-            "abstract": found.abstract or None,
-            "answered by": found.system,
-            "operations": listed(operation_names(found.operations)),
-            "key": found.key,
-            "published": f"{day_of(found.version.time)}, entry {found.version.index} of the directory",
-        }
-    )
-    print_line()
-    rows = [(item.name, TYPE_NAMES[item.type], _marks(found, item.name), item.label) for item in found.fields.values()]
-    print_table(("FIELD", "TYPE", "USE", "LABEL"), rows)
+        print_json(describe_dataset(directory, found))
+    else:
+        print_dataset(directory, found)
 
 
-def operation_names(operations: frozenset[Operation.ValueType]) -> list[str]:
-    """Operations as people write them: LOOKUP, QUERY."""
-    return [Operation.Name(number).removeprefix("OPERATION_") for number in sorted(operations)]
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """Whether a version was replaced, what changed, and which agreements that breaks."""
+
+    replaced: bool
+    changes: tuple[Change, ...]
+    broken: tuple[Broken, ...]
 
 
-def describe_dataset(dataset: DatasetTerms) -> dict[str, object]:
-    """A dataset for programs."""
-    return {
-        "dataset": dataset_name(dataset),
-        "owner": str(dataset.version.owner),
-        "title": dataset.title,
-        "abstract": dataset.abstract,
-        "system": str(dataset.system),
-        "key": dataset.key,
-        "operations": operation_names(dataset.operations),
-        "filterable": sorted(dataset.filterable),
-        "fields": [
-            {"name": item.name, "label": item.label, "type": TYPE_NAMES[item.type]} for item in dataset.fields.values()
-        ],
-        "object_id": dataset.object_id,
-        "index": dataset.version.index,
-        "published_at": iso(dataset.version.time),
-    }
-
-
-async def _publish(session: Session, dataset: Dataset) -> tuple[int, bool]:
+async def _publish(session: Session, descriptor: Descriptor, breaking: bool) -> tuple[int, _Published]:
     directory = session.directory
-    system = Party.parse(dataset.system)
+    system = Party.parse(descriptor.dataset.system)
     if not has_key(directory, system):
         raise WrongUsageError(
             f"system: {system} has no key in the directory, so nobody could answer",
             "check its name, or add it first: `exchange key new` there, `exchange system add` here",
         )
+    dataset = descriptor.resolved(lambda name: find_dataset(directory, name))
     object_id = directory.terms.codes.get((str(session.party), dataset.code))
+    before = directory.dataset(object_id) if object_id is not None else None
+    found = _Published(object_id is not None, (), ())
+    if before is not None:
+        broken = broken_agreements(directory, before, dataset, now())
+        found = _Published(True, changes(before, dataset), broken)
+        if broken and not breaking:
+            raise _breaks(broken)
     version = new_object() if object_id is None else ObjectVersion(object_id, directory.state.objects[object_id])
     appended = await session.append(session.sign(body_entry(session.party, version, dataset, new_salt())))
-    return appended.index, object_id is not None
+    return appended.index, found
 
 
-async def _datasets(session: Session) -> list[DatasetTerms]:
+def _breaks(broken: tuple[Broken, ...]) -> CommandError:
+    named = "; ".join(
+        f"{item.agreement.digest.hex()[:12]} of {item.agreement.grantee} ({listed(c.text for c in item.changes)})"
+        for item in broken
+    )
+    agreements = "an agreement" if len(broken) == 1 else f"{len(broken)} agreements"
+    return CommandError(
+        f"the new version breaks {agreements}: {named}",
+        "tell the grantees and sign them new agreements; --breaking publishes it all the same",
+        ExitCode.REFUSED,
+    )
+
+
+async def _datasets(session: Session) -> tuple[Directory, list[DatasetTerms]]:
     directory = session.directory
     found = (directory.dataset(object_id) for object_id in directory.terms.datasets)
-    return sorted((item for item in found if item is not None), key=dataset_name)
+    return directory, sorted((item for item in found if item is not None), key=dataset_name)
 
 
-async def _find(session: Session, name: str) -> DatasetTerms:
-    return find_dataset(session.directory, name)
+async def _find(session: Session, name: str) -> tuple[Directory, DatasetTerms]:
+    return session.directory, find_dataset(session.directory, name)
 
 
 def _row(item: DatasetTerms, all_columns: bool) -> tuple[object, ...]:
@@ -164,8 +169,3 @@ def _row(item: DatasetTerms, all_columns: bool) -> tuple[object, ...]:
         item.system,
         item.version.index,
     )
-
-
-def _marks(dataset: DatasetTerms, field: str) -> str:
-    marks = (("key", field == dataset.key), ("filter", field in dataset.filterable))
-    return listed(name for name, holds in marks if holds)

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from exchange.cli.descriptor import OPERATIONS
+from exchange.cli.descriptors import OPERATIONS
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.homes import has_key
 from exchange.cli.times import day_of

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exchange.cli.dataset import operation_names
+from exchange.cli.describing import operation_names
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.filter_text import filter_text
 from exchange.cli.output import listed, print_pairs

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from immutables import Map
 
+from exchange.core.descriptor import MOST_SENSITIVE, check_descriptor, is_shared, may_see, shared_purposes
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
 from exchange.core.names import Party, is_code, is_field
@@ -23,8 +24,8 @@ from exchange.v1.request_pb2 import Filter, Operation
 from exchange.v1.terms_pb2 import Hours, Limits, Mask
 
 SALT = 32
+UNKNOWN_DATASET = "the dataset is not known here"
 MAX_FIELDS = 500
-MOST_SENSITIVE = 4
 
 Grant = Application | Agreement
 
@@ -173,6 +174,7 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
     system = _party(dataset.system)
     fields = {field.name: _field(field) for field in dataset.fields}
     _check_dataset(dataset, version, system, fields)
+    check_descriptor(dataset, version.owner)
     name = (str(version.owner), dataset.code)
     if terms.codes.get(name, version.object_id) != version.object_id:
         raise TermsError(f"{version.owner} has another dataset with the code {dataset.code}")
@@ -196,8 +198,6 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
 
 
 def _field(field: Field) -> FieldTerms:
-    if field.sensitivity > MOST_SENSITIVE:
-        raise TermsError(f"the sensitivity of {field.name[:80]!r} is 1 to {MOST_SENSITIVE}")
     return FieldTerms(field.name, field.label, field.type, field.sensitivity or MOST_SENSITIVE)
 
 
@@ -260,13 +260,16 @@ def _check_names(
 def _application(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     application = decode(Application, body, MAX_ENTRY)
     dataset = _named_dataset(terms, application.dataset)
+    if not may_see(dataset.descriptor, dataset.version.owner, version.owner):
+        # The same words as for one that does not exist: nothing can be probed.
+        raise TermsError(UNKNOWN_DATASET)
     grantee = _party(application.grantee)
     # An agreement grants a party and those below it; a department applies for itself or its systems.
     if not version.owner.covers(grantee):
         raise TermsError(f"{version.owner} cannot apply for {grantee}")
     fields = tuple(application.fields)
     _check_grant(application, dataset)
-    _check_purposes(state, application.purposes, version.index)
+    _check_purposes(state, dataset, application.purposes, version.index)
     if application.not_after > MAX_TIME:
         raise TermsError("the term asked for ends beyond the year 9999")
     opened = ApplicationTerms(
@@ -299,7 +302,9 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
     _check_within(agreement, application)
     fields = tuple(agreement.fields)
     _check_grant(agreement, dataset)
-    _check_purposes(state, agreement.purposes, version.index)
+    _check_purposes(state, dataset, agreement.purposes, version.index)
+    if not is_shared(dataset.descriptor):
+        raise TermsError("the dataset's descriptor says that it is not shared")
     if not agreement.not_before < agreement.not_after <= MAX_TIME:
         raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
@@ -334,10 +339,13 @@ def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
     return agreement.row_filter
 
 
-def _check_purposes(state: State, codes: Sequence[str], size: int) -> None:
+def _check_purposes(state: State, dataset: DatasetTerms, codes: Sequence[str], size: int) -> None:
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
+    only = shared_purposes(dataset.descriptor)
     for code in codes:
+        if only is not None and code not in only:
+            raise TermsError(f"the dataset is shared for {', '.join(sorted(only))} alone, not for {code[:80]!r}")
         digest = state.purposes.get(code)
         if digest is None or not state.versions[digest].stood_at(size):
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
@@ -346,7 +354,7 @@ def _check_purposes(state: State, codes: Sequence[str], size: int) -> None:
 def _named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
     dataset = terms.datasets.get(object_id)
     if dataset is None:
-        raise TermsError("the dataset is not known here")
+        raise TermsError(UNKNOWN_DATASET)
     return dataset
 
 

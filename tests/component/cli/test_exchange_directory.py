@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import exchange.cli.acting
 import exchange.cli.times
 from exchange.cli.admission import Admission, new_key_request
-from exchange.cli.descriptor import TEMPLATE
+from exchange.cli.descriptors import TEMPLATE
 from exchange.cli.grants import show_all
 from exchange.cli.main import app
 from exchange.cli.output import grouped
@@ -24,6 +24,7 @@ from exchange.core.access import verify_release
 from exchange.core.decision import read_request
 from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope
+from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
 from exchange.core.terms import ApplicationTerms
 from exchange.core.tlog_proof import parse_proof
@@ -38,6 +39,7 @@ from tests.world import (
     COORDINATOR,
     DAY,
     EXCHANGE,
+    FIELDS,
     GRANTED,
     HOUSING,
     ID_NUMBER,
@@ -50,6 +52,20 @@ from tests.world import (
 )
 
 RESIDENTS = "population/residents"
+FIELD = """
+[[fields]]
+name = "{name}"
+type = "{type}"
+"""
+# The world's dataset as its steward's file would have it.
+RESIDENTS_FILE = """
+code = "residents"
+title = "常住人口"
+system = "registry"
+key = "id_number"
+operations = ["LOOKUP", "QUERY"]
+filterable = ["birth_date", "area_m2"]
+""" + "".join(FIELD.format(name=name, type=TYPE_NAMES[kind]) for name, kind in FIELDS.items())
 
 
 class FakeSession:
@@ -185,22 +201,71 @@ def test_a_dataset_is_published_and_then_superseded(world: World, homes: Path) -
     path = homes / "data.toml"
     path.write_text(TEMPLATE)
     first = run(homes / "population", "dataset", "publish", path)
-    path.write_text(TEMPLATE.replace("Household registration", "Households"))
+    path.write_text(TEMPLATE.replace("户籍登记", "户籍"))
     second = run(homes / "population", "dataset", "publish", path, "--json")
     assert first.stdout.startswith("Published population/household.registration: entry ")
     assert json.loads(second.stdout)["replaced"] is True
     found = world.directory.dataset_named(str(POPULATION), "household.registration")
     assert found is not None
-    assert found.title == "Households"
+    assert found.title == "户籍"
     assert found.version.superseded_by is None
 
 
-def test_an_agreement_stands_when_its_dataset_gets_a_new_version(world: World, homes: Path) -> None:
-    agreement = world.agreement
-    path = homes / "data.toml"
-    path.write_text(TEMPLATE.replace('"household.registration"', '"residents"'))
-    assert run(homes / "population", "dataset", "publish", path).exit_code == 0
+def test_an_agreement_stands_when_its_dataset_gets_a_version_that_takes_nothing_away(world: World, homes: Path) -> None:
+    agreement, path = world.agreement, homes / "data.toml"
+    path.write_text(RESIDENTS_FILE + FIELD.format(name="nickname", type="text"))
+    result = run(homes / "population", "dataset", "publish", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "the field nickname is new" in result.stdout
     assert world.agreement == agreement
+
+
+def test_a_breaking_version_names_the_agreements_that_it_breaks_first(world: World, homes: Path) -> None:
+    agreement, before, path = world.agreement, world.dataset, homes / "data.toml"
+    path.write_text(RESIDENTS_FILE.replace(FIELD.format(name="address", type="text"), ""))
+    result = run(homes / "population", "dataset", "publish", path)
+    assert result.exit_code == 1
+    assert f"breaks an agreement: {agreement.digest.hex()[:12]} of {APPLICATIONS}" in result.stderr
+    assert "the field address is gone" in result.stderr
+    assert world.dataset == before
+    result = run(homes / "population", "dataset", "publish", path, "--breaking", "--json")
+    assert json.loads(result.stdout)["broken"] == [agreement.digest.hex()]
+    assert world.dataset != before
+
+
+def test_a_related_dataset_that_nobody_knows_is_named_with_its_line(world: World, homes: Path) -> None:
+    path = homes / "data.toml"
+    path.write_text('related = ["population/resident"]\n' + RESIDENTS_FILE)
+    result = run(homes / "population", "dataset", "publish", path)
+    assert result.exit_code == 2
+    assert f"{path}:1: related: no dataset 'population/resident' is known here" in result.stderr
+    assert "did you mean population/residents?" in result.stderr
+
+
+def test_all_that_an_owner_says_is_shown(world: World, homes: Path) -> None:
+    path = homes / "data.toml"
+    overlap = (
+        '[[overlaps]]\ndataset = "population/residents"\nfields = ["full_name"]\nsource = "population"\n'
+        'justification = "Names change here first."\n'
+    )
+    path.write_text(TEMPLATE.replace("related = []", 'related = ["population/residents"]') + overlap)
+    assert run(homes / "population", "dataset", "publish", path).exit_code == 0
+    shown = run(homes / "housing", "dataset", "show", "population/household.registration").stdout
+    for text in (
+        "户籍登记 · Household registration",
+        "户籍, 住址, household, residence",
+        "unconditional",
+        "legal basis: Decree 809, article 14",
+        "full_name with population/residents, source population: Names change here first.",
+        "男 · male",
+    ):
+        assert text in shown, text
+    described = json.loads(
+        run(homes / "housing", "dataset", "show", "population/household.registration", "--json").stdout
+    )
+    assert described["related"] == ["population/residents"]
+    assert described["sharing"]["class"] == "unconditional"
+    assert described["fields"][2]["codes"] == {"1": "男", "2": "女"}
 
 
 def test_datasets_are_listed_and_shown(world: World, homes: Path) -> None:
