@@ -1,14 +1,18 @@
 """`exchange dataset`: stewards describe and publish datasets, and everybody finds them."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from exchange.catalogue.index import FACETS, Hit, Results, search_mirror
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.describing import describe_dataset, operation_names, print_dataset
+from exchange.cli.catalogues import export, import_package
+from exchange.cli.describing import UNCLASSED, both_labels, describe_dataset, operation_names, print_dataset
 from exchange.cli.descriptors import TEMPLATE, Descriptor, read_descriptor
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.homes import has_key, require_role
@@ -21,6 +25,9 @@ from exchange.core.entries import ObjectVersion, body_entry
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 from exchange.core.versions import Broken, Change, broken_agreements, changes
+
+CATALOGUE = "catalogue.db"
+FACET_VALUES = 8
 
 app = new_group(
     "Describe and publish datasets, and find them.",
@@ -87,6 +94,36 @@ def list_datasets(
         print_table(("DATASET", "TITLE", "OPERATIONS", "FIELDS"), [_row(item, all_columns) for item in datasets])
 
 
+@app.command("search", epilog=example("exchange dataset search 户籍 address --only theme=population --home ./health"))
+def search(
+    words: Annotated[list[str] | None, typer.Argument(metavar="WORD…", help="Chinese or English; none: all.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="FACET=VALUE", help=f"Narrow it, by {listed(FACETS)}; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to show.")] = 20,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Find datasets by words, the best first, and count what was found by owner, theme, level …"""
+    narrowed, query = _narrowed(only or ()), " ".join(words or ())
+    found = act(home, lambda session: _search(session, query, narrowed, limit))
+    if as_json:
+        print_json(_results(found))
+        return
+    if not found.total:
+        print_line("No dataset fits. `exchange dataset list` shows all of them.")
+        return
+    if not found.every:
+        print_line("No dataset has all of these words. These have some of them:")
+    print_table(("DATASET", "TITLE", "SHARING", "THEME"), [_hit(hit) for hit in found.hits])
+    if found.total > len(found.hits):
+        print_line(f"… and {found.total - len(found.hits):,} more: add words, narrow it, or raise --limit.")
+    print_line()
+    for facet, counts in found.facets.items():
+        shown = listed(f"{value} ({count:,})" for value, count in counts[:FACET_VALUES])
+        print_line(f"{facet:8} {shown or '-'}")
+
+
 @app.command("show", epilog=example("exchange dataset show registry-office/household.registration --home ./health"))
 def show(
     dataset: Annotated[str, typer.Argument(metavar="DEPARTMENT/CODE", help="As `dataset list` names it.")],
@@ -99,6 +136,10 @@ def show(
         print_json(describe_dataset(directory, found))
     else:
         print_dataset(directory, found)
+
+
+app.command("export", epilog=example("exchange dataset export --home ./health > catalogue.jsonld"))(export)
+app.command("import", epilog=example("exchange dataset import package.json > roads.toml"))(import_package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +190,43 @@ async def _datasets(session: Session) -> tuple[Directory, list[DatasetTerms]]:
     directory = session.directory
     found = (directory.dataset(object_id) for object_id in directory.terms.datasets)
     return directory, sorted((item for item in found if item is not None), key=dataset_name)
+
+
+def _narrowed(only: Sequence[str]) -> dict[str, str]:
+    narrowed = {}
+    for text in only:
+        facet, _, value = text.partition("=")
+        if facet not in FACETS or not value:
+            raise WrongUsageError(f"--only: {text!r} is not FACET=VALUE", f"facets are {listed(FACETS)}")
+        narrowed[facet] = value
+    return narrowed
+
+
+async def _search(session: Session, query: str, narrowed: dict[str, str], limit: int) -> Results:
+    return await asyncio.to_thread(
+        search_mirror, session.home.path / CATALOGUE, session.directory, query, narrowed, limit
+    )
+
+
+def _results(found: Results) -> dict[str, object]:
+    return {
+        "total": found.total,
+        "every_word": found.every,
+        "datasets": [
+            {"dataset": hit.name, "title": hit.title, "title_en": hit.title_en or None, **hit.facets}
+            for hit in found.hits
+        ],
+        "facets": {facet: dict(counts) for facet, counts in found.facets.items()},
+    }
+
+
+def _hit(hit: Hit) -> tuple[object, ...]:
+    return (
+        hit.name,
+        both_labels(hit.title, hit.title_en),
+        hit.facets["sharing"] or UNCLASSED,
+        hit.facets["theme"] or None,
+    )
 
 
 async def _find(session: Session, name: str) -> tuple[Directory, DatasetTerms]:

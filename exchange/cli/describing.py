@@ -97,7 +97,7 @@ def print_dataset(directory: Directory, dataset: DatasetTerms) -> None:
     said = dataset.descriptor
     pairs: dict[str, object] = {
         "dataset": dataset_name(dataset),
-        "title": _both(said.title, said.title_en),
+        "title": both_labels(said.title, said.title_en),
         "abstract": [text for text in (said.abstract, said.abstract_en) if text],
         "keywords": listed(said.keywords),
         "theme": said.theme,
@@ -131,7 +131,7 @@ def print_dataset(directory: Directory, dataset: DatasetTerms) -> None:
                 TYPE_NAMES[field.type],
                 _marks(dataset, field.name),
                 field.sensitivity or None,
-                _both(field.label, field.label_en),
+                both_labels(field.label, field.label_en),
             )
             for field in said.fields
         ],
@@ -139,7 +139,9 @@ def print_dataset(directory: Directory, dataset: DatasetTerms) -> None:
     coded = [field for field in said.fields if field.codes]
     for field in coded:
         print_line()
-        print_table((f"CODE OF {field.name}", "LABEL"), [(v.code, _both(v.label, v.label_en)) for v in field.codes])
+        print_table(
+            (f"CODE OF {field.name}", "LABEL"), [(v.code, both_labels(v.label, v.label_en)) for v in field.codes]
+        )
 
 
 def _sharing(sharing: Sharing) -> list[str]:
@@ -166,7 +168,8 @@ def _named(directory: Directory, object_ids: Iterable[bytes]) -> list[str]:
     return found
 
 
-def _both(label: str, label_en: str) -> str:
+def both_labels(label: str, label_en: str) -> str:
+    """A label and its English one, where that says more."""
     return f"{label} · {label_en}" if label_en and label_en != label else label
 
 

@@ -278,6 +278,22 @@ def test_datasets_are_listed_and_shown(world: World, homes: Path) -> None:
     assert described["filterable"] == ["area_m2", "birth_date"]
 
 
+def test_a_search_shows_the_best_and_counts_the_rest(world: World, homes: Path) -> None:
+    world.publish("households", title="户籍登记", title_en="Household registration", theme="population")
+    home = homes / "housing"
+    found = run(home, "dataset", "search", "户籍").stdout
+    assert "population/households  户籍登记 · Household registration  not classed yet  population" in found
+    assert "theme    population (1)" in found
+    described = json.loads(run(home, "dataset", "search", "人口", "--only", "owner=population", "--json").stdout)
+    assert [item["dataset"] for item in described["datasets"]] == [RESIDENTS]
+    some = run(home, "dataset", "search", "户籍", "常住").stdout
+    assert some.startswith("No dataset has all of these words. These have some of them:")
+    assert "No dataset fits." in run(home, "dataset", "search", "企业").stdout
+    wrong = run(home, "dataset", "search", "--only", "colour=red")
+    assert (wrong.exit_code, "hint: facets are owner, theme" in wrong.stderr) == (2, True)
+    assert "… and 1 more" in run(home, "dataset", "search", "--limit", "1").stdout
+
+
 def test_an_unknown_dataset_gets_a_near_one(world: World, homes: Path) -> None:
     result = run(homes / "housing", "dataset", "show", "population/resident")
     assert result.exit_code == 2
