@@ -17,6 +17,7 @@ from typing import Any
 
 from exchange.core import entries, sealing
 from exchange.core.access import access_body, refusal_draft
+from exchange.core.case import Case
 from exchange.core.decision import Deny, read_request
 from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion
@@ -24,12 +25,14 @@ from exchange.core.envelope import REQUEST, RESPONSE, Draft, Envelope, sign
 from exchange.core.fold import Applied
 from exchange.core.keys import EcdsaSigner, key_id, sealing_public_bytes
 from exchange.core.names import Party
+from exchange.core.state import RULES_OBJECT
 from exchange.core.terms import AgreementTerms, ApplicationTerms, DatasetTerms
 from exchange.core.wire import decode, encode
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType, Purpose, Role
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.ledger_pb2 import LedgerRow
+from exchange.v1.procedure_pb2 import Action, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Answer, Lookup, Operation, Query, RequestHeader, ResponseHeader, Sealed, Value
 from tests.memory import MemoryLog, fixed, sealing_private, sealing_public, signer
 
@@ -44,6 +47,8 @@ CIVIL_AFFAIRS = Party(ORIGIN, "civil-affairs")
 MARRIAGE = Party(ORIGIN, "civil-affairs", "marriage")
 HOUSING = Party(ORIGIN, "housing")
 APPLICATIONS = Party(ORIGIN, "housing", "applications")
+POPULATION_HEAD = Party(ORIGIN, "population", "head")
+HOUSING_HEAD = Party(ORIGIN, "housing", "head")
 
 MINUTE, DAY, YEAR = 60_000, 86_400_000, 365 * 86_400_000
 START = 1_800_000_000_000  # 2027-01-15T08:00:00Z
@@ -125,7 +130,7 @@ class World:
         """A key for a party, signed by its parent; a later key of the party is vouched for by the current one."""
         key = key or signer(str(party))
         validity = changes.get("validity", (self.now - DAY, self.now + 10 * YEAR))
-        later = None if role == Role.ROLE_SYSTEM else self.keys.get(party)
+        later = None if role in {Role.ROLE_SYSTEM, Role.ROLE_HEAD} else self.keys.get(party)
         statement = entries.signing_key_statement(ORIGIN, party, role, key, validity, predecessor=later)
         parent = party.parent or EXCHANGE
         applied = self._valid(entries.key_entry(parent, self.fresh(16), statement), parent)
@@ -165,13 +170,24 @@ class World:
         assert found is not None
         return found
 
-    def apply_for(self, dataset: DatasetTerms, grantee: Party = APPLICATIONS, **changes: Any) -> ApplicationTerms:
+    def apply_for(
+        self,
+        dataset: DatasetTerms,
+        grantee: Party = APPLICATIONS,
+        version: ObjectVersion | None = None,
+        **changes: Any,
+    ) -> ApplicationTerms:
         """An application for a dataset, signed by the grantee's department."""
         owner = Party(ORIGIN, grantee.department)
+        body = self.application_body(dataset, grantee, **changes)
+        digest = self._valid(self.body_draft(owner, body, version), owner).digest
+        return self.directory.terms.applications[digest]
+
+    def application_body(self, dataset: DatasetTerms, grantee: Party = APPLICATIONS, **changes: Any) -> Application:
+        """What an application for a dataset says."""
         body = Application(format=1, **(self._granted(dataset, grantee) | changes))
         body.legal_basis, body.scenario = "Housing Act, article 12", "queue for public housing"
-        digest = self._valid(self.body_draft(owner, body), owner).digest
-        return self.directory.terms.applications[digest]
+        return body
 
     def grant(
         self, application: ApplicationTerms, version: ObjectVersion | None = None, **changes: Any
@@ -190,6 +206,41 @@ class World:
         body = Agreement(format=1, **(self._granted(dataset, application.grantee) | asked | changes))
         digest = self._valid(self.body_draft(owner, body, version), owner).digest
         return self.directory.terms.agreements[digest]
+
+    def approve_standing(self, dataset: DatasetTerms, version: ObjectVersion | None = None, **changes: Any) -> bytes:
+        """The dataset's owner approves what everybody may have at once; the digest of the approval."""
+        granted = self._granted(dataset, APPLICATIONS) | {"grantees": [str(EXCHANGE)], "days": 400}
+        del granted["grantee"]
+        body = StandingApproval(format=1, **(granted | {"not_after": self.now + 2 * YEAR} | changes))
+        owner = dataset.version.owner
+        return self._valid(self.body_draft(owner, body, version), owner).digest
+
+    def adopt(self, **changes: Any) -> Applied:
+        """The coordinator's rules of procedures, with the next ones superseding these."""
+        rules = Rules(format=1, jurisdiction="cn-national", rules_sha256=bytes(32), **changes)
+        before = self.directory.state.objects.get(RULES_OBJECT, b"")
+        return self._valid(entries.rules_entry(COORDINATOR, rules, before), COORDINATOR)
+
+    def admit_heads(self) -> None:
+        """Keys for the heads of both departments' sharing offices."""
+        for head in (POPULATION_HEAD, HOUSING_HEAD):
+            self.admit(head, Role.ROLE_HEAD)
+
+    def step(self, party: Party, action: Action.ValueType, subject: bytes, **fields: Any) -> Applied:
+        """A party takes a step in a procedure; `reason` says why it cannot."""
+        return self.append(self.body_draft(party, Step(format=1, action=action, subject=subject, **fields)), party)
+
+    def do(self, party: Party, action: Action.ValueType, subject: bytes, **fields: Any) -> Applied:
+        """A party takes a step that it can take."""
+        applied = self.step(party, action, subject, **fields)
+        assert not applied.reason, applied.reason
+        return applied
+
+    def case(self, application: bytes) -> Case:
+        """The case of an application, by its object id."""
+        found = self.directory.case(application)
+        assert found is not None
+        return found
 
     def revoke(self, target: bytes, party: Party, reason: str = "no longer needed") -> Applied:
         """A party revokes a version by its digest, or a key by its id."""

@@ -13,6 +13,7 @@ from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, ProofError
 from exchange.core.names import Party
 from exchange.core.state import MAX_ENTRY, Version
+from exchange.core.terms import DatasetTerms
 from exchange.core.wire import MAX_TIME, decode
 from exchange.store.ports import AccessQuery, Head, Log, StoredEntry
 from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind, Role
@@ -174,31 +175,50 @@ class Reading:
 
 
 def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
-    """Whether a party may see a body: a dataset's all may unless it is restricted, the others those whom they bind."""
+    """Whether a party may see a body.
+
+    A dataset's all may unless it is restricted, and what all may have of it: standing approvals. The others those whom
+    they bind; a step, whom the application binds that it is about.
+    """
     version = _version(directory, entry)
     if version is None:
         return False
     if version.kind == EntryKind.ENTRY_KIND_DATASET:
-        return _may_see_dataset(directory, peer, version)
+        return _may_see_dataset(directory, peer, version.object_id, version.owner)
+    about = _dataset_about(directory, version)
+    if about is not None:
+        return _may_see_dataset(directory, peer, about.object_id, about.version.owner)
     return any(party.own_department.covers(peer) for party in _bound(directory, version))
 
 
-def _may_see_dataset(directory: Directory, peer: Party, version: Version) -> bool:
+def _dataset_about(directory: Directory, version: Version) -> DatasetTerms | None:
+    """The dataset that a standing approval or a step of its review is about."""
+    approval = directory.terms.approvals.get(version.digest)
+    step = directory.terms.steps.get(version.digest)
+    about = approval.dataset if approval is not None else step.about if step is not None else b""
+    return directory.terms.datasets.get(about)
+
+
+def _may_see_dataset(directory: Directory, peer: Party, object_id: bytes, owner: Party) -> bool:
     """By the latest version of it: what is restricted now is restricted in all its versions."""
-    dataset = directory.terms.datasets.get(version.object_id)
-    if dataset is None or may_see(dataset.descriptor, version.owner, peer):
-        return dataset is not None or version.owner.covers(peer)
+    dataset = directory.terms.datasets.get(object_id)
+    if dataset is None or may_see(dataset.descriptor, owner, peer):
+        return dataset is not None or owner.covers(peer)
     # Whoever has an agreement goes on seeing what it is about.
     return any(
-        terms.dataset == version.object_id and terms.grantee.own_department.covers(peer)
+        terms.dataset == object_id and terms.grantee.own_department.covers(peer)
         for terms in directory.terms.agreements.values()
     )
 
 
 def _bound(directory: Directory, version: Version) -> list[Party]:
-    """Applicant and owner of an application, owner and grantee of an agreement."""
+    """Applicant and owner of an application and of the steps about it, owner and grantee of an agreement."""
     parties = [version.owner]
-    application = directory.terms.applications.get(version.digest)
+    step = directory.terms.steps.get(version.digest)
+    digest = directory.state.objects.get(step.about, b"") if step is not None else version.digest
+    application = directory.terms.applications.get(digest)
+    if step is not None and application is not None:
+        parties.append(application.version.owner)
     if application is not None:
         dataset = directory.terms.datasets.get(application.dataset)
         parties.extend([dataset.version.owner] if dataset is not None else [])

@@ -16,6 +16,7 @@ COMMANDS = (
     ("purpose", "Register purposes (coordinator), and list them."),
     ("dataset", "Describe and publish datasets, and find them."),
     ("agreement", "Apply for a dataset, sign or revoke agreements."),
+    ("clocks", "Show the time limits of a jurisdiction, and when something is due."),
     ("request", "Ask for records, and verify the answer."),
     ("status", "Show who this is, and what can be verified now."),
 )

@@ -26,12 +26,12 @@ from exchange.core.keys import EcdsaSigner
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.policy import MAX_AGE
-from exchange.core.state import MAX_ENTRY
+from exchange.core.state import MAX_ENTRY, Version
 from exchange.core.trust import Trust
 from exchange.core.wire import decode
 from exchange.home import Home
 from exchange.transport import APPEND
-from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind
+from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind, Role
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import AppendRequest, AppendResponse
 
@@ -63,6 +63,7 @@ def wall_clock() -> int:
 
 
 _AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
+_FOR_ALL = frozenset({EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STANDING_APPROVAL})
 
 AGAIN = 60.0
 """Seconds until a body that may not be this party's to read is asked for again."""
@@ -71,9 +72,10 @@ AGAIN = 60.0
 class _Owed:
     """Which bodies are not known here, and should be (DESIGN section 7).
 
-    Those of the party's own department, which answers nothing without them, and datasets', which go to all. A leaf
-    does not say whom it binds besides its owner, so two kinds are asked for now and then: agreements of those whom the
-    department has applied to, and applications while an agreement of the department cannot be read without its own.
+    Those of the party's own department, which answers nothing without them, and datasets' and standing approvals',
+    which go to all. A leaf does not say whom it binds besides its owner, so some are asked for now and then: agreements
+    of those whom the department has applied to, applications while an agreement of the department cannot be read
+    without its own, and steps of everybody with whom the department has a case, or on whose consent an approval rests.
     """
 
     def __init__(self, party: Party) -> None:
@@ -81,27 +83,51 @@ class _Owed:
         self._asked: dict[int, float] = {}
 
     def __call__(self, directory: Directory) -> dict[int, bytes]:
-        terms, now = directory.terms, time.monotonic()
-        datasets = {item.version.digest for item in terms.datasets.values()}
-        applied = (item for item in terms.applications.values() if item.version.owner == self._department)
-        owners = {terms.datasets[item.dataset].version.owner for item in applied if item.dataset in terms.datasets}
-        missing = [
-            version
-            for digest, version in directory.state.versions.items()
-            if version.body_sha256
-            and version.ended_index is None
-            and not (digest in datasets or digest in terms.applications or digest in terms.agreements)
-        ]
-        unread = any(version.kind == _AGREEMENT and version.owner == self._department for version in missing)
+        now = time.monotonic()
+        missing = _unread(directory)
+        may = self._may(directory, missing)
         wanted = {}
         for version in missing:
-            if version.owner != self._department and version.kind != EntryKind.ENTRY_KIND_DATASET:
-                may = version.owner in owners if version.kind == _AGREEMENT else unread
-                if not may or self._asked.get(version.index, -AGAIN) + AGAIN > now:
+            if version.owner.own_department != self._department and version.kind not in _FOR_ALL:
+                if not may(version) or self._asked.get(version.index, -AGAIN) + AGAIN > now:
                     continue
                 self._asked[version.index] = now
             wanted[version.index] = version.body_sha256
         return wanted
+
+    def _may(self, directory: Directory, missing: list[Version]) -> Callable[[Version], bool]:
+        """Whether a body of another department may be this one's to read."""
+        terms, own = directory.terms, self._department
+        pairs = [
+            (item.version.owner, terms.datasets[item.dataset].version.owner)
+            for item in terms.applications.values()
+            if item.dataset in terms.datasets
+        ]
+        owners = {owner for applicant, owner in pairs if applicant == own}
+        partners = owners | {applicant for applicant, owner in pairs if owner == own}
+        approving = {version.owner for version in missing if version.kind == EntryKind.ENTRY_KIND_STANDING_APPROVAL}
+        unread = any(version.kind == _AGREEMENT and version.owner == own for version in missing)
+
+        def may(version: Version) -> bool:
+            if version.kind == EntryKind.ENTRY_KIND_STEP:
+                department = version.owner.own_department
+                mediates = directory.state.keys_of(version.owner)[0].role == Role.ROLE_COORDINATOR
+                return department in partners | approving or (mediates and bool(partners))
+            return version.owner in owners if version.kind == _AGREEMENT else unread
+
+        return may
+
+
+def _unread(directory: Directory) -> list[Version]:
+    """The standing versions whose bodies are not known here."""
+    terms = directory.terms
+    datasets = {item.version.digest for item in terms.datasets.values()}
+    known = (datasets, terms.applications, terms.agreements, terms.approvals, terms.steps)
+    return [
+        version
+        for digest, version in directory.state.versions.items()
+        if version.body_sha256 and version.ended_index is None and not any(digest in group for group in known)
+    ]
 
 
 class Session:

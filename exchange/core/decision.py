@@ -17,6 +17,7 @@ from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import Code
+from exchange.v1.directory_pb2 import Role
 from exchange.v1.request_pb2 import Operation, RequestHeader, Sealed
 
 SKEW = 60_000
@@ -85,6 +86,9 @@ def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party
         verify_signature(envelope, directory.origin, record.public_key)
     except SignatureError as error:
         return Deny(3, Code.CODE_SIGNATURE_INVALID, str(error))
+    if record.role == Role.ROLE_HEAD:
+        # Its name is that of a system; its key signs consents and nothing else.
+        return Deny(3, Code.CODE_SIGNATURE_INVALID, f"{record.party} is a head of office, which asks for no records")
     if record.revoked_index is not None:
         return Deny(3, Code.CODE_KEY_REVOKED, f"the signing key of {record.party} is revoked")
     if not record.is_valid(now):

@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from exchange.core.case import Case
+from exchange.core.cases import open_body, stands, tell
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied, apply
 from exchange.core.names import Party
+from exchange.core.reopening import reopen_terms
 from exchange.core.state import KeyRecord, State, genesis
-from exchange.core.terms import AgreementTerms, DatasetTerms, Terms, open_terms, reopen_terms
+from exchange.core.terms import AgreementTerms, DatasetTerms, Terms
 from exchange.v1.directory_pb2 import Erased, Role, Suite
 
 
@@ -59,7 +62,7 @@ class Directory:
         if version is None or not version.body_sha256 or not body:
             return Directory(state, self.terms), applied
         try:
-            return Directory(state, open_terms(state, self.terms, version, body)), applied
+            return Directory(state, open_body(state, self.terms, version, body)), applied
         except CoreError as error:
             return Directory(state, self.terms), replace(applied, reason=str(error))
 
@@ -92,8 +95,12 @@ class Directory:
         return tuple(sorted(found, key=lambda terms: terms.version.index, reverse=True))
 
     def stands(self, agreement: AgreementTerms) -> bool:
-        """Whether an agreement is neither revoked nor superseded."""
-        return self.state.versions[agreement.digest].ended_index is None
+        """Whether an agreement is neither revoked nor superseded, nor ended by its case."""
+        return stands(self.state, self.terms, agreement)
+
+    def case(self, application: bytes) -> Case | None:
+        """The case of an application by its object id; None where its body is not known."""
+        return tell(self.state, self.terms, application)
 
     def role_of(self, party: Party, now: int) -> "Role.ValueType | None":
         """The role of a party with a valid, unrevoked signing key."""
@@ -123,17 +130,20 @@ class Directory:
         for terms in self.terms.agreements.values():
             application = self.state.versions[terms.application].object_id
             is_kept = objects.get(terms.version.object_id) in self.state.versions
-            if is_kept and version.object_id in (terms.dataset, application):
+            needed = (terms.dataset, application)
+            if terms.approval:
+                needed = (terms.dataset, self.state.versions[terms.approval].object_id)
+            if is_kept and version.object_id in needed:
                 return f"the agreement {terms.digest.hex()[:12]} needs it: erase that first"
         return ""
 
     def lacks_body(self, department: Party) -> bool:
         """Whether the body of a standing object of this department is not known here."""
         terms = self.terms
-        known = (terms.agreements, terms.applications)
+        known = (terms.agreements, terms.applications, terms.approvals, terms.steps)
         datasets = {item.version.digest for item in terms.datasets.values()}
         return any(
-            version.owner == department
+            version.owner.own_department == department
             and version.ended_index is None
             and version.body_sha256
             and digest not in datasets

@@ -8,6 +8,7 @@ from exchange.core.errors import DecodeError
 from exchange.core.keys import Signer
 from exchange.core.names import Party
 from exchange.core.rules import possession_statement, succession_statement
+from exchange.core.state import RULES_OBJECT
 from exchange.core.terms import SALT
 from exchange.core.wire import FORMAT, encode
 from exchange.v1.directory_pb2 import (
@@ -26,13 +27,16 @@ from exchange.v1.directory_pb2 import (
     Snapshot,
     Suite,
 )
+from exchange.v1.procedure_pb2 import Rules, StandingApproval, Step
 
-Body = Dataset | Application | Agreement
+Body = Dataset | Application | Agreement | Step | StandingApproval
 
 _BODY_KINDS: dict[type[Body], "EntryKind.ValueType"] = {
     Dataset: EntryKind.ENTRY_KIND_DATASET,
     Application: EntryKind.ENTRY_KIND_APPLICATION,
     Agreement: EntryKind.ENTRY_KIND_AGREEMENT,
+    Step: EntryKind.ENTRY_KIND_STEP,
+    StandingApproval: EntryKind.ENTRY_KIND_STANDING_APPROVAL,
 }
 
 
@@ -45,7 +49,7 @@ class ObjectVersion:
 
 
 def body_entry(owner: Party, version: ObjectVersion, body: Body, salt: bytes) -> Draft:
-    """An unsigned dataset, application or agreement.
+    """An unsigned dataset, application, agreement, step or standing approval.
 
     Args:
         owner: the department that signs.
@@ -65,6 +69,13 @@ def purpose_entry(owner: Party, version: ObjectVersion, purpose: Purpose) -> Dra
     """An unsigned purpose, for the coordinator to sign."""
     entry = _entry(owner, version, EntryKind.ENTRY_KIND_PURPOSE)
     entry.purpose.CopyFrom(purpose)
+    return Draft(ENTRY, encode(entry))
+
+
+def rules_entry(owner: Party, rules: Rules, supersedes: bytes = b"") -> Draft:
+    """Unsigned rules of procedures, for the coordinator to sign; `supersedes` is the digest of those before."""
+    entry = _entry(owner, ObjectVersion(RULES_OBJECT, supersedes), EntryKind.ENTRY_KIND_RULES)
+    entry.rules.CopyFrom(rules)
     return Draft(ENTRY, encode(entry))
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from exchange.core.errors import CoreError
 from exchange.core.names import is_officer
 from exchange.v1.directory_pb2 import Agreement, FieldType
+from exchange.v1.procedure_pb2 import StandingApproval
 from exchange.v1.terms_pb2 import Hours, Mask
 
 MAX_SHOWN = 64
@@ -73,7 +74,7 @@ def read_officers(officers: Sequence[str]) -> frozenset[str]:
     return frozenset(officers)
 
 
-def read_hours(agreement: Agreement) -> Hours | None:
+def read_hours(agreement: Agreement | StandingApproval) -> Hours | None:
     """The hours of an agreement; None where any hour will do.
 
     Raises:

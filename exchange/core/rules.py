@@ -12,6 +12,7 @@ from exchange.core.names import Party, is_code
 from exchange.core.snapshot import state_digest
 from exchange.core.state import (
     MAX_TEXT,
+    RULES_OBJECT,
     EntryError,
     KeyRecord,
     Signed,
@@ -20,7 +21,7 @@ from exchange.core.state import (
     Version,
     is_digest,
 )
-from exchange.core.wire import MAX_TIME, decode
+from exchange.core.wire import FORMAT, MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
 
 POSSESSION = "exchange.v1/possession"
@@ -40,6 +41,12 @@ ROOT_SIGNED = frozenset(
         Role.ROLE_WITNESS,
     }
 )
+
+# Roles whose keys a department signs, each for a name below it.
+DEPARTMENT_SIGNED = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD})
+
+# Who takes steps in procedures; which ones, the procedure says.
+STEPPING = frozenset({Role.ROLE_DEPARTMENT, Role.ROLE_HEAD, Role.ROLE_COORDINATOR, Role.ROLE_SYSTEM})
 
 
 def judge(state: State, signed: Signed) -> State:
@@ -119,7 +126,7 @@ def _sealing(signed: Signed, statement: KeyStatement, key: Key) -> int:
 
 def _signing(state: State, signed: Signed, statement: KeyStatement, key: Key, party: Party) -> int:
     """A signing key below the root or a department. Returns when it takes effect."""
-    if key.role == Role.ROLE_SYSTEM:
+    if key.role in DEPARTMENT_SIGNED:
         permitted = party.is_system and signed.signer.role == Role.ROLE_DEPARTMENT
     else:
         permitted = key.role in ROOT_SIGNED and party.is_department and signed.signer.role == Role.ROLE_ROOT
@@ -138,7 +145,7 @@ def _signing(state: State, signed: Signed, statement: KeyStatement, key: Key, pa
 
 def _effective(state: State, signed: Signed, statement: KeyStatement, key: Key, earlier: tuple[KeyRecord, ...]) -> int:
     """When a signing key takes effect: DESIGN section 2, "pose as a party"."""
-    if key.role == Role.ROLE_SYSTEM or not earlier:
+    if key.role in DEPARTMENT_SIGNED or not earlier:
         if statement.succession:
             raise EntryError("only a later key of a party that the root signs carries a succession")
         return key.not_before
@@ -165,12 +172,35 @@ def _purpose(state: State, signed: Signed) -> State:
 
 
 def _described(state: State, signed: Signed) -> State:
-    """A dataset, application or agreement: the leaf holds only the digest of its body."""
+    """A dataset, application, agreement or standing approval: the leaf holds only the digest of its body."""
     body_sha256 = _body(signed.entry, "body_sha256").body_sha256
     _require_role(signed, Role.ROLE_DEPARTMENT)
     if not is_digest(body_sha256):
         raise EntryError("the body's digest has an impossible length")
     return _add_version(state, signed, body_sha256)
+
+
+def _step(state: State, signed: Signed) -> State:
+    """Something that somebody does in a procedure: what, is in its body; whether it may come now, `open` says."""
+    body_sha256 = _body(signed.entry, "body_sha256").body_sha256
+    if signed.signer.role not in STEPPING:
+        raise EntryError(f"{signed.signer.party} takes no steps in procedures")
+    if not is_digest(body_sha256) or signed.entry.supersedes:
+        raise EntryError(
+            "a step has a digest of its body, and supersedes nothing: it is done, and the next one follows"
+        )
+    return _add_version(state, signed, body_sha256)
+
+
+def _adopted(state: State, signed: Signed) -> State:
+    """The rules of procedures: one object, whose id is the same in every exchange."""
+    rules = _body(signed.entry, "rules").rules
+    _require_role(signed, Role.ROLE_COORDINATOR)
+    if signed.entry.object_id != RULES_OBJECT:
+        raise EntryError("the rules have one object id, the same in every exchange")
+    if rules.format != FORMAT or not is_code(rules.jurisdiction) or not is_digest(rules.rules_sha256):
+        raise EntryError("the rules name a jurisdiction, and the digest of its file")
+    return _add_version(state, signed, b"")
 
 
 def _revocation(state: State, signed: Signed) -> State:
@@ -199,7 +229,10 @@ def _revoke_key(state: State, signed: Signed, key: KeyRecord) -> State:
 def _revoke_version(state: State, signed: Signed, version: Version) -> State:
     owner, signer = version.owner, signed.signer.party
     # DESIGN section 7: a system may revoke its own department's agreements, never grant.
-    own_system = version.kind == EntryKind.ENTRY_KIND_AGREEMENT and owner.covers(signer)
+    is_system = signed.signer.role == Role.ROLE_SYSTEM
+    own_system = version.kind == EntryKind.ENTRY_KIND_AGREEMENT and is_system and owner.covers(signer)
+    if version.kind == EntryKind.ENTRY_KIND_STEP:
+        raise EntryError("a step is done: it cannot be revoked")
     if signer != owner and not own_system:
         raise EntryError(f"{signer} cannot revoke what {owner} owns")
     if version.ended_index is not None:
@@ -267,6 +300,7 @@ def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
         signed.time,
         body_sha256,
         entry.purpose if entry.WhichOneof("body") == "purpose" else None,
+        rules=entry.rules if entry.WhichOneof("body") == "rules" else None,
     )
     return replace(state, versions=versions.set(digest, version), objects=state.objects.set(entry.object_id, digest))
 
@@ -284,7 +318,9 @@ def _superseded(state: State, signed: Signed) -> Version:
 def _new_object(state: State, entry: Entry) -> None:
     if entry.supersedes:
         raise EntryError("this entry supersedes nothing")
-    if entry.object_id in state.objects:
+    # Whoever took it first would keep the coordinator from ever adopting rules.
+    is_taken = entry.object_id == RULES_OBJECT and entry.kind != EntryKind.ENTRY_KIND_RULES
+    if is_taken or entry.object_id in state.objects:
         raise EntryError("the object id is in use")
 
 
@@ -306,6 +342,9 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_DATASET: _described,
         EntryKind.ENTRY_KIND_APPLICATION: _described,
         EntryKind.ENTRY_KIND_AGREEMENT: _described,
+        EntryKind.ENTRY_KIND_STANDING_APPROVAL: _described,
+        EntryKind.ENTRY_KIND_STEP: _step,
+        EntryKind.ENTRY_KIND_RULES: _adopted,
         EntryKind.ENTRY_KIND_REVOCATION: _revocation,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,

@@ -215,6 +215,7 @@ class _Reading:
             said.purpose if said.HasField("purpose") else None,
             self._ended(said.index, said.ended_index),
             said.superseded_by or None,
+            rules=said.rules if said.HasField("rules") else None,
         )
         self.versions[version.digest] = version
         self.objects[version.object_id] = version.digest
@@ -269,4 +270,5 @@ def _version_state(version: Version) -> VersionState:
         purpose=version.purpose,
         ended_index=version.ended_index or 0,
         superseded_by=version.superseded_by or b"",
+        rules=version.rules,
     )

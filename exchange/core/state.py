@@ -1,5 +1,6 @@
 """What the directory knows: keys, versions of objects, purposes (DESIGN section 7). Values, never changed in place."""
 
+import hashlib
 from dataclasses import dataclass
 
 from immutables import Map
@@ -9,10 +10,16 @@ from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
+from exchange.v1.procedure_pb2 import Rules
 
 MAX_ENTRY = 32 * 1024
 OBJECT_ID = 16
 MAX_TEXT = 2000
+
+RULES_OBJECT = hashlib.sha256(b"exchange.v1/rules").digest()[:OBJECT_ID]
+"""The object id of the rules: there is one such object, whose latest version holds."""
+
+_NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a purpose, dataset, application or agreement."""
+    """One version of a purpose, dataset, application, agreement or of the rules; or a step."""
 
     digest: bytes
     kind: "EntryKind.ValueType"
@@ -52,6 +59,7 @@ class Version:
     purpose: Purpose | None = None
     ended_index: int | None = None
     superseded_by: bytes | None = None
+    rules: Rules | None = None
 
     def stood_at(self, size: int) -> bool:
         """Whether a directory of this size held this version, neither superseded nor revoked."""
@@ -86,6 +94,17 @@ class State:
             if is_signing(record) and record.revoked_index is None and record.is_valid(now):
                 return record.role
         return None
+
+    @property
+    def rules(self) -> Rules:
+        """What the coordinator asks for in procedures: nothing, while there are no rules or they are revoked."""
+        return self.rules_at(self.size)
+
+    def rules_at(self, size: int) -> Rules:
+        """The same, in a directory of this size, to which the latest rules here belong."""
+        digest = self.objects.get(RULES_OBJECT)
+        version = self.versions[digest] if digest is not None else None
+        return version.rules if version is not None and version.rules and version.stood_at(size) else _NO_RULES
 
     def purpose(self, code: str) -> Purpose | None:
         """The registered purpose of this code, unless it is revoked."""

@@ -4,22 +4,23 @@ The leaf authenticates, the body gives meaning. No body, no rights.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from immutables import Map
 
+from exchange.core.case import Event
 from exchange.core.descriptor import MOST_SENSITIVE, check_descriptor, is_shared, may_see, shared_purposes
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
 from exchange.core.names import Party, is_code, is_field
+from exchange.core.procedure_terms import ApprovalTerms, StepTerms
 from exchange.core.restrictions import read_hours, read_masks, read_officers
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, Field, FieldType
+from exchange.v1.procedure_pb2 import StandingApproval
 from exchange.v1.request_pb2 import Filter, Operation
 from exchange.v1.terms_pb2 import Hours, Limits, Mask
 
@@ -27,7 +28,7 @@ SALT = 32
 UNKNOWN_DATASET = "the dataset is not known here"
 MAX_FIELDS = 500
 
-Grant = Application | Agreement
+Grant = Application | Agreement | StandingApproval
 
 
 class TermsError(CoreError):
@@ -84,11 +85,15 @@ class ApplicationTerms:
     legal_basis: str
     scenario: str
     not_after: int
+    standing_approval: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class AgreementTerms:
-    """What an owner grants. Times are milliseconds."""
+    """What an owner grants. Times are milliseconds.
+
+    Under a standing approval, whose message digest is `approval`, `version` is the entry that applied for it.
+    """
 
     version: Version
     dataset: bytes
@@ -107,6 +112,7 @@ class AgreementTerms:
     limits: Limits
     review_at: int
     retention_days: int
+    approval: bytes = b""
 
     @property
     def digest(self) -> bytes:
@@ -116,12 +122,36 @@ class AgreementTerms:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Every body that was opened, by message digest, and the latest version of each dataset by object id."""
+    """Every body that was opened, by message digest, and the latest version of each dataset by object id.
+
+    Of each application, by object id: the events of its case, and the index of the entry that last ended what was
+    agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
+    that body, its dataset.
+    """
 
     datasets: Map[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
     applications: Map[bytes, ApplicationTerms] = Map()  # noqa: RUF009
     agreements: Map[bytes, AgreementTerms] = Map()  # noqa: RUF009
     codes: Map[tuple[str, str], bytes] = Map()  # noqa: RUF009
+    approvals: Map[bytes, ApprovalTerms] = Map()  # noqa: RUF009
+    steps: Map[bytes, StepTerms] = Map()  # noqa: RUF009
+    events: Map[bytes, tuple[Event, ...]] = Map()  # noqa: RUF009
+    ends: Map[bytes, int] = Map()  # noqa: RUF009
+    disputes: Map[bytes, bytes] = Map()  # noqa: RUF009
+    consents: Map[bytes, bytes] = Map()  # noqa: RUF009
+
+
+def checked_body(version: Version, attachment: bytes) -> bytes:
+    """The serialised body in an attachment, which is the one that was signed.
+
+    Raises:
+        TermsError: it is another one.
+    """
+    if hashlib.sha256(attachment).digest() != version.body_sha256:
+        raise TermsError("the body is not the one that was signed")
+    if len(attachment) < SALT:
+        raise TermsError(f"the body begins with {SALT} bytes of salt")
+    return attachment[SALT:]
 
 
 def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) -> Terms:
@@ -130,48 +160,22 @@ def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) 
     Args:
         state: with `version` folded in.
         terms: of every entry before.
-        version: of a dataset, application or agreement.
+        version: of a dataset, application, agreement or standing approval.
         attachment: 32 bytes of salt, then the serialised body.
 
     Raises:
         CoreError: not this entry's body, or a rule is broken; the text says which.
     """
-    if hashlib.sha256(attachment).digest() != version.body_sha256:
-        raise TermsError("the body is not the one that was signed")
-    if len(attachment) < SALT:
-        raise TermsError(f"the body begins with {SALT} bytes of salt")
+    body = checked_body(version, attachment)
     opener = _OPENERS.get(version.kind)
     if opener is None:
         raise TermsError("this kind of entry has no body of its own")
-    return opener(state, terms, version, attachment[SALT:])
-
-
-def reopen_terms(state: State, bodies: Iterable[tuple[int, bytes]]) -> Terms:
-    """Open bodies again, long after their entries were folded: each as it was opened when its entry came.
-
-    Args:
-        state: with all of their entries folded in.
-        bodies: of entries by their index, ascending; one that breaks a rule gives no rights.
-    """
-    versions = {version.index: version for version in state.versions.values() if version.body_sha256}
-    registered = sorted((v for v in state.versions.values() if v.purpose is not None), key=lambda v: v.index)
-    terms, then, rest = Terms(), replace(state, purposes=Map()), deque(registered)
-    for index, body in bodies:
-        while rest and rest[0].index < index:
-            version = rest.popleft()
-            code = version.purpose.code if version.purpose is not None else ""
-            then = replace(then, purposes=then.purposes.set(code, version.digest))
-        if index in versions:
-            # As its entry left it; what came later is in the state alone.
-            version = replace(versions[index], ended_index=None, superseded_by=None)
-            with suppress(CoreError):
-                terms = open_terms(then, terms, version, body)
-    return terms
+    return opener(state, terms, version, body)
 
 
 def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     dataset = decode(Dataset, body, MAX_ENTRY)
-    system = _party(dataset.system)
+    system = named_party(dataset.system)
     fields = {field.name: _field(field) for field in dataset.fields}
     _check_dataset(dataset, version, system, fields)
     check_descriptor(dataset, version.owner)
@@ -217,8 +221,12 @@ def _check_dataset(dataset: Dataset, version: Version, system: Party, fields: Ma
     _check_names(dataset.operations, tuple(fields), dataset.filterable, fields)
 
 
-def _check_grant(grant: Grant, dataset: DatasetTerms) -> None:
-    """What an application asks for, or an agreement grants, is something that the dataset offers."""
+def check_grant(grant: Grant, dataset: DatasetTerms) -> None:
+    """What is asked for, or granted, is something that the dataset offers.
+
+    Raises:
+        TermsError: it is not.
+    """
     _check_names(grant.operations, grant.fields, grant.filterable, dataset.fields)
     if not dataset.operations.issuperset(grant.operations):
         raise TermsError("the dataset does not offer this operation")
@@ -259,17 +267,17 @@ def _check_names(
 
 def _application(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     application = decode(Application, body, MAX_ENTRY)
-    dataset = _named_dataset(terms, application.dataset)
+    dataset = named_dataset(terms, application.dataset)
     if not may_see(dataset.descriptor, dataset.version.owner, version.owner):
         # The same words as for one that does not exist: nothing can be probed.
         raise TermsError(UNKNOWN_DATASET)
-    grantee = _party(application.grantee)
+    grantee = named_party(application.grantee)
     # An agreement grants a party and those below it; a department applies for itself or its systems.
     if not version.owner.covers(grantee):
         raise TermsError(f"{version.owner} cannot apply for {grantee}")
     fields = tuple(application.fields)
-    _check_grant(application, dataset)
-    _check_purposes(state, dataset, application.purposes, version.index)
+    check_grant(application, dataset)
+    check_purposes(state, dataset, application.purposes, version.index)
     if application.not_after > MAX_TIME:
         raise TermsError("the term asked for ends beyond the year 9999")
     opened = ApplicationTerms(
@@ -283,17 +291,18 @@ def _application(state: State, terms: Terms, version: Version, body: bytes) -> T
         application.legal_basis,
         application.scenario,
         application.not_after,
+        application.standing_approval,
     )
     return replace(terms, applications=terms.applications.set(version.digest, opened))
 
 
 def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     agreement = decode(Agreement, body, MAX_ENTRY)
-    dataset = _named_dataset(terms, agreement.dataset)
+    dataset = named_dataset(terms, agreement.dataset)
     # DESIGN section 7: the agreement's owner is the dataset's, the application matches.
     if dataset.version.owner != version.owner:
         raise TermsError(f"{version.owner} does not own the dataset")
-    grantee = _party(agreement.grantee)
+    grantee = named_party(agreement.grantee)
     application = terms.applications.get(agreement.application)
     if application is None or application.dataset != agreement.dataset or application.grantee != grantee:
         raise TermsError("the agreement answers no application of this grantee for this dataset")
@@ -301,8 +310,8 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         raise TermsError("the application was withdrawn or superseded")
     _check_within(agreement, application)
     fields = tuple(agreement.fields)
-    _check_grant(agreement, dataset)
-    _check_purposes(state, dataset, agreement.purposes, version.index)
+    check_grant(agreement, dataset)
+    check_purposes(state, dataset, agreement.purposes, version.index)
     if not is_shared(dataset.descriptor):
         raise TermsError("the dataset's descriptor says that it is not shared")
     if not agreement.not_before < agreement.not_after <= MAX_TIME:
@@ -318,7 +327,7 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         frozenset(agreement.purposes),
         agreement.not_before,
         agreement.not_after,
-        _row_filter(agreement, dataset),
+        read_row_filter(agreement, dataset),
         read_masks(agreement.masks, fields, dataset.types),
         read_officers(agreement.officers),
         read_hours(agreement),
@@ -329,7 +338,12 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
     return replace(terms, agreements=terms.agreements.set(version.digest, opened))
 
 
-def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
+def read_row_filter(agreement: Agreement | StandingApproval, dataset: DatasetTerms) -> Filter | None:
+    """The filter that is ANDed into every question; None where all rows are granted.
+
+    Raises:
+        TermsError: it names a field that the dataset lacks, or is malformed.
+    """
     if not agreement.HasField("row_filter"):
         return None
     try:
@@ -339,7 +353,12 @@ def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
     return agreement.row_filter
 
 
-def _check_purposes(state: State, dataset: DatasetTerms, codes: Sequence[str], size: int) -> None:
+def check_purposes(state: State, dataset: DatasetTerms, codes: Sequence[str], size: int) -> None:
+    """Each purpose is registered, in a directory of this size, and one that the dataset is shared for.
+
+    Raises:
+        TermsError: one is not, or none is named, or one twice.
+    """
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
     only = shared_purposes(dataset.descriptor)
@@ -351,14 +370,24 @@ def _check_purposes(state: State, dataset: DatasetTerms, codes: Sequence[str], s
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
 
 
-def _named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
+def named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
+    """The dataset of an object id.
+
+    Raises:
+        TermsError: it is not known.
+    """
     dataset = terms.datasets.get(object_id)
     if dataset is None:
         raise TermsError(UNKNOWN_DATASET)
     return dataset
 
 
-def _party(text: str) -> Party:
+def named_party(text: str) -> Party:
+    """The party of a name.
+
+    Raises:
+        TermsError: no party is named like this.
+    """
     try:
         return Party.parse(text)
     except NameFormatError as error:

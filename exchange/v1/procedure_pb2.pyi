@@ -38,6 +38,7 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_EXTEND: _Action.ValueType  # 7
     ACTION_RATE: _Action.ValueType  # 8
     ACTION_WITHDRAW: _Action.ValueType  # 9
+    ACTION_END: _Action.ValueType  # 10
     ACTION_PUBLISH: _Action.ValueType  # 20
     """Of a dataset."""
     ACTION_RETURN_DATASET: _Action.ValueType  # 21
@@ -66,6 +67,7 @@ ACTION_SUPPLY: Action.ValueType  # 6
 ACTION_EXTEND: Action.ValueType  # 7
 ACTION_RATE: Action.ValueType  # 8
 ACTION_WITHDRAW: Action.ValueType  # 9
+ACTION_END: Action.ValueType  # 10
 ACTION_PUBLISH: Action.ValueType  # 20
 """Of a dataset."""
 ACTION_RETURN_DATASET: Action.ValueType  # 21
@@ -170,7 +172,9 @@ class Step(_message.Message):
     format: _builtins.int
     action: Global___Action.ValueType
     subject: _builtins.bytes
-    """Object id of the application or dataset that the procedure is about; of the correction or dispute, for their steps."""
+    """Object id of the application or dataset that the procedure is about; of the correction or dispute, for their steps;
+    of the dataset, for the consent to a standing approval.
+    """
     digest: _builtins.bytes
     """What the step refers to, 32 bytes: the message digest of the version that is consented to, published or supplied;
     body_sha256 of the answer that a provider's head consents to.

@@ -16,8 +16,10 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
 from exchange.v1.access_pb2 import AccessKind, Code
+from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import EntryKind
 from exchange.v1.log_pb2 import Record, SearchRequest
+from exchange.v1.procedure_pb2 import Action
 from tests.component.broker.parts import Broker, logs_of
 from tests.world import (
     APPLICATIONS,
@@ -29,6 +31,7 @@ from tests.world import (
     MARRIAGE,
     ORIGIN,
     POPULATION,
+    POPULATION_HEAD,
     REGISTRY,
     World,
 )
@@ -145,6 +148,38 @@ async def test_a_party_whose_application_was_not_granted_sees_that_application(
     assert [record.index for record in records if record.body][-1] == world.directory.size - 1
     # The other applicant does not see it.
     assert not reading.directory(APPLICATIONS, 0)[0][-1].body
+
+
+@pytest.mark.parametrize(
+    ("peer", "sees"),
+    [(HOUSING, True), (REGISTRY, True), (COORDINATOR, True), (AUDITOR, True), (MARRIAGE, False), (ROOT, False)],
+    ids=str,
+)
+async def test_a_step_is_seen_by_those_whom_its_application_binds(
+    reading: Reading, broker: Broker, world: World, peer: Party, sees: bool
+) -> None:
+    application = world.apply_for(world.dataset)
+    step = world.do(POPULATION, Action.ACTION_RETURN, application.version.object_id, missing=["a paper"])
+    dispute = world.fresh(16)
+    disputed = world.do(HOUSING, Action.ACTION_OPEN_DISPUTE, dispute, about=application.version.object_id, text="no")
+    await broker.publish()
+    records, _ = reading.directory(peer, 0)
+    assert {bool(records[index].body) for index in (step.index, disputed.index)} == {sees}
+
+
+@pytest.mark.parametrize("peer", [MARRIAGE, HOUSING, REGISTRY], ids=str)
+async def test_a_standing_approval_and_the_consent_to_it_are_seen_by_all(
+    reading: Reading, broker: Broker, world: World, peer: Party
+) -> None:
+    world.admit_heads()
+    sharing = Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL)
+    dataset = world.publish("open", sharing=sharing)
+    approval = world.approve_standing(dataset)
+    consent = world.do(POPULATION_HEAD, Action.ACTION_CONSENT_ANSWER, dataset.object_id, digest=bytes([7]) * 32)
+    await broker.publish()
+    records, _ = reading.directory(peer, 0)
+    assert records[world.directory.state.versions[approval].index].body
+    assert records[consent.index].body
 
 
 async def test_a_body_is_seen_as_soon_as_its_entry_is_durable(reading: Reading, broker: Broker, world: World) -> None:
