@@ -15,7 +15,7 @@ from exchange.core.descriptor import MOST_SENSITIVE, check_descriptor, is_shared
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
 from exchange.core.names import Party, is_code, is_field
-from exchange.core.procedure_terms import ApprovalTerms, StepTerms
+from exchange.core.procedure_terms import ApprovalTerms, ReviewEvent, StepTerms
 from exchange.core.restrictions import read_hours, read_masks, read_officers
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
 from exchange.core.wire import MAX_TIME, decode
@@ -126,7 +126,7 @@ class Terms:
 
     Of each application, by object id: the events of its case, and the index of the entry that last ended what was
     agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
-    that body, its dataset.
+    that body, its dataset. Of each dataset, by object id: what happened to it in the catalogue.
     """
 
     datasets: Map[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
@@ -139,6 +139,7 @@ class Terms:
     ends: Map[bytes, int] = Map()  # noqa: RUF009
     disputes: Map[bytes, bytes] = Map()  # noqa: RUF009
     consents: Map[bytes, bytes] = Map()  # noqa: RUF009
+    reviews: Map[bytes, tuple[ReviewEvent, ...]] = Map()  # noqa: RUF009
 
 
 def checked_body(version: Version, attachment: bytes) -> bytes:
