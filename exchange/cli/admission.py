@@ -42,8 +42,12 @@ ROLES: Mapping[str, Role.ValueType] = MappingProxyType(
         "coordinator": Role.ROLE_COORDINATOR,
         "auditor": Role.ROLE_AUDITOR,
         "system": Role.ROLE_SYSTEM,
+        "head": Role.ROLE_HEAD,
     }
 )
+
+BELOW_A_DEPARTMENT = frozenset({"system", "head"})
+"""Roles whose names lie below a department, which admits them."""
 
 
 class AdmissionError(CommandError):
@@ -106,16 +110,16 @@ class Admission:
 
 
 def role_of(party: Party, wanted: str = "") -> str:
-    """The role that a name has: a system's follows from its name, a department's can be chosen.
+    """The role that a name has: a system or a head of office lies below its department, all others do not.
 
     Raises:
         AdmissionError: the name cannot have that role.
     """
     role = wanted or ("system" if party.is_system else "department")
-    if party.is_exchange or role not in ROLES or (role == "system") != party.is_system:
+    if party.is_exchange or role not in ROLES or (role in BELOW_A_DEPARTMENT) != party.is_system:
         raise AdmissionError(
             f"{party} cannot have the role {role}",
-            "a system is exchange://DOMAIN/DEPARTMENT/SYSTEM, every other party exchange://DOMAIN/NAME",
+            "a system or a head is exchange://DOMAIN/DEPARTMENT/NAME, every other party exchange://DOMAIN/NAME",
             ExitCode.USAGE,
         )
     return role

@@ -1,6 +1,6 @@
 """The parent's side of admission: check a key request, sign its key, and give back certificate and trust file.
 
-The root admits departments, coordinators and auditors; a department admits its systems. Both do the same.
+The root admits departments, coordinators and auditors; a department its systems and heads. Both do the same.
 """
 
 import asyncio
@@ -12,7 +12,15 @@ from typing import Annotated
 import typer
 
 from exchange.cli.acting import act, new_object
-from exchange.cli.admission import MAX_FILE, Admission, AdmissionError, KeyRequest, read_admission, read_key_request
+from exchange.cli.admission import (
+    BELOW_A_DEPARTMENT,
+    MAX_FILE,
+    Admission,
+    AdmissionError,
+    KeyRequest,
+    read_admission,
+    read_key_request,
+)
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.fingerprints import is_fingerprint
 from exchange.cli.homes import require_role
@@ -57,11 +65,12 @@ class Comparison:
     unchecked: bool = False
 
 
-def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_json: bool) -> None:
+def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_json: bool, role: str = "") -> None:
     """Admit what a key request asks for, and write the admission.
 
     Args:
         home: the parent's; path: the key request.
+        role: the only one that may be asked for; empty is any.
         comparison: of the fingerprint; on a terminal a person is asked where there is none.
         out: where the admission goes; None is beside the request.
 
@@ -71,6 +80,12 @@ def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_j
     party = Home(home).party
     request = read_key_request(path.read_bytes(), now())
     _check_parent(party, request)
+    if role and request.role != role:
+        raise CommandError(
+            f"the request is of a {request.role}, not of a {role}",
+            f"`exchange {request.role} add` admits it, if that is what was meant",
+            ExitCode.USAGE,
+        )
     target = out or _beside(path)
     # Asked before the key is signed, not after.
     _check_target(target, request.party)
@@ -90,7 +105,7 @@ def require_parent(home: Path, role: str) -> None:
     Raises:
         CommandError: not the operator's (role root), or not a department's.
     """
-    what = "only the operator admits these" if role == "root" else "only a department's steward adds its systems"
+    what = "only the operator admits these" if role == "root" else "only a department's steward adds to it"
     require_role(home, role, what)
 
 
@@ -122,7 +137,7 @@ async def _entered(session: Session, request: KeyRequest, record: KeyRecord) -> 
 def _has_key(session: Session, request: KeyRequest) -> bool:
     """Whether the root signs a later key of a party, which then waits 72 hours in public view (DESIGN section 2)."""
     earlier = session.directory.state.keys_of(request.party)
-    return request.role != "system" and any(is_signing(record) for record in earlier)
+    return request.role not in BELOW_A_DEPARTMENT and any(is_signing(record) for record in earlier)
 
 
 def _check_parent(party: Party, request: KeyRequest) -> None:

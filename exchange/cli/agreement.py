@@ -1,11 +1,18 @@
 """`exchange agreement`: apply for a dataset, sign, list, show and revoke."""
 
 import secrets
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from exchange.cli.acting import act, new_object, new_salt
+from exchange.cli.agreements import approvals, disputes, steps
+from exchange.cli.agreements.answers import print_draft, write_answer
+from exchange.cli.agreements.approvals import find_approval
+from exchange.cli.agreements.steps import DraftOption
+from exchange.cli.agreements.taking import check_entry, take
+from exchange.cli.agreements.telling import Told, print_story, tell_case
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.drafting import Narrowing, Wish, draft_agreement, draft_application
 from exchange.cli.errors import CommandError, WrongUsageError, say
@@ -27,10 +34,12 @@ from exchange.cli.where import parse_where
 from exchange.client.datasets import find_dataset
 from exchange.client.session import Session
 from exchange.core.entries import ObjectVersion, body_entry, revocation_entry
+from exchange.core.envelope import Draft
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.state import OBJECT_ID
 from exchange.core.terms import AgreementTerms, ApplicationTerms
+from exchange.v1.procedure_pb2 import Action, Step
 from exchange.v1.request_pb2 import Filter
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Its id, or at least the first 8 digits of it.")]
@@ -62,6 +71,7 @@ def apply(  # noqa: PLR0913 - the parts of an application
     scenario: Annotated[str, typer.Option(help="Who will use it, how, and how often.")],
     until: Annotated[str, typer.Option(metavar="DAY", help="The last day, such as 2027-12-31.")],
     filterable: Annotated[str, typer.Option(metavar="A,B", help="The fields that a QUERY may filter by.")] = "",
+    standing: Annotated[str, typer.Option(metavar="ID", help="The standing approval that answers it at once.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,14 +87,21 @@ def apply(  # noqa: PLR0913 - the parts of an application
         check_text("--scenario", scenario),
         end_of_day(until, "--until"),
     )
-    applied = act(home, lambda session: _apply(session, dataset, wish))
+    applied = act(home, lambda session: _apply(session, dataset, wish, standing))
     if as_json:
         print_json(applied.described())
         return
     print_line(f"Applied for {applied.dataset}.")
     print_line(f"application  {applied.id}")
-    print_line(f"Next: the steward of {applied.owner} runs")
-    print_line(f"      exchange agreement sign {applied.id[:SHOWN_ID]} --home DIR")
+    if applied.state == "drafted":
+        print_line("Next: the head of your office runs")
+        print_line(f"      exchange agreement consent {applied.id[:SHOWN_ID]} --home HEAD")
+        print_line(f"      and then you run `exchange agreement submit {applied.id[:SHOWN_ID]} --home {home}`")
+    elif applied.state == "answered":
+        print_line("The standing approval has answered it: it is agreed, and requests name it by this id.")
+    else:
+        print_line(f"Next: the steward of {applied.owner} runs")
+        print_line(f"      exchange agreement sign {applied.id[:SHOWN_ID]} --home DIR")
 
 
 @app.command(
@@ -95,21 +112,30 @@ def apply(  # noqa: PLR0913 - the parts of an application
         "    --until 2026-12-31 --home ./registry-office",
     ),
 )
-def sign(
+def sign(  # noqa: PLR0913 - the parts of an answer
     application: IdArgument,
     fields: Annotated[str, typer.Option(metavar="A,B", help="Grant only these of the fields asked for.")] = "",
     filterable: Annotated[str, typer.Option(metavar="A,B", help="Let only these be filtered by.")] = "",
     until: Annotated[str, typer.Option(metavar="DAY", help="Grant it for a shorter time.")] = "",
     where: Annotated[str, typer.Option(metavar="CONDITION", help="Grant only these rows.")] = "",
     supersedes: Annotated[str, typer.Option(metavar="ID", help="The agreement that this one replaces.")] = "",
+    draft: DraftOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer an application with an agreement that grants what was asked for, or less."""
+    """Answer an application with an agreement that grants what was asked for, or less.
+
+    Where the exchange asks for consents, --draft writes it down for the head of the office to consent to first.
+    """
     require_role(home, "department", "only a department's steward signs its agreements")
     not_after = end_of_day(until, "--until") if until else None
     narrowing = Narrowing(fields, filterable, not_after)
-    signed = act(home, lambda session: _sign(session, application, narrowing, where, supersedes))
+    unsigned = act(home, lambda session: _draft(session, application, narrowing, where, supersedes))
+    if draft is not None:
+        write_answer(draft, unsigned)
+        print_json({"draft": str(draft)}) if as_json else print_draft(draft)
+        return
+    signed = act(home, lambda session: _publish(session, unsigned))
     if as_json:
         print_json(signed.described())
         return
@@ -143,12 +169,15 @@ def list_agreements(
 
 @app.command("show", epilog=example("exchange agreement show 3f2a91c07b44 --home ./registry-office"))
 def show(id: IdArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show all that an application or an agreement says."""
-    shown = act(home, lambda session: _find(session, id))
+    """Show all that an application or an agreement says, and its case: what happened, and what is due from whom."""
+    shown, told = act(home, lambda session: _find(session, id))
     if as_json:
-        print_json(shown.described())
-    else:
-        print_grant(shown)
+        print_json(shown.described() | {"case": told.described() if told is not None else None})
+        return
+    print_grant(shown)
+    if told is not None:
+        print_line()
+        print_story(told)
 
 
 @app.command(
@@ -174,15 +203,18 @@ def revoke(
         say(f"Another agreement with them on {shown.dataset} is still in force: {other[:SHOWN_ID]}")
 
 
-async def _apply(session: Session, name: str, wish: Wish) -> Shown:
+async def _apply(session: Session, name: str, wish: Wish, standing: str) -> Shown:
     dataset = find_dataset(session.directory, name)
+    if standing:
+        wish = replace(wish, standing_approval=find_approval(session, standing.lower()).version.digest)
     application = draft_application(session.directory, session.party, dataset, wish)
     envelope = session.sign(body_entry(session.party, new_object(), application, new_salt()))
+    check_entry(session, envelope)
     await session.append(envelope)
     return _shown(session, envelope.digest)
 
 
-async def _sign(session: Session, typed: str, narrowing: Narrowing, where: str, supersedes: str) -> Shown:
+async def _draft(session: Session, typed: str, narrowing: Narrowing, where: str, supersedes: str) -> Draft:
     directory = session.directory
     found = find_application(directory, typed, now())
     application = found.grant
@@ -194,7 +226,12 @@ async def _sign(session: Session, typed: str, narrowing: Narrowing, where: str, 
         )
     version = _superseded(session, supersedes, application) if supersedes else _first(session, application)
     agreement = draft_agreement(application, narrowing, now())
-    envelope = session.sign(body_entry(session.party, version, agreement, new_salt()))
+    return body_entry(session.party, version, agreement, new_salt())
+
+
+async def _publish(session: Session, unsigned: Draft) -> Shown:
+    envelope = session.sign(unsigned)
+    check_entry(session, envelope)
     await session.append(envelope)
     return _shown(session, envelope.digest)
 
@@ -209,8 +246,12 @@ async def _list(session: Session, mine: bool, pending: bool) -> list[Shown]:
     ]
 
 
-async def _find(session: Session, typed: str) -> Shown:
-    return find_grant(session.directory, typed, now())
+async def _find(session: Session, typed: str) -> tuple[Shown, Told | None]:
+    shown = find_grant(session.directory, typed, now())
+    digest = shown.grant.version.digest if isinstance(shown.grant, ApplicationTerms) else shown.grant.application
+    application = session.directory.state.versions[digest].object_id
+    is_known = application in session.directory.terms.events
+    return shown, tell_case(session.directory, application) if is_known else None
 
 
 async def _revoke(session: Session, typed: str, reason: str) -> tuple[Shown, int, list[str]]:
@@ -223,14 +264,26 @@ async def _revoke(session: Session, typed: str, reason: str) -> tuple[Shown, int
         raise CommandError(f"the {shown.kind} is {owner}'s, and this is the home of {session.party}: {what}")
     if shown.state in {"revoked", "superseded", "withdrawn"}:
         raise CommandError(f"the {shown.kind} {shown.id[:SHOWN_ID]} is {shown.state} already")
-    draft = revocation_entry(session.party, secrets.token_bytes(OBJECT_ID), shown.grant.version.digest, reason)
-    appended = await session.append(session.sign(draft))
+    index = await _end(session, shown, reason)
     others = [
         item.id
         for item in show_all(session.directory, now())
         if item.is_standing and (item.grant.dataset, item.grant.grantee) == (shown.grant.dataset, shown.grant.grantee)
     ]
-    return _shown(session, shown.grant.version.digest), appended.index, others
+    return _ended(session, shown), index, others
+
+
+async def _end(session: Session, shown: Shown, reason: str) -> int:
+    if isinstance(shown.grant, AgreementTerms) and shown.grant.approval:
+        # What a standing approval gave has no entry of the owner's that could be revoked.
+        taken = await take(session, shown.id, Step(action=Action.ACTION_END, text=reason))
+        return taken.index
+    draft = revocation_entry(session.party, secrets.token_bytes(OBJECT_ID), shown.grant.version.digest, reason)
+    return (await session.append(session.sign(draft))).index
+
+
+def _ended(session: Session, shown: Shown) -> Shown:
+    return show_one(session.directory, shown.grant, now())
 
 
 def _shown(session: Session, digest: bytes) -> Shown:
@@ -251,7 +304,7 @@ def _check_answerable(session: Session, application: Shown) -> None:
             f"{application.dataset} belongs to {application.owner}, and this is the home of {session.party}",
             "only the dataset's owner signs; choose the home with --home",
         )
-    if application.state not in {"waiting", "answered"}:
+    if application.state in {"withdrawn", "superseded"}:
         raise CommandError(f"the application {application.id[:SHOWN_ID]} is {application.state}", "they apply again")
 
 
@@ -301,3 +354,8 @@ def _row(item: Shown) -> tuple[object, ...]:
         len(grant.fields),
         day_of(grant.not_after),
     )
+
+
+steps.register(app)
+approvals.register(app)
+app.add_typer(disputes.app, name="dispute")

@@ -17,6 +17,7 @@ from exchange.core.names import Party
 from exchange.core.terms import ApplicationTerms, DatasetTerms
 from exchange.core.wire import FORMAT
 from exchange.v1.directory_pb2 import Agreement, Application
+from exchange.v1.procedure_pb2 import StandingApproval
 from exchange.v1.request_pb2 import Filter
 
 _NOT_ASKED = "was not asked for"
@@ -34,6 +35,7 @@ class Wish:
     legal_basis: str
     scenario: str
     not_after: int
+    standing_approval: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,41 @@ class Narrowing:
     filterable: str = ""
     not_after: int | None = None
     row_filter: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approving:
+    """What an owner typed of a standing approval; empty texts are everybody, and all that the dataset offers."""
+
+    grantees: str
+    operations: str
+    fields: str
+    filterable: str
+    purposes: str
+    days: int
+    not_after: int
+
+
+def draft_approval(directory: Directory, dataset: DatasetTerms, wanted: Approving) -> StandingApproval:
+    """A standing approval of what a dataset offers.
+
+    Raises:
+        WrongUsageError: something is not offered, or not registered.
+    """
+    offered = {name: number for name, number in OPERATIONS.items() if number in dataset.operations}
+    purposes = [code for code in directory.state.purposes if directory.state.purpose(code) is not None]
+    operations = named("--operations", wanted.operations.upper(), offered) if wanted.operations else list(offered)
+    return StandingApproval(
+        format=FORMAT,
+        dataset=dataset.object_id,
+        grantees=split(wanted.grantees) or [str(Party(directory.origin))],
+        operations=[offered[name] for name in operations],
+        fields=named("--fields", wanted.fields, dataset.fields) if wanted.fields else list(dataset.fields),
+        filterable=named("--filterable", wanted.filterable, dataset.filterable) if wanted.filterable else [],
+        purposes=named("--purposes", wanted.purposes, purposes),
+        days=wanted.days,
+        not_after=wanted.not_after,
+    )
 
 
 def draft_application(directory: Directory, applicant: Party, dataset: DatasetTerms, wish: Wish) -> Application:
@@ -75,6 +112,7 @@ def draft_application(directory: Directory, applicant: Party, dataset: DatasetTe
         legal_basis=wish.legal_basis,
         scenario=wish.scenario,
         not_after=wish.not_after,
+        standing_approval=wish.standing_approval,
     )
 
 

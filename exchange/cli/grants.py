@@ -12,6 +12,7 @@ from exchange.cli.times import day_of, iso
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory
 from exchange.core.names import Party
+from exchange.core.procedure import Stage
 from exchange.core.terms import AgreementTerms, ApplicationTerms
 
 SHORTEST_ID = 8
@@ -28,7 +29,8 @@ class Shown:
 
     Args:
         grant: its terms.
-        state: waiting, answered, withdrawn; not yet in force, in force, ended, revoked; superseded.
+        state: that of the case, where waiting is submitted and answered is agreed or more; not yet in force, in force,
+            ended, revoked; superseded.
         dataset: DEPARTMENT/CODE, or the object id where the dataset is not known here.
         owner: of the dataset, or None.
     """
@@ -149,9 +151,20 @@ def _one(items: Iterable[Shown], typed: str, what: str) -> Shown:
     found = [item for item in items if item.id.startswith(typed.lower())]
     if not found:
         raise WrongUsageError(f"no {what} {typed} is known here", hint)
+    if len({item.id for item in found}) == 1:
+        # Under a standing approval an agreement has the id of its application.
+        return found[-1]
     if len(found) > 1:
         raise WrongUsageError(f"{typed} is the beginning of {len(found)} ids", f"type more of it; {hint}")
     return found[0]
+
+
+_STATES = {
+    Stage.SUBMITTED: "waiting",
+    Stage.AGREED: "answered",
+    Stage.SUPPLIED: "answered",
+    Stage.AMENDED: "answered",
+}
 
 
 def _state(directory: Directory, grant: Grant, now: int) -> str:
@@ -161,10 +174,10 @@ def _state(directory: Directory, grant: Grant, now: int) -> str:
     if isinstance(grant, ApplicationTerms):
         if version.ended_index is not None:
             return "withdrawn"
-        answers = (item.application for item in directory.terms.agreements.values())
-        return "answered" if version.digest in answers else "waiting"
+        case = directory.case(version.object_id)
+        return _STATES.get(case.stage, str(case.stage)) if case is not None else "waiting"
     if version.ended_index is not None:
         return "revoked"
-    if now > grant.not_after:
+    if now > grant.not_after or not directory.stands(grant):
         return "ended"
     return "in force" if now >= grant.not_before else "not yet in force"

@@ -46,7 +46,10 @@ app = new_group(
 def new(
     party: Annotated[str, typer.Argument(help="Its name: exchange://DOMAIN/DEPARTMENT[/SYSTEM].")],
     role: Annotated[
-        str, typer.Option(help="department, coordinator, auditor or system; follows from the name.", show_default=False)
+        str,
+        typer.Option(
+            help="department, coordinator, auditor, system or head; follows from the name.", show_default=False
+        ),
     ] = "",
     trust: Annotated[
         Path | None,

@@ -34,4 +34,4 @@ def add(
     The admission has its TLS certificate and the trust file. The same request again renews the certificate.
     """
     require_parent(home, "department")
-    admit(home, request, Comparison(fingerprint, unchecked), out, as_json)
+    admit(home, request, Comparison(fingerprint, unchecked), out, as_json, "system")

@@ -98,6 +98,15 @@ class Directory:
         """Whether an agreement is neither revoked nor superseded, nor ended by its case."""
         return stands(self.state, self.terms, agreement)
 
+    def is_suspended(self, agreement: bytes, now: int) -> bool:
+        """Whether an agreement is held up: its review date has come and gone.
+
+        Args:
+            agreement: its message digest; now: milliseconds.
+        """
+        terms = self.agreement(agreement)
+        return terms is not None and 0 < terms.review_at <= now
+
     def case(self, application: bytes) -> Case | None:
         """The case of an application by its object id; None where its body is not known."""
         return tell(self.state, self.terms, application)

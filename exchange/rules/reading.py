@@ -11,6 +11,7 @@
 A name stands for a file of this package; what ends in `.toml` is a path, relative to the file that names it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -51,13 +52,36 @@ def load_rules(rules: str = DEFAULT) -> Jurisdiction:
     Raises:
         RulesError: a file cannot be read, or says something that it cannot say.
     """
+    return _joined(_read_chain(rules))
+
+
+def rules_digest(rules: str = DEFAULT) -> bytes:
+    """SHA-256 of the rules' file, of those that it extends and of their calendars: who has the same counts the same.
+
+    Args:
+        rules: as for `load_rules`.
+
+    Raises:
+        RulesError: a file cannot be read, or says something that it cannot say.
+    """
+    digest = hashlib.sha256()
+    for file in _read_chain(rules):
+        years = (read_year(_named(file, named, ("calendar", "years"))) for named in file.table.calendar.years)
+        for text in (file.text, *(year.text for year in years)):
+            data = text.encode()
+            digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.digest()
+
+
+def _read_chain(rules: str) -> list[TableFile[RulesTable]]:
+    """The file of the rules, and before it those that it extends."""
     chain = [read_file(place_of(rules, Path()), RulesTable)]
     while (base := chain[0].table.extends) is not None:
         if len(chain) == _MAX_CHAIN:
             raise chain[0].error(("extends",), f"more than {_MAX_CHAIN} files extend each other")
         # What is more general goes to the front; what is nearer stands later, and holds.
         chain.insert(0, read_file(_named(chain[0], base, ("extends",)), RulesTable))
-    return _joined(chain)
+    return chain
 
 
 def _named(file: TableFile[RulesTable], name: str, keys: Keys) -> Place:

@@ -1,0 +1,323 @@
+"""The commands by which a case moves, against an exchange in memory."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import Result
+
+import exchange.cli.acting
+import exchange.cli.times
+from exchange.core.procedure import Stage
+from exchange.home import Home
+from exchange.rules.reading import rules_digest
+from exchange.v1.catalogue_pb2 import Sharing, SharingClass
+from tests.component.cli.test_exchange_directory import FakeSession, run
+from tests.world import (
+    APPLICATIONS,
+    COORDINATOR,
+    HOUSING,
+    HOUSING_HEAD,
+    POPULATION,
+    POPULATION_HEAD,
+    PURPOSE,
+    REGISTRY,
+    World,
+)
+
+PARTIES = {
+    "bureau": (COORDINATOR, "coordinator"),
+    "population": (POPULATION, "department"),
+    "housing": (HOUSING, "department"),
+    "registry": (REGISTRY, "system"),
+    "applications": (APPLICATIONS, "system"),
+    "population-head": (POPULATION_HEAD, "head"),
+    "housing-head": (HOUSING_HEAD, "head"),
+}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World.founded()
+    world.register(PURPOSE)
+    world.admit_heads()
+    world.publish(sharing=Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL))
+    monkeypatch.setattr(exchange.cli.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
+    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
+    return world
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Path:
+    for name, (party, role) in PARTIES.items():
+        Home.create(tmp_path / name, party, role)
+    return tmp_path
+
+
+def done(home: Path, *arguments: object) -> Result:
+    result = run(home, *arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def applied(homes: Path, *more: str) -> str:
+    """An application, by the command; its id."""
+    result = done(
+        homes / "housing",
+        *("agreement", "apply", "--dataset", "population/residents", "--grantee", APPLICATIONS),
+        *("--operations", "lookup", "--fields", "name,address", "--purposes", PURPOSE),
+        *("--legal-basis", "Act", "--scenario", "queue", "--until", "2027-12-31", "--json", *more),
+    )
+    return str(json.loads(result.stdout)["id"])
+
+
+def stage(world: World, id: str) -> Stage:
+    return world.case(world.directory.state.versions[bytes.fromhex(id)].object_id).stage
+
+
+# Rules and heads.
+
+
+def test_rules_are_adopted_replaced_and_shown(world: World, homes: Path) -> None:
+    assert "No rules were adopted" in done(homes / "housing", "rules", "show").stdout
+    adopted = done(homes / "bureau", "rules", "adopt", "cn-national").stdout
+    assert "Heads of office are not asked to consent" in adopted
+    done(homes / "bureau", "rules", "adopt", "cn-shanxi", "--consent", "--review")
+    shown = json.loads(done(homes / "housing", "rules", "show", "--json").stdout)
+    assert (shown["jurisdiction"], shown["review"], shown["consent"]) == ("cn-shanxi", True, True)
+    assert shown["rules_sha256"] == rules_digest("cn-shanxi").hex()
+    assert "of heads, to applications and answers" in done(homes / "housing", "rules", "show").stdout
+
+
+def test_only_the_coordinator_adopts_rules_and_only_those_that_are_there(world: World, homes: Path) -> None:
+    assert run(homes / "housing", "rules", "adopt", "cn-national").exit_code == 2
+    missing = run(homes / "bureau", "rules", "adopt", "atlantis")
+    assert missing.exit_code == 2
+    assert "there are no rules 'atlantis'" in missing.stderr
+
+
+def test_heads_are_listed_and_removed(world: World, homes: Path) -> None:
+    assert f"{HOUSING_HEAD}  valid" in done(homes / "housing", "head", "list").stdout
+    assert str(POPULATION_HEAD) not in done(homes / "housing", "head", "list").stdout
+    both = json.loads(done(homes / "housing", "head", "list", "--all", "--json").stdout)
+    assert {item["party"] for item in both} == {str(HOUSING_HEAD), str(POPULATION_HEAD)}
+    done(homes / "housing", "head", "remove", HOUSING_HEAD, "--reason", "retired")
+    assert "removed" in done(homes / "housing", "head", "list").stdout
+    again = run(homes / "housing", "head", "remove", HOUSING_HEAD, "--reason", "retired")
+    assert "is no head of" in again.stderr
+    other = run(homes / "housing", "head", "remove", POPULATION_HEAD, "--reason", "no")
+    assert "is no head of" in other.stderr
+
+
+def test_the_request_of_a_system_does_not_make_a_head(world: World, homes: Path) -> None:
+    done(homes / "new", "key", "new", "exchange://city.example/housing/clerk")
+    result = run(homes / "housing", "head", "add", homes / "new" / "request.json", "--unchecked")
+    assert result.exit_code == 2
+    assert "the request is of a system, not of a head" in result.stderr
+    done(homes / "chief", "key", "new", "exchange://city.example/housing/chief", "--role", "head")
+    result = run(homes / "housing", "system", "add", homes / "chief" / "request.json", "--unchecked")
+    assert "the request is of a head, not of a system" in result.stderr
+
+
+# From application to agreement.
+
+
+def test_an_application_goes_all_the_way_with_both_consents(world: World, homes: Path) -> None:
+    done(homes / "bureau", "rules", "adopt", "cn-national", "--consent")
+    id = applied(homes)
+    early = run(homes / "housing", "agreement", "submit", id)
+    assert early.exit_code == 1
+    assert "the head of the applicant's office consents to this version first" in early.stderr
+    assert "hint: possible are: " in early.stderr
+    assert "Consented: entry" in done(homes / "housing-head", "agreement", "consent", id).stdout
+    submitted = done(homes / "housing", "agreement", "submit", id).stdout
+    assert "it waits for population's steward to answer (due 2027-01-18, 1 working day left" in submitted
+    draft = homes / "answer.json"
+    unconsented = run(homes / "population", "agreement", "sign", id)
+    assert "the head of the owner's office consents to exactly this answer first" in unconsented.stderr
+    done(homes / "population", "agreement", "sign", id, "--draft", draft)
+    assert "Consented to the answer" in done(homes / "population-head", "agreement", "consent", draft).stdout
+    done(homes / "population", "agreement", "answer", draft)
+    assert stage(world, id) == Stage.AGREED
+    done(homes / "registry", "agreement", "supply", id, "--text", "the adapter answers")
+    assert stage(world, id) == Stage.SUPPLIED
+    done(homes / "housing", "agreement", "rate", id, "--rating", "4", "--text", "quick")
+    story = done(homes / "housing", "agreement", "show", id).stdout
+    for line in ("applied", "consented to it", "submitted it", "consented to the answer", "agreed", "4 of 5"):
+        assert line in story
+    assert "answer an application for unconditional data: done 2027-01-15, in time" in story
+
+
+def test_a_case_is_told_to_programs(world: World, homes: Path) -> None:
+    id = applied(homes)
+    done(homes / "population", "agreement", "return", id, "--missing", "the decision", "--missing", "a stamp")
+    case = json.loads(done(homes / "housing", "agreement", "show", id, "--json").stdout)["case"]
+    assert (case["state"], case["missing"]) == ("returned", ["the decision", "a stamp"])
+    assert [item["act"] for item in case["history"]] == ["apply", "return"]
+    assert case["waits_for"][0]["who"] == ["housing's steward"]
+    assert case["clocks"][0]["state"] == "paused"
+
+
+def test_a_refusal_is_consented_to_in_its_file(world: World, homes: Path) -> None:
+    done(homes / "bureau", "rules", "adopt", "cn-national", "--consent")
+    id = applied(homes)
+    done(homes / "housing-head", "agreement", "consent", id)
+    done(homes / "housing", "agreement", "submit", id)
+    draft = homes / "refusal.json"
+    assert (
+        "Next: the head of the office runs"
+        in done(homes / "population", "agreement", "refuse", id, "--reason", "no basis", "--draft", draft).stdout
+    )
+    done(homes / "population-head", "agreement", "consent", draft)
+    published = json.loads(done(homes / "population", "agreement", "answer", draft, "--json").stdout)
+    assert published["case"]["state"] == "refused"
+    again = run(homes / "population", "agreement", "refuse", id, "--reason", "x", "--draft", draft)
+    assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{}", "is not an answer"),
+        ("not json", "cannot be read as an answer"),
+        ('{"format": "exchange.v1/answer", "payload": "AA==", "body": "AA=="}', "cannot be read as an answer"),
+        ('{"format": "exchange.v1/answer", "payload": 1, "body": 2}', "cannot be read as an answer"),
+    ],
+)
+def test_a_file_that_is_no_answer_is_refused(world: World, homes: Path, text: str, complaint: str) -> None:
+    path = homes / "answer.json"
+    path.write_text(text)
+    for home, command in (("population-head", "consent"), ("population", "answer")):
+        result = run(homes / home, "agreement", command, path)
+        assert result.exit_code == 1
+        assert complaint in result.stderr
+
+
+def test_an_altered_answer_is_refused(world: World, homes: Path) -> None:
+    id = applied(homes)
+    path = homes / "answer.json"
+    done(homes / "population", "agreement", "sign", id, "--draft", path)
+    values = json.loads(path.read_text())
+    values["body"] = "A" + values["body"][1:] if values["body"][0] != "A" else "B" + values["body"][1:]
+    path.write_text(json.dumps(values))
+    assert "do not belong together" in run(homes / "population-head", "agreement", "consent", path).stderr
+
+
+def test_another_departments_answer_is_neither_consented_to_nor_published(world: World, homes: Path) -> None:
+    path = homes / "answer.json"
+    done(homes / "population", "agreement", "sign", applied(homes), "--draft", path)
+    assert "the answer is" in run(homes / "housing-head", "agreement", "consent", path).stderr
+    assert "the answer is" in run(homes / "housing", "agreement", "answer", path).stderr
+
+
+@pytest.mark.parametrize(
+    ("home", "command", "complaint"),
+    [
+        ("housing", ("consent", "ID"), "only the head of a sharing office consents"),
+        ("housing-head", ("submit", "ID"), "only a department's steward submits"),
+        ("registry", ("return", "ID", "--missing", "x"), "only a department's steward returns"),
+        ("registry", ("refuse", "ID", "--reason", "x"), "only a department's steward refuses"),
+        ("population", ("extend", "ID", "--reason", "x"), "only a coordinator extends"),
+        ("applications", ("rate", "ID", "--rating", "3"), "only a department's steward rates"),
+        ("applications", ("withdraw", "ID"), "only a department's steward withdraws"),
+    ],
+)
+def test_a_command_of_somebody_else_is_wrong_usage(
+    world: World, homes: Path, home: str, command: tuple[str, ...], complaint: str
+) -> None:
+    id = applied(homes)
+    result = run(homes / home, "agreement", *(id if item == "ID" else item for item in command))
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_a_step_in_a_wrong_state_says_what_can_be_done_and_by_whom(world: World, homes: Path) -> None:
+    id = applied(homes)
+    done(homes / "housing", "agreement", "withdraw", id)
+    size = world.directory.size
+    result = run(homes / "population", "agreement", "refuse", id, "--reason", "no")
+    assert result.exit_code == 1
+    assert "error: the case is withdrawn, so nobody can refuse now" in result.stderr
+    assert "hint: possible are: apply (the applicant's steward)" in result.stderr
+    assert world.directory.size == size
+
+
+def test_the_coordinator_extends_what_can_be_extended(world: World, homes: Path) -> None:
+    unconditional = applied(homes)
+    result = run(homes / "bureau", "agreement", "extend", unconditional, "--reason", "holidays")
+    assert result.exit_code == 2
+    assert "application.answer.unconditional cannot be extended" in result.stderr
+    dataset = world.publish("register")
+    application = world.apply_for(dataset)
+    id = application.version.digest.hex()
+    extended = done(homes / "bureau", "agreement", "extend", id, "--reason", "two registers").stdout
+    assert "20 working days left" in extended
+
+
+def test_either_side_ends_an_agreement(world: World, homes: Path) -> None:
+    id = applied(homes)
+    done(homes / "population", "agreement", "sign", id)
+    assert "Ended: entry" in done(homes / "housing", "agreement", "end", id, "--reason", "the purpose is met").stdout
+    states = json.loads(done(homes / "housing", "agreement", "list", "--json").stdout)
+    assert {item["kind"]: item["state"] for item in states} == {"application": "ended", "agreement": "ended"}
+
+
+def test_a_dispute_is_opened_escalated_and_settled(world: World, homes: Path) -> None:
+    id = applied(homes)
+    done(homes / "population", "agreement", "refuse", id, "--reason", "no basis")
+    none = run(homes / "housing", "agreement", "dispute", "escalate", id, "--text", "x")
+    assert "no dispute is open: the case is refused" in none.stderr
+    opened = done(homes / "housing", "agreement", "dispute", "open", id, "--text", "article 12").stdout
+    assert "waits for housing's steward or population's steward to settle the dispute" in opened
+    done(homes / "housing", "agreement", "dispute", "escalate", id, "--text", "we differ")
+    wrong = run(homes / "bureau", "agreement", "dispute", "settle", id, "--outcome", "maybe", "--text", "x")
+    assert (wrong.exit_code, "known are continue, amend, end, agree" in wrong.stderr) == (2, True)
+    settled = done(homes / "bureau", "agreement", "dispute", "settle", id, "--outcome", "agree", "--text", "it holds")
+    assert "is settled; it waits for population's steward to answer" in settled.stdout
+    done(homes / "population", "agreement", "sign", id)
+    assert stage(world, id) == Stage.AGREED
+
+
+# Standing approvals.
+
+
+def approved(homes: Path, *more: object) -> dict[str, object]:
+    result = done(
+        homes / "population",
+        *("agreement", "approve-standing", "--dataset", "population/residents", "--purposes", PURPOSE),
+        *("--days", "400", "--until", "2028-12-31", "--json", *more),
+    )
+    return dict(json.loads(result.stdout))
+
+
+def test_a_standing_approval_answers_at_once_and_is_ended_for_one(world: World, homes: Path) -> None:
+    approval = str(approved(homes)["id"])
+    id = applied(homes, "--standing", approval[:12])
+    assert stage(world, id) == Stage.AGREED
+    shown = json.loads(done(homes / "housing", "agreement", "show", id, "--json").stdout)
+    assert (shown["kind"], shown["state"]) == ("agreement", "in force")
+    done(homes / "population", "agreement", "revoke", id, "--reason", "misused")
+    assert stage(world, id) == Stage.ENDED
+
+
+def test_a_standing_approval_waits_for_its_head_too(world: World, homes: Path) -> None:
+    done(homes / "bureau", "rules", "adopt", "cn-national", "--consent")
+    draft = homes / "approval.json"
+    approved(homes, "--draft", draft)
+    early = run(homes / "population", "agreement", "answer", draft)
+    assert "consents to exactly this standing approval first" in early.stderr
+    done(homes / "population-head", "agreement", "consent", draft)
+    done(homes / "population", "agreement", "answer", draft)
+    assert len(world.directory.terms.approvals) == 1
+
+
+def test_an_unknown_standing_approval_is_wrong_usage(world: World, homes: Path) -> None:
+    result = run(
+        homes / "housing",
+        *("agreement", "apply", "--dataset", "population/residents", "--grantee", APPLICATIONS),
+        *("--operations", "lookup", "--fields", "name", "--purposes", PURPOSE, "--legal-basis", "Act"),
+        *("--scenario", "queue", "--until", "2027-12-31", "--standing", "abcd"),
+    )
+    assert result.exit_code == 2
+    assert "no standing approvals begin with 'abcd'" in result.stderr
