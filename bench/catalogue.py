@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from exchange.catalogue.index import FACETS, Index
 from exchange.core.names import Party
+from exchange.core.procedure_terms import ReviewEvent
 from exchange.core.state import Version
 from exchange.core.terms import DatasetTerms
 from exchange.v1.catalogue_pb2 import Level, Sharing
@@ -73,7 +74,9 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else DATASETS
     draw = random.Random(1)
     datasets = {terms.object_id: terms for terms in catalogue(count, draw)}
-    directory = SimpleNamespace(size=count, dataset=datasets.get, terms=SimpleNamespace(datasets=datasets))
+    reviews = {object_id: (ReviewEvent(terms.version),) for object_id, terms in datasets.items()}
+    terms = SimpleNamespace(datasets=datasets, reviews=reviews)
+    directory = SimpleNamespace(size=count, dataset=datasets.get, terms=terms)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalogue.db"
         index = Index(path)

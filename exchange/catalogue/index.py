@@ -3,13 +3,14 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from exchange.catalogue.words import indexed, match_expression
 from exchange.core.directory import Directory
+from exchange.core.review import review_of
 from exchange.core.terms import DatasetTerms
+from exchange.core.wire import MAX_TIME
 from exchange.v1.catalogue_pb2 import Level, SharingClass
 
 FACETS = ("owner", "theme", "level", "sharing", "subject", "updated")
@@ -25,7 +26,7 @@ CREATE TABLE datasets (
     id INTEGER PRIMARY KEY, object_id BLOB NOT NULL UNIQUE, digest BLOB NOT NULL, name TEXT NOT NULL,
     title TEXT NOT NULL, title_en TEXT NOT NULL,
     owner TEXT NOT NULL, theme TEXT NOT NULL, level TEXT NOT NULL, sharing TEXT NOT NULL, subject TEXT NOT NULL,
-    updated TEXT NOT NULL
+    updated TEXT NOT NULL, retired_at INTEGER NOT NULL
 );
 CREATE INDEX datasets_by_name ON datasets (name);
 CREATE VIRTUAL TABLE words USING fts5 (
@@ -72,6 +73,9 @@ class Results:
     every: bool = True
 
 
+_Shown = tuple[DatasetTerms, int]
+
+
 class Index:
     """The index in a file; any number of processes may read it while one brings it up to date.
 
@@ -104,11 +108,14 @@ class Index:
             return
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            standing = {item.object_id: item for item in _standing(directory)}
-            known = dict(self._db.execute("SELECT object_id, digest FROM datasets"))
-            gone = [object_id for object_id in known if object_id not in standing]
-            changed = [item for item in standing.values() if known.get(item.object_id) != item.version.digest]
-            self._remove([*gone, *(item.object_id for item in changed)])
+            shown = {item.object_id: (item, retired_at) for item, retired_at in _shown(directory)}
+            rows = self._db.execute("SELECT object_id, digest, retired_at FROM datasets")
+            known = {object_id: (digest, retired_at) for object_id, digest, retired_at in rows}
+            gone = [object_id for object_id in known if object_id not in shown]
+            changed = [
+                pair for pair in shown.values() if known.get(pair[0].object_id) != (pair[0].version.digest, pair[1])
+            ]
+            self._remove([*gone, *(item.object_id for item, _ in changed)])
             self._add(changed)
             self._db.execute("UPDATE folded SET size = ?", (directory.size,))
         except BaseException:
@@ -116,25 +123,26 @@ class Index:
             raise
         self._db.execute("COMMIT")
 
-    def search(self, query: str, narrowed: Mapping[str, str] | None = None, limit: int = 20) -> Results:
+    def search(self, query: str, narrowed: Mapping[str, str] | None = None, limit: int = 20, now: int = 0) -> Results:
         """The datasets that fit a query, the best first.
 
         Args:
             query: words, Chinese or English; all datasets fit one without words.
             narrowed: values of `FACETS` that each must have.
             limit: hits to return.
+            now: milliseconds: what is retired by then is left out.
 
         Raises:
             KeyError: `narrowed` names no facet.
         """
-        found = self._search(match_expression(query), narrowed or {}, limit)
+        found = self._search(match_expression(query), narrowed or {}, limit, now)
         if found.total or not match_expression(query):
             return found
-        some = self._search(match_expression(query, every=False), narrowed or {}, limit)
+        some = self._search(match_expression(query, every=False), narrowed or {}, limit, now)
         return Results(some.hits, some.total, some.facets, every=False)
 
-    def _search(self, expression: str, narrowed: Mapping[str, str], limit: int) -> Results:
-        where, values = _conditions(expression, narrowed)
+    def _search(self, expression: str, narrowed: Mapping[str, str], limit: int, now: int) -> Results:
+        where, values = _conditions(expression, narrowed, now)
         rank = f"bm25(words, {_WEIGHTS}), " if expression else ""
         source = "words JOIN datasets ON datasets.id = words.rowid" if expression else "datasets"
         columns = ", ".join(("object_id", "name", "title", "title_en", *FACETS))
@@ -159,13 +167,13 @@ class Index:
             if row is not None:
                 self._db.execute("DELETE FROM words WHERE rowid = ?", row)
 
-    def _add(self, datasets: Iterable[DatasetTerms]) -> None:
-        for dataset in datasets:
+    def _add(self, datasets: Iterable[_Shown]) -> None:
+        for dataset, retired_at in datasets:
             said = dataset.descriptor
             owner = dataset.version.owner.department or ""
             name = f"{owner}/{dataset.code}"
             row = self._db.execute(
-                "INSERT INTO datasets VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                "INSERT INTO datasets VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 (
                     dataset.object_id,
                     dataset.version.digest,
@@ -178,6 +186,7 @@ class Index:
                     _word(SharingClass.Name(said.sharing.sharing_class), "SHARING_CLASS_"),
                     said.subject_type,
                     said.update_frequency.lower(),
+                    retired_at,
                 ),
             ).fetchone()
             fields = [text for item in said.fields for text in (item.name, item.label, item.label_en, item.element)]
@@ -193,16 +202,13 @@ class Index:
             )
 
 
-def search_mirror(path: Path, directory: Directory, query: str, narrowed: Mapping[str, str], limit: int) -> Results:
-    """Search the datasets of a directory, by the index in a file that is brought up to it first."""
-    with closing(Index(path)) as index:
-        index.refresh(directory)
-        return index.search(query, narrowed, limit)
-
-
-def _standing(directory: Directory) -> Iterable[DatasetTerms]:
-    found = (directory.dataset(object_id) for object_id in directory.terms.datasets)
-    return (item for item in found if item is not None)
+def _shown(directory: Directory) -> Iterable[_Shown]:
+    """The datasets that can be applied for, and from when they no longer can: milliseconds, or the end of time."""
+    for object_id in directory.terms.datasets:
+        dataset = directory.dataset(object_id)
+        review = review_of(directory.terms, object_id, 0)
+        if dataset is not None and review is not None and review.is_open:
+            yield dataset, review.until or MAX_TIME
 
 
 def _by_count(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
@@ -211,13 +217,16 @@ def _by_count(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _conditions(expression: str, narrowed: Mapping[str, str]) -> tuple[str, list[str]]:
-    conditions, values = (["words MATCH ?"], [expression]) if expression else ([], [])
+def _conditions(expression: str, narrowed: Mapping[str, str], now: int) -> tuple[str, list[str | int]]:
+    conditions: list[str] = ["retired_at > ?"]
+    values: list[str | int] = [now]
+    if expression:
+        conditions, values = ["words MATCH ?", *conditions], [expression, *values]
     for facet, value in narrowed.items():
         # A name in the statement is one of ours; its value is bound.
         conditions.append(f"{FACETS[_place(facet)]} = ?")
         values.append(value)
-    return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), values
+    return f"WHERE {' AND '.join(conditions)}", values
 
 
 def _place(facet: str) -> int:

@@ -2,22 +2,25 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from exchange.catalogue.index import FACETS, Hit, Results, search_mirror
+from exchange.catalogue.index import FACETS, Hit, Index, Results
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.catalogues import export, import_package
-from exchange.cli.describing import UNCLASSED, both_labels, describe_dataset, operation_names, print_dataset
+from exchange.cli.describing import both_labels, describe_dataset, print_dataset
 from exchange.cli.descriptors import TEMPLATE, Descriptor, read_descriptor
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.homes import has_key, require_role
 from exchange.cli.output import listed, print_json, print_line, print_table
+from exchange.cli.reviewing import register, standing_of
 from exchange.cli.times import now
+from exchange.cli.words import UNCLASSED, operation_names
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.session import Session
 from exchange.core.directory import Directory
@@ -91,7 +94,8 @@ def list_datasets(
         columns = ("DATASET", "TITLE", "KEY", "OPERATIONS", "FIELDS", "FILTERABLE", "SYSTEM", "ENTRY")
         print_table(columns, [_row(item, all_columns) for item in datasets])
     else:
-        print_table(("DATASET", "TITLE", "OPERATIONS", "FIELDS"), [_row(item, all_columns) for item in datasets])
+        rows = [(*_row(item, all_columns), _state(directory, item)) for item in datasets]
+        print_table(("DATASET", "TITLE", "OPERATIONS", "FIELDS", "STATE"), rows)
 
 
 @app.command("search", epilog=example("exchange dataset search 户籍 address --only theme=population --home ./health"))
@@ -138,6 +142,7 @@ def show(
         print_dataset(directory, found)
 
 
+register(app)
 app.command("export", epilog=example("exchange dataset export --home ./health > catalogue.jsonld"))(export)
 app.command("import", epilog=example("exchange dataset import package.json > roads.toml"))(import_package)
 
@@ -203,9 +208,12 @@ def _narrowed(only: Sequence[str]) -> dict[str, str]:
 
 
 async def _search(session: Session, query: str, narrowed: dict[str, str], limit: int) -> Results:
-    return await asyncio.to_thread(
-        search_mirror, session.home.path / CATALOGUE, session.directory, query, narrowed, limit
-    )
+    def search() -> Results:
+        with closing(Index(session.home.path / CATALOGUE)) as index:
+            index.refresh(session.directory)
+            return index.search(query, narrowed, limit, now())
+
+    return await asyncio.to_thread(search)
 
 
 def _results(found: Results) -> dict[str, object]:
@@ -231,6 +239,11 @@ def _hit(hit: Hit) -> tuple[object, ...]:
 
 async def _find(session: Session, name: str) -> tuple[Directory, DatasetTerms]:
     return session.directory, find_dataset(session.directory, name)
+
+
+def _state(directory: Directory, item: DatasetTerms) -> str | None:
+    found = standing_of(directory, item)
+    return str(found.standing) if found is not None else None
 
 
 def _row(item: DatasetTerms, all_columns: bool) -> tuple[object, ...]:

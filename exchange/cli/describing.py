@@ -3,33 +3,15 @@
 from collections.abc import Iterable
 
 from exchange.cli.output import listed, print_line, print_pairs, print_table
+from exchange.cli.reviewing import describe_standing, standing_of, standing_text
 from exchange.cli.times import day_of, iso
+from exchange.cli.words import level_name, operation_names, sharing_class
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory
 from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
-from exchange.v1.catalogue_pb2 import Level, Sharing, SharingClass
-from exchange.v1.request_pb2 import Operation
-
-UNCLASSED = "not classed yet"
-
-
-def operation_names(operations: frozenset[Operation.ValueType]) -> list[str]:
-    """Operations as people write them: LOOKUP, QUERY."""
-    return [Operation.Name(number).removeprefix("OPERATION_") for number in sorted(operations)]
-
-
-def sharing_class(sharing: Sharing) -> str:
-    """A class of sharing in words."""
-    if sharing.sharing_class == SharingClass.SHARING_CLASS_UNSPECIFIED:
-        return UNCLASSED
-    return SharingClass.Name(sharing.sharing_class).removeprefix("SHARING_CLASS_").lower().replace("_", " ")
-
-
-def level_name(level: "Level.ValueType") -> str | None:
-    """A level of government, or None where the owner names none."""
-    return None if level == Level.LEVEL_UNSPECIFIED else Level.Name(level).removeprefix("LEVEL_").lower()
+from exchange.v1.catalogue_pb2 import Sharing
 
 
 def describe_dataset(directory: Directory, dataset: DatasetTerms) -> dict[str, object]:
@@ -37,6 +19,7 @@ def describe_dataset(directory: Directory, dataset: DatasetTerms) -> dict[str, o
     said = dataset.descriptor
     return {
         "dataset": dataset_name(dataset),
+        "review": describe_standing(directory, standing_of(directory, dataset)),
         "owner": str(dataset.version.owner),
         "title": dataset.title,
         "title_en": said.title_en or None,
@@ -94,9 +77,10 @@ def describe_dataset(directory: Directory, dataset: DatasetTerms) -> dict[str, o
 
 def print_dataset(directory: Directory, dataset: DatasetTerms) -> None:
     """Print all that a descriptor says; what its owner left out is left out."""
-    said = dataset.descriptor
+    said, found = dataset.descriptor, standing_of(directory, dataset)
     pairs: dict[str, object] = {
         "dataset": dataset_name(dataset),
+        "state": standing_text(directory, found) if found is not None else "",
         "title": both_labels(said.title, said.title_en),
         "abstract": [text for text in (said.abstract, said.abstract_en) if text],
         "keywords": listed(said.keywords),

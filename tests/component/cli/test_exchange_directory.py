@@ -278,6 +278,37 @@ def test_datasets_are_listed_and_shown(world: World, homes: Path) -> None:
     assert described["filterable"] == ["area_m2", "birth_date"]
 
 
+def test_a_dataset_goes_its_way_through_the_catalogue_with_its_clock(world: World, homes: Path) -> None:
+    world.adopt(review=True)
+    path, bureau, office = homes / "data.toml", homes / COORDINATOR.segments[-1], homes / "population"
+    path.write_text(TEMPLATE)
+    name = "population/household.registration"
+    assert run(office, "dataset", "publish", path).exit_code == 0
+    assert "submitted; it waits for the coordinator to publish it (due " in run(office, "dataset", "show", name).stdout
+    both = run(bureau, "dataset", "review", name)
+    assert (both.exit_code, "either --publish, or --missing" in both.stderr) == (2, True)
+    returned = run(bureau, "dataset", "review", name, "--missing", "the legal basis", "--missing", "a contact")
+    assert "Returned population/household.registration: entry " in returned.stdout
+    assert "missing: the legal basis; a contact" in returned.stdout
+    extended = run(bureau, "dataset", "extend", name, "--reason", "two registers", "--json")
+    assert json.loads(extended.stdout)["review"]["state"] == "returned"
+    twice = run(bureau, "dataset", "extend", name, "--reason", "again")
+    assert (twice.exit_code, "once, while it runs" in twice.stderr) == (1, True)
+    assert run(office, "dataset", "publish", path).exit_code == 0
+    assert "It is published since" in run(bureau, "dataset", "review", name, "--publish").stdout
+    assert "published" in run(homes / "housing", "dataset", "list").stdout
+    notice = run(office, "dataset", "deprecate", name, "--until", "2029-06-30", "--reason", "replaced")
+    assert "It is deprecated; it can be applied for until 2029-06-30: replaced." in notice.stdout
+    described = json.loads(run(homes / "housing", "dataset", "show", name, "--json").stdout)
+    assert described["review"]["can_be_applied_for"] is True
+
+
+def test_only_the_coordinator_reviews_and_only_the_owner_retires(world: World, homes: Path) -> None:
+    assert run(homes / "population", "dataset", "review", RESIDENTS, "--publish").exit_code == 2
+    other = run(homes / "housing", "dataset", "deprecate", RESIDENTS, "--until", "2029-06-30", "--reason", "no")
+    assert (other.exit_code, f"{POPULATION} alone" in other.stderr) == (1, True)
+
+
 def test_a_search_shows_the_best_and_counts_the_rest(world: World, homes: Path) -> None:
     world.publish("households", title="户籍登记", title_en="Household registration", theme="population")
     home = homes / "housing"

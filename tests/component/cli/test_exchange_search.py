@@ -14,7 +14,8 @@ from exchange.catalogue.index import FACETS, Index
 from exchange.catalogue.words import indexed, match_expression
 from exchange.core.entries import ObjectVersion
 from exchange.v1.catalogue_pb2 import Level, Sharing, SharingClass
-from tests.world import MARRIAGE, POPULATION, World
+from exchange.v1.procedure_pb2 import Action
+from tests.world import COORDINATOR, DAY, MARRIAGE, POPULATION, World
 
 UNCONDITIONAL = SharingClass.SHARING_CLASS_UNCONDITIONAL
 
@@ -122,6 +123,22 @@ def test_the_index_follows_the_directory(index: Index, world: World) -> None:
     index.refresh(world.directory)
     assert names(index, "住户") == []
     assert index.size == world.directory.size
+
+
+def test_what_is_not_published_or_retired_is_not_found(index: Index, world: World) -> None:
+    world.adopt(review=True)
+    waiting = world.publish("waiting", title="待审目录")
+    index.refresh(world.directory)
+    assert names(index, "待审") == []
+    world.do(COORDINATOR, Action.ACTION_PUBLISH, waiting.object_id, digest=waiting.version.digest)
+    index.refresh(world.directory)
+    assert names(index, "待审") == ["population/waiting"]
+    until = world.now + DAY
+    digest = waiting.version.digest
+    world.do(POPULATION, Action.ACTION_DEPRECATE, waiting.object_id, digest=digest, text="replaced", until=until)
+    index.refresh(world.directory)
+    assert index.search("待审", now=until - 1).total == 1
+    assert index.search("待审", now=until).total == 0
 
 
 def test_an_index_of_another_version_is_made_anew(tmp_path: Path, world: World) -> None:
