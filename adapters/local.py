@@ -17,11 +17,15 @@ from exchange.client.mirror import DirectoryMirror
 from exchange.client.session import MIRROR, Session
 from exchange.core.access import kind_name
 from exchange.core.directory import Directory
-from exchange.core.entries import revocation_entry
+from exchange.core.entries import ObjectVersion, body_entry, revocation_entry
+from exchange.core.envelope import Draft
 from exchange.core.names import SCHEME, Party, is_code
 from exchange.core.state import MAX_TEXT, OBJECT_ID
+from exchange.core.terms import SALT
+from exchange.core.wire import FORMAT
 from exchange.home import Home, HomeError
 from exchange.v1.access_pb2 import AccessKind
+from exchange.v1.procedure_pb2 import Action, Step
 
 SHORTEST = 8
 REACH_SECONDS = 3.0
@@ -155,8 +159,7 @@ async def revoke_agreement(home: Home, text: str, reason: str, now: int) -> Revo
     reason = checked_reason(reason)
     async with Session(home) as session:
         agreement = _own_agreement(session.directory, session.party, text)
-        draft = revocation_entry(session.party, secrets.token_bytes(OBJECT_ID), agreement, reason)
-        envelope = session.sign(draft)
+        envelope = session.sign(_ending(session.directory, session.party, agreement, reason))
         with orders_of(home) as orders:
             orders.revoke(agreement, envelope.encode(), reason, now)
             try:
@@ -167,6 +170,20 @@ async def revoke_agreement(home: Home, text: str, reason: str, now: int) -> Revo
                 return Revoked(agreement, None)
             orders.sent(agreement, now)
             return Revoked(agreement, appended.index)
+
+
+def _ending(directory: Directory, system: Party, agreement: bytes, reason: str) -> Draft:
+    """The unsigned entry that ends an agreement.
+
+    What a standing approval gave has no version of the owner's to be revoked: its case is ended by a step.
+    """
+    object_id = secrets.token_bytes(OBJECT_ID)
+    terms = directory.agreement(agreement)
+    if terms is None or not terms.approval:
+        return revocation_entry(system, object_id, agreement, reason)
+    application = directory.state.versions[terms.application].object_id
+    step = Step(format=FORMAT, action=Action.ACTION_END, subject=application, text=reason)
+    return body_entry(system, ObjectVersion(object_id), step, secrets.token_bytes(SALT))
 
 
 async def told(home: Home, subject: str) -> list[dict[str, object]]:

@@ -57,11 +57,18 @@ def list_clocks(rules: RulesOption = DEFAULT, as_json: JsonOption = False) -> No
     ),
 )
 def due(
-    code: Annotated[str, typer.Argument(help="The clock, as `exchange clocks list` has it.")],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The clock, as `exchange clocks list` has it.")],
     started: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="The event: a day, or a time, there unless it has an offset.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="The event: a day or a time, in the zone of the rules unless it has an offset.",
+        ),
     ],
-    extended: Annotated[int, typer.Option(min=0, help="By how much it was extended, in the clock's unit.")] = 0,
+    extended: Annotated[
+        int, typer.Option(min=0, metavar="N", help="By how much it was extended, in the clock's unit.")
+    ] = 0,
     rules: RulesOption = DEFAULT,
     as_json: JsonOption = False,
 ) -> None:

@@ -6,6 +6,7 @@ The directory's rules say the same (exchange.core.terms); here a person is told 
 import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from exchange.cli.descriptors import OPERATIONS
 from exchange.cli.errors import WrongUsageError
@@ -46,6 +47,7 @@ class Narrowing:
     filterable: str = ""
     not_after: int | None = None
     row_filter: Filter | None = None
+    terms: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

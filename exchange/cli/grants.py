@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.filter_text import filter_text
 from exchange.cli.output import listed, print_pairs
+from exchange.cli.terms import described_terms, term_pairs
 from exchange.cli.times import day_of, iso
 from exchange.cli.words import operation_names
 from exchange.client.datasets import dataset_name
@@ -83,6 +84,7 @@ class Shown:
             "application": grant.application,
             "not_before": iso(grant.not_before),
             "row_filter": filter_text(grant.row_filter) if grant.row_filter else None,
+            **described_terms(grant),
         }
 
 
@@ -134,6 +136,7 @@ def print_grant(item: Shown) -> None:
     }
     if isinstance(grant, AgreementTerms):
         pairs["rows"] = filter_text(grant.row_filter) if grant.row_filter else "all"
+        pairs |= term_pairs(grant)
         pairs["in force"] = f"{day_of(grant.not_before)} until {day_of(grant.not_after)}"
         pairs["application"] = grant.application.hex()
     else:

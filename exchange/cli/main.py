@@ -18,7 +18,12 @@ COMMANDS = (
     ("purpose", "Register purposes (coordinator), and list them."),
     ("dataset", "Describe and publish datasets, and find them."),
     ("agreement", "Apply for a dataset, answer, sign or revoke agreements; what is due."),
+    ("guardrail", "Forbid what no agreement may allow (coordinator), and list it."),
+    ("suspend", "Suspend an agreement, a dataset, a party or an officer."),
+    ("resume", "Lift a suspension."),
+    ("suspensions", "List what is suspended now."),
     ("clocks", "Show the time limits of a jurisdiction, and when something is due."),
+    ("report", "Report on timeliness, quality and use."),
     ("request", "Ask for records, and verify the answer."),
     ("status", "Show who this is, and what can be verified now."),
 )

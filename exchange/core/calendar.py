@@ -149,7 +149,9 @@ class Calendar:
         Raises:
             UncoveredYearError: the calendar does not know.
         """
-        return self.kind(day) in {DayKind.WORKDAY, DayKind.WORKING_WEEKEND}
+        if day.year not in self.covers:
+            raise UncoveredYearError(self.name, day.year)
+        return day not in self.holidays and (day.weekday() < _SATURDAY or day in self.working_weekends)
 
     def day_of(self, moment: int) -> date:
         """The day, in the calendar's zone, of a time in milliseconds.
@@ -233,7 +235,7 @@ class Calendar:
                 day = self._nth(start, length, skipped)
             else:
                 day = _months_later(start, length.count * (_MONTHS if length.unit == Unit.YEARS else 1))
-            while rests and not self.is_working_day(day):
+            while rests and not self._counts(day, Unit.WORKING_DAYS, skipped):
                 day += _DAY
         except (OverflowError, ValueError) as error:
             if isinstance(error, CalendarError):
@@ -258,7 +260,7 @@ class Calendar:
         return tuple(year for year in range(start.year, end.year + 1) if year in self.provisional)
 
     def _counts(self, day: date, unit: Unit, skipped: Sequence[Span]) -> bool:
-        if any(day in span for span in skipped):
+        if skipped and any(day in span for span in skipped):
             return False
         return unit != Unit.WORKING_DAYS or self.is_working_day(day)
 

@@ -70,16 +70,15 @@ def tell(state: State, terms: Terms, application: bytes, size: int | None = None
 
 def stands(state: State, terms: Terms, agreement: AgreementTerms) -> bool:
     """Whether an agreement is not revoked or superseded, and its case has not ended it."""
-    return not _is_over(state, agreement) and _settled_end(state, terms, agreement) is None
-
-
-def _settled_end(state: State, terms: Terms, agreement: AgreementTerms) -> int | None:
-    end = terms.ends.get(state.versions[agreement.application].object_id)
-    return end if end is not None and end > agreement.version.index else None
-
-
-def _is_over(state: State, agreement: AgreementTerms) -> bool:
-    return any(state.versions[digest].ended_index is not None for digest in _grounds(agreement))
+    # Asked for every request.
+    versions = state.versions
+    for digest in _grounds(agreement):
+        if versions[digest].ended_index is not None:
+            return False
+    if not terms.ends:
+        return True
+    end = terms.ends.get(versions[agreement.application].object_id)
+    return end is None or end < agreement.version.index
 
 
 def _grounds(agreement: AgreementTerms) -> tuple[bytes, ...]:

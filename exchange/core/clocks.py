@@ -230,15 +230,15 @@ def read(running: RunningClock, jurisdiction: Jurisdiction, now: int) -> Reading
     state = _state(running, due, at)
     unit = _shown_unit(running)
     start, last, today = calendar.day_of(running.started), calendar.day_of(due), calendar.day_of(at)
-    late = at > due
+    days = calendar.counted(today, last, unit)
     return Reading(
         state,
         due,
-        left=0 if late else calendar.counted(today, last, unit),
-        late=calendar.counted(last, today, unit) if late else 0,
+        left=max(days, 0),
+        late=max(-days, 0),
         unit=unit,
         escalated_to=_escalated(running.clock, jurisdiction, last, today) if state == State.OVERDUE else None,
-        provisional=_provisional(running, calendar, start, max(last, today) if late else last),
+        provisional=_provisional(running, calendar, start, max(last, today)),
         since=running.stopped,
     )
 

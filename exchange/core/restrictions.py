@@ -1,7 +1,13 @@
 """What an agreement takes back of what it grants: masks, officers, hours, limits (DESIGN section 6)."""
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from datetime import time as clock
+from functools import lru_cache
+from itertools import groupby
 from types import MappingProxyType
+from zoneinfo import ZoneInfo
 
 from exchange.core.errors import CoreError
 from exchange.core.names import is_officer
@@ -12,6 +18,9 @@ from exchange.v1.terms_pb2 import Hours, Mask
 MAX_SHOWN = 64
 MAX_OFFICERS = 500
 MINUTES = 24 * 60
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# A name of the IANA time zone database: explicit classes with fullmatch, and nothing that leads out of a folder.
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
 
 Types = Mapping[str, "FieldType.ValueType"]
 
@@ -77,8 +86,11 @@ def read_officers(officers: Sequence[str]) -> frozenset[str]:
 def read_hours(agreement: Agreement | StandingApproval) -> Hours | None:
     """The hours of an agreement; None where any hour will do.
 
+    A zone's name need only have its form. Which zones there are, every party's copy of the time zone database says for
+    itself, and the directory must fold to the same everywhere: `is_open` denies where the zone is unknown.
+
     Raises:
-        RestrictionError: no weekday, an unknown or repeated one, or an empty span.
+        RestrictionError: no weekday, an unknown or repeated one, an empty span, or no name of a zone.
     """
     if not agreement.HasField("hours"):
         return None
@@ -88,4 +100,54 @@ def read_hours(agreement: Agreement | StandingApproval) -> Hours | None:
         raise RestrictionError("hours are for weekdays 1 (Monday) to 7 (Sunday), ascending, each once")
     if not hours.opens < hours.closes <= MINUTES:
         raise RestrictionError("hours open before they close, within one day")
+    if not _ZONE.fullmatch(hours.zone):
+        raise RestrictionError("hours name a time zone, such as Asia/Shanghai")
     return hours
+
+
+@lru_cache(maxsize=256)
+def zone_named(name: str) -> ZoneInfo | None:
+    """A time zone by its IANA name; None where the database here does not have it."""
+    if not _ZONE.fullmatch(name):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def is_open(hours: Hours, now: int) -> bool:
+    """Whether requests may come now, milliseconds; never in a zone that is unknown here."""
+    zone = zone_named(hours.zone)
+    if zone is None:
+        return False
+    local = datetime.fromtimestamp(now / 1000, zone)
+    return local.isoweekday() in hours.weekdays and hours.opens <= local.hour * 60 + local.minute < hours.closes
+
+
+def hours_text(hours: Hours) -> str:
+    """Hours as people say them: Mon–Fri 08:30–17:30 Asia/Shanghai."""
+    spans = []
+    for _, run in groupby(enumerate(hours.weekdays), lambda pair: pair[1] - pair[0]):
+        days = [WEEKDAYS[day - 1] for _, day in run]
+        spans.append(days[0] if len(days) == 1 else f"{days[0]}–{days[-1]}")
+    opens, closes = (f"{minute // 60:02}:{minute % 60:02}" for minute in (hours.opens, hours.closes))
+    return f"{', '.join(spans)} {opens}–{closes} {hours.zone}"
+
+
+def next_open(hours: Hours, now: int) -> int | None:
+    """The first moment from now on at which requests may come, milliseconds; None in a zone that is unknown here."""
+    zone = zone_named(hours.zone)
+    if zone is None:
+        return None
+    if is_open(hours, now):
+        return now
+    today = datetime.fromtimestamp(now / 1000, zone).date()
+    # Two weeks: a day whose hours the clocks leave out comes again the week after.
+    for days in range(15):
+        day = today + timedelta(days=days)
+        opening = datetime.combine(day, clock(*divmod(hours.opens, 60)), zone)
+        moment = round(opening.timestamp() * 1000)
+        if moment >= now and is_open(hours, moment):
+            return moment
+    return None

@@ -11,6 +11,7 @@ from exchange.cli.times import now
 from exchange.client.session import Session
 from exchange.core.entries import body_entry, directory_leaf
 from exchange.core.envelope import Draft, Envelope
+from exchange.core.procedure import Who
 from exchange.core.terms import ApplicationTerms
 from exchange.core.wire import FORMAT
 from exchange.v1.procedure_pb2 import Action, Step
@@ -67,7 +68,12 @@ def check_entry(session: Session, envelope: Envelope) -> None:
     _, applied = directory.apply(directory_leaf(envelope, max(now(), directory.state.time)), body)
     if applied.reason:
         reason, _, instead = applied.reason.partition("; possible are: ")
-        raise CommandError(reason, f"possible are: {instead}" if instead else "")
+        raise CommandError(reason, f"possible are: {instead}" if instead else _hint(reason))
+
+
+def _hint(reason: str) -> str:
+    drafted = str(Who.OWNER_HEAD) in reason and "consents to exactly this" in reason
+    return "write it down with --draft FILE, and let the head see it" if drafted else ""
 
 
 def application_of(session: Session, shown: Shown) -> ApplicationTerms:

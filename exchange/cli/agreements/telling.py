@@ -84,13 +84,20 @@ class Told:
         part = {Who.APPLICANT_HEAD: "head of office", Who.OWNER_HEAD: "head of office", Who.OWNER_SYSTEM: "system"}
         return f"{department.department}'s {part.get(who, 'steward')}"
 
+    def wanted(self, wait: Waiting) -> str:
+        """What is to be done, in a few words."""
+        act = wait.option.act
+        if act == Act.AGREE:
+            return "answer"
+        return "settle the dispute" if act == Act.SETTLE_CONTINUE else str(act)
+
     @property
     def summary(self) -> str:
         """The state, what is due from whom, and by when: one line."""
         text = f"The application {self.id[:SHOWN_ID]} for {self.dataset} is {self.stage}"
         for wait in self.waits:
             who = " or ".join(self.party_of(who) for who in wait.option.who)
-            text += f"; it waits for {who} to {_wanted(wait)}"
+            text += f"; it waits for {who} to {self.wanted(wait)}"
             if wait.due is not None and self.jurisdiction is not None:
                 text += f" ({describe(wait.due.reading, self.jurisdiction.calendar)})"
         return f"{text}."
@@ -160,6 +167,18 @@ def tell_case(directory: Directory, application: bytes, rules: str = "") -> Told
     )
 
 
+def tell_all(directory: Directory, rules: str = "") -> list[Told]:
+    """Every case that this party may see, in the order of their applications."""
+    known = (object_id for object_id in directory.terms.events if _is_known(directory, object_id))
+    found = [tell_case(directory, object_id, rules) for object_id in known]
+    return sorted(found, key=lambda told: told.case.history[0].index)
+
+
+def _is_known(directory: Directory, application: bytes) -> bool:
+    case = directory.case(application)
+    return case is not None and directory.terms.applications[case.application].dataset in directory.terms.datasets
+
+
 def _clocked(case: Case, jurisdiction: Jurisdiction | None, moment: int) -> tuple[tuple[Waiting, ...], tuple[Due, ...]]:
     """What a case waits for, with its clocks; without them where no rules or no calendar are at hand."""
     try:
@@ -201,7 +220,7 @@ def _loaded(name: str) -> tuple[Jurisdiction, bytes]:
 
 def print_story(told: Told) -> None:
     """Print what happened in a case, line by line, its clocks and what it waits for."""
-    rows = [(_day(event), _actor(event), _done(event), _words(event)) for event in told.case.history]
+    rows = [(_day(event, told.jurisdiction), _actor(event), _done(event), _words(event)) for event in told.case.history]
     print_table(("DAY", "WHO", "WHAT", "WORDS"), rows)
     if told.jurisdiction is not None and told.clocks:
         calendar = told.jurisdiction.calendar
@@ -213,15 +232,11 @@ def print_story(told: Told) -> None:
     print_line(told.summary)
 
 
-def _wanted(wait: Waiting) -> str:
-    act = wait.option.act
-    if act == Act.AGREE:
-        return "answer"
-    return "settle the dispute" if act == Act.SETTLE_CONTINUE else str(act)
-
-
-def _day(event: Event) -> str:
-    return day_of(event.time) if event.time else f"entry {event.index}"
+def _day(event: Event, jurisdiction: Jurisdiction | None) -> str:
+    """The day of an event where its clocks are counted, or its place where no more is known."""
+    if not event.time:
+        return f"entry {event.index}"
+    return str(jurisdiction.calendar.day_of(event.time)) if jurisdiction is not None else day_of(event.time)
 
 
 def _actor(event: Event) -> str:

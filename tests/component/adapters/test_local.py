@@ -11,6 +11,7 @@ from exchange.client.errors import ForkError, UsageError
 from exchange.client.session import Session
 from exchange.core.envelope import decode_envelope
 from exchange.home import Home, HomeError
+from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.memory import MemoryLog
 from tests.simulator import Simulator, make_home
@@ -181,3 +182,20 @@ async def test_a_home_without_a_ledger_tells_nothing(home: Home) -> None:
         await told(home, ID_NUMBER)
     assert "adapter that has run" in caught.value.hint
     assert not (home.path / "ledger.db").exists()
+
+
+async def test_what_a_standing_approval_gave_is_ended_by_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.standard()
+    dataset = world.publish("open", sharing=Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL))
+    application = world.apply_for(dataset, standing_approval=world.approve_standing(dataset))
+    simulator = Simulator(world)
+    monkeypatch.setattr(module, "Session", partial(Session, transport=simulator, clock=simulator.clock))
+    async with provider_at(tmp_path, world) as provider:
+        home = provider.session.home
+    revoked = await module.revoke_agreement(home, application.version.digest.hex(), "misused", world.now)
+    assert revoked.index == world.directory.size - 1
+    agreement = world.directory.agreement(application.version.digest)
+    assert agreement is not None
+    assert not world.directory.stands(agreement)

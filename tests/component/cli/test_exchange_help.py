@@ -15,26 +15,29 @@ GROUPS = {
     "system": ("add",),
     "head": ("add", "list", "remove"),
     "rules": ("adopt", "show"),
+    "report": ("month",),
     "purpose": ("register", "list"),
     "dataset": (
         *("template", "publish", "list", "search", "show", "review", "extend", "deprecate", "export", "import"),
     ),
     "agreement": (
-        *("apply", "sign", "list", "show", "revoke"),
+        *("apply", "sign", "list", "show", "revoke", "terms", "explain"),
         *("consent", "submit", "return", "refuse", "answer", "supply", "withdraw", "end", "extend", "rate"),
-        *("approve-standing", "dispute"),
+        *("approve-standing", "queue", "stale", "dispute"),
     ),
     "agreement dispute": ("open", "escalate", "settle"),
+    "guardrail": ("template", "add", "list", "show", "revoke"),
     "clocks": ("list", "due"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(*group.split(), name) for group, names in GROUPS.items() for name in names]
 LEAVES = [leaf for leaf in LEAVES if " ".join(leaf) not in GROUPS]
 # What prints a document of its own: TOML, JSON-LD.
-DOCUMENTS = {("dataset", "template"), ("dataset", "export"), ("dataset", "import")}
+TEMPLATES = {("dataset", "template"), ("dataset", "import"), ("agreement", "terms"), ("guardrail", "template")}
+DOCUMENTS = {*TEMPLATES, ("dataset", "export")}
 DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), *DOCUMENTS}]
 
-NOBODY_ACTS = {("dataset", "template"), ("dataset", "import"), ("clocks", "list"), ("clocks", "due")}
+NOBODY_ACTS = {*TEMPLATES, ("clocks", "list"), ("clocks", "due")}
 
 
 @pytest.mark.parametrize("command", [(), *(tuple(group.split()) for group in GROUPS), *LEAVES], ids=" ".join)

@@ -111,6 +111,7 @@ def test_says_why_a_day_counts_or_not() -> None:
     kinds |= {"2026-10-03": "holiday", "2026-10-05": "holiday"}
     for day, kind in kinds.items():
         assert NATIONAL_DAY.kind(date.fromisoformat(day)) == DayKind(kind)
+        assert NATIONAL_DAY.is_working_day(date.fromisoformat(day)) == kind.startswith("working")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +159,42 @@ def test_a_year_without_a_calendar_is_named_and_never_guessed(length: Length) ->
         NATIONAL_DAY.between(moment("2025-12-20T00:00"), moment("2026-01-09T00:00"))
     with pytest.raises(UncoveredYearError, match="1999"):
         NATIONAL_DAY.is_working_day(date(1999, 1, 4))
+    with pytest.raises(UncoveredYearError, match="1999"):
+        NATIONAL_DAY.kind(date(1999, 1, 4))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "unit", "number"),
+    [
+        ("2026-09-30", "2026-09-30", Unit.WORKING_DAYS, 0),
+        ("2026-09-30", "2026-10-10", Unit.WORKING_DAYS, 3),
+        ("2026-10-10", "2026-09-30", Unit.WORKING_DAYS, -3),
+        ("2026-09-30", "2026-10-10", Unit.DAYS, 10),
+        ("2026-10-10", "2026-09-30", Unit.DAYS, -10),
+    ],
+)
+def test_counts_the_days_between_two_times(start: str, end: str, unit: Unit, number: int) -> None:
+    assert NATIONAL_DAY.between(moment(f"{start}T12:00"), moment(f"{end}T12:00"), unit) == number
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "due", "all_due"),
+    [
+        ("2026-11-16", "2026-11-17", "2026-11-20", "2026-11-18"),  # no deadline on a skipped day either
+        ("2026-11-17", "2026-11-17", "2026-11-19", "2026-11-16"),
+        ("2026-11-14", "2026-11-15", "2026-11-18", "2026-11-17"),
+        ("2026-11-19", "2026-11-30", "2026-11-18", "2026-11-16"),
+        ("2026-11-01", "2026-11-13", "2026-11-18", "2026-11-16"),
+    ],
+)
+def test_days_that_are_skipped_do_not_count(first: str, last: str, due: str, all_due: str) -> None:
+    start, span = date(2026, 11, 13), Span(date.fromisoformat(first), date.fromisoformat(last))
+    assert NATIONAL_DAY.last_day(start, working_days(3), (span,)) == date.fromisoformat(due)
+    assert NATIONAL_DAY.counted(start, date.fromisoformat(due), Unit.WORKING_DAYS, (span,)) == 3
+    assert NATIONAL_DAY.last_day(start, Length(2, Unit.DAYS), (span,)) == date.fromisoformat(all_due)
+    assert NATIONAL_DAY.counted(start, start + 10 * DAY, Unit.DAYS, (span,)) == 10 - sum(
+        start + number * DAY in span for number in range(1, 11)
+    )
 
 
 def test_tells_which_years_are_provisional() -> None:
@@ -269,6 +306,18 @@ def test_days_that_are_skipped_never_make_a_deadline_earlier(
 def test_refuses_a_calendar_that_contradicts_itself(changed: dict[str, frozenset[int]]) -> None:
     with pytest.raises(CalendarError):
         replace(NATIONAL_DAY, **changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("far", [date(1, 12, 31), date(9999, 1, 1), date.max])
+def test_refuses_days_whose_end_cannot_be_written(far: date) -> None:
+    with pytest.raises(CalendarError, match="is too far away"):
+        NATIONAL_DAY.end_of(far)
+    assert NATIONAL_DAY.end_of(date(9998, 12, 31)) > NATIONAL_DAY.end_of(date(2, 1, 1))
+
+
+def test_a_calendar_may_be_provisional_throughout() -> None:
+    assert replace(NATIONAL_DAY, provisional=frozenset({2026, 2027})).provisional == {2026, 2027}
+    assert replace(NATIONAL_DAY, covers=frozenset({1, 2026, 2027, 9998})).covers == {1, 2026, 2027, 9998}
 
 
 @pytest.mark.parametrize("far", [10**15, -(10**15), 10**30, 253402300799999])

@@ -84,6 +84,20 @@ def test_a_clock_is_shown(now: str, words: str) -> None:
     assert shown(STARTED, now) == words
 
 
+@pytest.mark.parametrize(
+    ("now", "left", "late", "state"),
+    [
+        ("2026-11-26", 1, 0, State.RUNNING),
+        ("2026-11-27T23:59:59.999", 0, 0, State.RUNNING),
+        ("2026-11-28T00:00", 0, 0, State.OVERDUE),
+        ("2026-11-30", 0, 1, State.OVERDUE),
+    ],
+)
+def test_days_are_left_or_late_and_never_both(now: str, left: int, late: int, state: State) -> None:
+    reading = read(STARTED, PLACE, at(now))
+    assert (reading.left, reading.late, reading.state) == (left, late, state)
+
+
 def test_an_extension_is_counted_on_top_and_never_beyond_what_the_rule_allows() -> None:
     assert shown(replace(STARTED, extended=3), "2026-11-30") == "due 2026-12-02, 2 working days left"
     assert shown(replace(STARTED, extended=10), "2026-11-30") == "due 2026-12-11, 9 working days left"
@@ -101,6 +115,7 @@ def test_a_clock_stands_still_while_it_is_paused() -> None:
     for now in ("2026-11-18", "2026-12-24", "2027-11-18", "2031-01-01"):
         assert shown(paused, now) == "paused since 2026-11-18, 8 working days left"
     assert due_at(paused, CALENDAR) is None
+    assert read(paused, PLACE, at("2026-12-24")).late == 0
     resumed = replace(STARTED, pauses=(Pause(at("2026-11-18"), at("2026-11-25")),))
     assert shown(resumed, "2026-11-25") == "due 2026-12-07, 8 working days left"
 
@@ -122,6 +137,17 @@ def test_a_pause_on_the_last_day_leaves_that_day() -> None:
 def test_a_pause_mends_nothing_that_is_overdue_already() -> None:
     paused = replace(STARTED, pauses=(Pause(at("2026-11-30")),))
     assert shown(paused, "2026-12-01") == "overdue by 2 working days, due 2026-11-27"
+
+
+def test_a_pause_on_a_last_day_that_followed_a_day_of_rest_leaves_a_working_day() -> None:
+    # 90 days end on Sunday 29 November, and so on Monday.
+    running = RunningClock(CLOSE, at("2026-08-31"))
+    assert shown(running, "2026-11-30") == "due 2026-11-30, today"
+    assert shown(replace(running, pauses=(Pause(at("2026-11-30")),)), "2026-12-02").startswith(
+        "paused since 2026-11-30"
+    )
+    resumed = replace(running, pauses=(Pause(at("2026-11-30"), at("2026-12-02")),))
+    assert shown(resumed, "2026-12-02") == "due 2026-12-03, 1 day left"
 
 
 def test_a_pause_at_once_leaves_all_days() -> None:
@@ -164,6 +190,8 @@ def test_months_are_shown_in_days_and_never_paused() -> None:
 def test_records_are_kept_at_least_so_long_and_are_never_overdue() -> None:
     kept = RunningClock(KEEP, at("2026-11-26"))
     assert shown(kept, "2029-11-25") == "to be kept until 2029-11-26, 1 day left"
+    assert shown(kept, "2029-11-26T23:59:59.999") == "to be kept until 2029-11-26, 0 days left"
+    assert shown(kept, "2029-11-27T00:00") == "was to be kept until 2029-11-26"
     assert shown(kept, "2030-01-01") == "was to be kept until 2029-11-26"
     assert read(kept, PLACE, at("2030-01-01")).state == State.OVER
     with pytest.raises(ClockError, match="nothing stops it"):
