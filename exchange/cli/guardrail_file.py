@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exchange.cli.dataset import operation_names
-from exchange.cli.descriptor import OPERATIONS
+from exchange.cli.descriptors import OPERATIONS
 from exchange.cli.placed import PlacedError, PlacedFile
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.errors import UsageError
