@@ -116,7 +116,7 @@ class Stage:
         """Fill the databases, found the exchange, admit everybody, publish, agree, and start the adapters."""
         with ThreadPoolExecutor(3) as pool:
             urls = {item: pool.submit(self._fill, item, city) for item in DEPARTMENTS}
-            self._found()
+            self.found()
             self._admit(pool)
             list(pool.map(self._publish, DEPARTMENTS))
             agreements = self._agree(pool)
@@ -147,7 +147,8 @@ class Stage:
         finally:
             engine.dispose()
 
-    def _found(self) -> None:
+    def found(self) -> None:
+        """Found the exchange, and start its broker."""
         self.must("init", NAME, "--home", self.operator, "--listen", f"127.0.0.1:{_free_port()}")
         broker = self.operator / "broker"
         self.processes.start("broker", [BIN / "exchange", "broker", "run", "--home", broker], "is ready", {})

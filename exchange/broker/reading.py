@@ -7,11 +7,13 @@ from exchange.broker.logs import Logs
 from exchange.broker.proofs import receipts
 from exchange.broker.status import NotPermittedError
 from exchange.core.access import read_access_leaf
+from exchange.core.descriptor import may_see
 from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, ProofError
 from exchange.core.names import Party
 from exchange.core.state import MAX_ENTRY, Version
+from exchange.core.terms import DatasetTerms
 from exchange.core.wire import MAX_TIME, decode
 from exchange.store.ports import AccessQuery, Head, Log, StoredEntry
 from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind, Role
@@ -26,8 +28,6 @@ WINDOW = 200_000
 
 MOST_PROVEN = 500
 """Entries that are proven at once in a cosigned checkpoint."""
-
-_FOR_ALL = frozenset({EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STANDING_APPROVAL})
 
 SEES_ALL = frozenset({Role.ROLE_BROKER, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
 
@@ -177,16 +177,38 @@ class Reading:
 def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
     """Whether a party may see a body.
 
-    A dataset's all may, and what all may have of it: standing approvals. The others those whom they bind; a step, whom
-    the application binds that it is about.
+    A dataset's all may unless it is restricted, and what all may have of it: standing approvals. The others those whom
+    they bind; a step, whom the application binds that it is about.
     """
     version = _version(directory, entry)
-    if version is None or version.kind in _FOR_ALL:
-        return version is not None
-    step = directory.terms.steps.get(version.digest)
-    if step is not None and step.about in directory.terms.datasets:
-        return True
+    if version is None:
+        return False
+    if version.kind == EntryKind.ENTRY_KIND_DATASET:
+        return _may_see_dataset(directory, peer, version.object_id, version.owner)
+    about = _dataset_about(directory, version)
+    if about is not None:
+        return _may_see_dataset(directory, peer, about.object_id, about.version.owner)
     return any(party.own_department.covers(peer) for party in _bound(directory, version))
+
+
+def _dataset_about(directory: Directory, version: Version) -> DatasetTerms | None:
+    """The dataset that a standing approval or a step of its review is about."""
+    approval = directory.terms.approvals.get(version.digest)
+    step = directory.terms.steps.get(version.digest)
+    about = approval.dataset if approval is not None else step.about if step is not None else b""
+    return directory.terms.datasets.get(about)
+
+
+def _may_see_dataset(directory: Directory, peer: Party, object_id: bytes, owner: Party) -> bool:
+    """By the latest version of it: what is restricted now is restricted in all its versions."""
+    dataset = directory.terms.datasets.get(object_id)
+    if dataset is None or may_see(dataset.descriptor, owner, peer):
+        return dataset is not None or owner.covers(peer)
+    # Whoever has an agreement goes on seeing what it is about.
+    return any(
+        terms.dataset == object_id and terms.grantee.own_department.covers(peer)
+        for terms in directory.terms.agreements.values()
+    )
 
 
 def _bound(directory: Directory, version: Version) -> list[Party]:

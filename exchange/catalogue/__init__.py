@@ -1,4 +1,4 @@
-"""What departments already provide of what somebody is about to build or collect."""
+"""The catalogue as people use it: searching it, comparing with it, exchanging it with other catalogues."""
 
 from exchange.catalogue.errors import SchemaError
 from exchange.catalogue.fields import FieldProfile, Profile, dataset_profile

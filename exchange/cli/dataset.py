@@ -1,26 +1,37 @@
 """`exchange dataset`: stewards describe and publish datasets, and everybody finds them."""
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from exchange.catalogue.index import FACETS, Hit, Index, Results
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.descriptor import TEMPLATE, read_descriptor
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.catalogues import export, import_package
+from exchange.cli.describing import both_labels, describe_dataset, print_dataset
+from exchange.cli.descriptors import TEMPLATE, Descriptor, read_descriptor
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.homes import has_key, require_role
-from exchange.cli.output import listed, print_json, print_line, print_pairs, print_table
+from exchange.cli.output import listed, print_json, print_line, print_table
+from exchange.cli.reviewing import register, standing_of
 from exchange.cli.similar import similar
-from exchange.cli.times import day_of, iso
+from exchange.cli.times import now
+from exchange.cli.words import UNCLASSED, operation_names
 from exchange.client.datasets import dataset_name, find_dataset, published_datasets
 from exchange.client.session import Session
+from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion, body_entry
-from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
-from exchange.v1.directory_pb2 import Dataset
-from exchange.v1.request_pb2 import Operation
+from exchange.core.versions import Broken, Change, broken_agreements, changes
+
+CATALOGUE = "catalogue.db"
+FACET_VALUES = 8
 
 app = new_group(
     "Describe and publish datasets, and find them.",
@@ -38,20 +49,32 @@ def template() -> None:
 @app.command("publish", epilog=example("exchange dataset publish household.toml --home ./registry-office"))
 def publish(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A descriptor: see `dataset template`.")],
+    breaking: Annotated[
+        bool, typer.Option("--breaking", help="Publish it although agreements that stand rest on what it takes away.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a dataset; the same code again supersedes the version before, and agreements on it stand."""
+    """Publish a dataset; the same code again supersedes the version before.
+
+    Agreements stand on the new version as long as it takes nothing away from them. One that does is published only
+    with --breaking, after the agreements that it breaks were listed.
+    """
     owner = require_role(home, "department", "only a department's steward publishes its datasets")
-    dataset = read_descriptor(file, owner)
-    index, replaced = act(home, lambda session: _publish(session, dataset))
+    descriptor = read_descriptor(file, owner)
+    dataset = descriptor.dataset
+    index, found = act(home, lambda session: _publish(session, descriptor, breaking))
     name = f"{owner.department}/{dataset.code}"
     if as_json:
-        print_json({"dataset": name, "index": index, "replaced": replaced})
+        broken = [item.agreement.digest for item in found.broken]
+        texts = [change.text for change in found.changes]
+        print_json({"dataset": name, "index": index, "replaced": found.replaced, "changes": texts, "broken": broken})
         return
-    verb = "a new version of " if replaced else ""
+    verb = "a new version of " if found.replaced else ""
     print_line(f"Published {verb}{name}: entry {index} of the directory.")
-    if not replaced:
+    for change in found.changes:
+        print_line(f"  {'breaking: ' if change.breaking else ''}{change.text}")
+    if not found.replaced:
         print_line(f"Next: {dataset.system} runs an adapter that answers for it; others apply with")
         print_line(f"      exchange agreement apply --dataset {name} …")
 
@@ -63,16 +86,47 @@ def list_datasets(
     as_json: JsonOption = False,
 ) -> None:
     """List the datasets that departments share."""
-    datasets = act(home, _datasets)
+    directory, datasets = act(home, _datasets)
     if as_json:
-        print_json([describe_dataset(item) for item in datasets])
+        print_json([describe_dataset(directory, item) for item in datasets])
     elif not datasets:
         print_line("No dataset is published yet.")
     elif all_columns:
         columns = ("DATASET", "TITLE", "KEY", "OPERATIONS", "FIELDS", "FILTERABLE", "SYSTEM", "ENTRY")
         print_table(columns, [_row(item, all_columns) for item in datasets])
     else:
-        print_table(("DATASET", "TITLE", "OPERATIONS", "FIELDS"), [_row(item, all_columns) for item in datasets])
+        rows = [(*_row(item, all_columns), _state(directory, item)) for item in datasets]
+        print_table(("DATASET", "TITLE", "OPERATIONS", "FIELDS", "STATE"), rows)
+
+
+@app.command("search", epilog=example("exchange dataset search 户籍 address --only theme=population --home ./health"))
+def search(
+    words: Annotated[list[str] | None, typer.Argument(metavar="WORD…", help="Chinese or English; none: all.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="FACET=VALUE", help=f"Narrow it, by {listed(FACETS)}; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to show.")] = 20,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Find datasets by words, the best first, and count what was found by owner, theme, level …"""
+    narrowed, query = _narrowed(only or ()), " ".join(words or ())
+    found = act(home, lambda session: _search(session, query, narrowed, limit))
+    if as_json:
+        print_json(_results(found))
+        return
+    if not found.total:
+        print_line("No dataset fits. `exchange dataset list` shows all of them.")
+        return
+    if not found.every:
+        print_line("No dataset has all of these words. These have some of them:")
+    print_table(("DATASET", "TITLE", "SHARING", "THEME"), [_hit(hit) for hit in found.hits])
+    if found.total > len(found.hits):
+        print_line(f"… and {found.total - len(found.hits):,} more: add words, narrow it, or raise --limit.")
+    print_line()
+    for facet, counts in found.facets.items():
+        shown = listed(f"{value} ({count:,})" for value, count in counts[:FACET_VALUES])
+        print_line(f"{facet:8} {shown or '-'}")
 
 
 @app.command("show", epilog=example("exchange dataset show registry-office/household.registration --home ./health"))
@@ -82,74 +136,114 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a dataset holds, and what may be asked of it."""
-    found = act(home, lambda session: _find(session, dataset))
+    directory, found = act(home, lambda session: _find(session, dataset))
     if as_json:
-        print_json(describe_dataset(found))
-        return
-    print_pairs(
-        {
-            "dataset": dataset_name(found),
-            "title": found.title,
-            "abstract": found.abstract or None,
-            "answered by": found.system,
-            "operations": listed(operation_names(found.operations)),
-            "key": found.key,
-            "published": f"{day_of(found.version.time)}, entry {found.version.index} of the directory",
-        }
-    )
-    print_line()
-    rows = [(item.name, TYPE_NAMES[item.type], _marks(found, item.name), item.label) for item in found.fields.values()]
-    print_table(("FIELD", "TYPE", "USE", "LABEL"), rows)
+        print_json(describe_dataset(directory, found))
+    else:
+        print_dataset(directory, found)
 
 
 app.command("similar", epilog=example("exchange dataset similar application-form.txt --home ./health"))(similar)
+register(app)
+app.command("export", epilog=example("exchange dataset export --home ./health > catalogue.jsonld"))(export)
+app.command("import", epilog=example("exchange dataset import package.json > roads.toml"))(import_package)
 
 
-def operation_names(operations: frozenset[Operation.ValueType]) -> list[str]:
-    """Operations as people write them: LOOKUP, QUERY."""
-    return [Operation.Name(number).removeprefix("OPERATION_") for number in sorted(operations)]
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """Whether a version was replaced, what changed, and which agreements that breaks."""
+
+    replaced: bool
+    changes: tuple[Change, ...]
+    broken: tuple[Broken, ...]
 
 
-def describe_dataset(dataset: DatasetTerms) -> dict[str, object]:
-    """A dataset for programs."""
-    return {
-        "dataset": dataset_name(dataset),
-        "owner": str(dataset.version.owner),
-        "title": dataset.title,
-        "abstract": dataset.abstract,
-        "system": str(dataset.system),
-        "key": dataset.key,
-        "operations": operation_names(dataset.operations),
-        "filterable": sorted(dataset.filterable),
-        "fields": [
-            {"name": item.name, "label": item.label, "type": TYPE_NAMES[item.type]} for item in dataset.fields.values()
-        ],
-        "object_id": dataset.object_id,
-        "index": dataset.version.index,
-        "published_at": iso(dataset.version.time),
-    }
-
-
-async def _publish(session: Session, dataset: Dataset) -> tuple[int, bool]:
+async def _publish(session: Session, descriptor: Descriptor, breaking: bool) -> tuple[int, _Published]:
     directory = session.directory
-    system = Party.parse(dataset.system)
+    system = Party.parse(descriptor.dataset.system)
     if not has_key(directory, system):
         raise WrongUsageError(
             f"system: {system} has no key in the directory, so nobody could answer",
             "check its name, or add it first: `exchange key new` there, `exchange system add` here",
         )
+    dataset = descriptor.resolved(lambda name: find_dataset(directory, name))
     object_id = directory.terms.codes.get((str(session.party), dataset.code))
+    before = directory.dataset(object_id) if object_id is not None else None
+    found = _Published(object_id is not None, (), ())
+    if before is not None:
+        broken = broken_agreements(directory, before, dataset, now())
+        found = _Published(True, changes(before, dataset), broken)
+        if broken and not breaking:
+            raise _breaks(broken)
     version = new_object() if object_id is None else ObjectVersion(object_id, directory.state.objects[object_id])
     appended = await session.append(session.sign(body_entry(session.party, version, dataset, new_salt())))
-    return appended.index, object_id is not None
+    return appended.index, found
 
 
-async def _datasets(session: Session) -> list[DatasetTerms]:
-    return published_datasets(session.directory)
+def _breaks(broken: tuple[Broken, ...]) -> CommandError:
+    named = "; ".join(
+        f"{item.agreement.digest.hex()[:12]} of {item.agreement.grantee} ({listed(c.text for c in item.changes)})"
+        for item in broken
+    )
+    agreements = "an agreement" if len(broken) == 1 else f"{len(broken)} agreements"
+    return CommandError(
+        f"the new version breaks {agreements}: {named}",
+        "tell the grantees and sign them new agreements; --breaking publishes it all the same",
+        ExitCode.REFUSED,
+    )
 
 
-async def _find(session: Session, name: str) -> DatasetTerms:
-    return find_dataset(session.directory, name)
+async def _datasets(session: Session) -> tuple[Directory, list[DatasetTerms]]:
+    return session.directory, published_datasets(session.directory)
+
+
+def _narrowed(only: Sequence[str]) -> dict[str, str]:
+    narrowed = {}
+    for text in only:
+        facet, _, value = text.partition("=")
+        if facet not in FACETS or not value:
+            raise WrongUsageError(f"--only: {text!r} is not FACET=VALUE", f"facets are {listed(FACETS)}")
+        narrowed[facet] = value
+    return narrowed
+
+
+async def _search(session: Session, query: str, narrowed: dict[str, str], limit: int) -> Results:
+    def search() -> Results:
+        with closing(Index(session.home.path / CATALOGUE)) as index:
+            index.refresh(session.directory)
+            return index.search(query, narrowed, limit, now())
+
+    return await asyncio.to_thread(search)
+
+
+def _results(found: Results) -> dict[str, object]:
+    return {
+        "total": found.total,
+        "every_word": found.every,
+        "datasets": [
+            {"dataset": hit.name, "title": hit.title, "title_en": hit.title_en or None, **hit.facets}
+            for hit in found.hits
+        ],
+        "facets": {facet: dict(counts) for facet, counts in found.facets.items()},
+    }
+
+
+def _hit(hit: Hit) -> tuple[object, ...]:
+    return (
+        hit.name,
+        both_labels(hit.title, hit.title_en),
+        hit.facets["sharing"] or UNCLASSED,
+        hit.facets["theme"] or None,
+    )
+
+
+async def _find(session: Session, name: str) -> tuple[Directory, DatasetTerms]:
+    return session.directory, find_dataset(session.directory, name)
+
+
+def _state(directory: Directory, item: DatasetTerms) -> str | None:
+    found = standing_of(directory, item)
+    return str(found.standing) if found is not None else None
 
 
 def _row(item: DatasetTerms, all_columns: bool) -> tuple[object, ...]:
@@ -166,8 +260,3 @@ def _row(item: DatasetTerms, all_columns: bool) -> tuple[object, ...]:
         item.system,
         item.version.index,
     )
-
-
-def _marks(dataset: DatasetTerms, field: str) -> str:
-    marks = (("key", field == dataset.key), ("filter", field in dataset.filterable))
-    return listed(name for name, holds in marks if holds)

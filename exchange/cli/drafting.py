@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.cli.descriptor import OPERATIONS
+from exchange.cli.descriptors import OPERATIONS
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.homes import has_key
 from exchange.cli.times import day_of

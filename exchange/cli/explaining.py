@@ -8,7 +8,7 @@ import typer
 
 from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.descriptor import OPERATIONS
+from exchange.cli.descriptors import OPERATIONS
 from exchange.cli.drafting import named
 from exchange.cli.errors import ExitCode, WrongUsageError
 from exchange.cli.grants import SHOWN_ID, find_agreement

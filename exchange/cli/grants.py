@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exchange.cli.dataset import operation_names
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.filter_text import filter_text
 from exchange.cli.output import listed, print_pairs
 from exchange.cli.terms import described_terms, term_pairs
 from exchange.cli.times import day_of, iso
+from exchange.cli.words import operation_names
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory
 from exchange.core.names import Party

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exchange.cli.dataset import operation_names
-from exchange.cli.descriptor import OPERATIONS
+from exchange.cli.descriptors import OPERATIONS
 from exchange.cli.placed import PlacedError, PlacedFile
+from exchange.cli.words import operation_names
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.errors import UsageError
 from exchange.core.directory import Directory

@@ -46,7 +46,7 @@ def open_approval(state: State, terms: Terms, version: Version, body: bytes) -> 
     if not is_unconditional(dataset):
         raise TermsError("a standing approval is for a dataset of unconditional sharing")
     check_grant(approval, dataset)
-    check_purposes(state, approval.purposes, version.index)
+    check_purposes(state, dataset, approval.purposes, version.index)
     grantees = tuple(named_party(name) for name in approval.grantees)
     if not grantees or len(set(grantees)) != len(grantees):
         raise TermsError("a standing approval names grantees, each once")

@@ -14,6 +14,7 @@ from exchange.core.case_moves import begin, lapse, perform
 from exchange.core.names import Party
 from exchange.core.procedure import TABLE, Act, Stage, Who
 from exchange.core.procedure_terms import StepTerms
+from exchange.core.review import REVIEW_ACTIONS, check_open, open_review_step, submit
 from exchange.core.state import State, Version
 from exchange.core.steps import CASE_ACTS, read_step
 from exchange.core.terms import AgreementTerms, ApplicationTerms, Terms, TermsError, checked_body, open_terms
@@ -39,6 +40,8 @@ def open_body(state: State, terms: Terms, version: Version, attachment: bytes) -
         opened = open_approval(state, terms, version, checked_body(version, attachment))
         return _approved(state, opened, version)
     opened = open_terms(state, terms, version, attachment)
+    if version.kind == EntryKind.ENTRY_KIND_DATASET:
+        return submit(state, opened, version)
     if version.kind == EntryKind.ENTRY_KIND_APPLICATION:
         return _applied(state, opened, version)
     if version.kind == EntryKind.ENTRY_KIND_AGREEMENT:
@@ -97,6 +100,7 @@ def _grounds(agreement: AgreementTerms) -> tuple[bytes, ...]:
 
 def _applied(state: State, terms: Terms, version: Version) -> Terms:
     application = terms.applications[version.digest]
+    check_open(terms, application.dataset, version.time)
     # Refused at once, rather than never answered by what it names.
     granted = approve(state, terms, application, version)
     event = _event(state, terms, application, version, Act.APPLY, Who.APPLICANT)
@@ -109,6 +113,7 @@ def _applied(state: State, terms: Terms, version: Version) -> Terms:
 
 def _agreed(state: State, terms: Terms, version: Version) -> Terms:
     agreement = terms.agreements[version.digest]
+    check_open(terms, agreement.dataset, version.time)
     application = terms.applications[agreement.application]
     case = _told(state, terms, application, version)
     granted = (event.digest for event in case.history if event.act in {Act.AGREE, Act.AMEND})
@@ -130,6 +135,9 @@ def _step(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     step = read_step(body)
     if step.action == Action.ACTION_CONSENT_ANSWER and step.subject in terms.datasets:
         return _consent_to_approval(state, terms, version, step)
+    is_extended = step.action == Action.ACTION_EXTEND and step.subject in terms.datasets
+    if step.action in REVIEW_ACTIONS or is_extended:
+        return open_review_step(state, terms, version, step)
     act = CASE_ACTS.get((step.action, step.outcome))
     if act is None:
         raise TermsError("this step belongs to no procedure")

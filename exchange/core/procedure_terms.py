@@ -36,3 +36,18 @@ class StepTerms:
     version: Version
     step: Step
     about: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewEvent:
+    """What happened to a dataset in the catalogue: a version of it, or a step of its review.
+
+    Args:
+        version: of the dataset, or of the step.
+        step: its words, or None for a version.
+        is_reviewed: whether the rules asked for a review when the version came.
+    """
+
+    version: Version
+    step: Step | None = None
+    is_reviewed: bool = False

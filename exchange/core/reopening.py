@@ -10,6 +10,7 @@ from exchange.core.cases import follow, open_body
 from exchange.core.errors import CoreError
 from exchange.core.kept import KeptTable
 from exchange.core.layered import Layered
+from exchange.core.procedure_terms import ReviewEvent
 from exchange.core.state import State, Version
 from exchange.core.terms import AgreementTerms, ApplicationTerms, DatasetTerms, Terms, open_terms
 from exchange.v1.directory_pb2 import EntryKind
@@ -67,6 +68,7 @@ def _one_by_one(state: State, bodies: Bodies) -> Terms:
         Layered(KeptTable(reopening.agreement, lambda: reopening.opened(_AGREEMENT))),
         Layered(KeptTable(reopening.code, reopening.codes)),
         events=Layered(KeptTable(reopening.events, reopening.cases)),
+        reviews=Layered(KeptTable(reopening.reviews, reopening.dataset_ids)),
     )
 
 
@@ -107,6 +109,11 @@ class _Reopening:
     def dataset(self, object_id: bytes) -> DatasetTerms | None:
         found = self._datasets().get(object_id)
         return found[-1] if found else None
+
+    def reviews(self, object_id: bytes) -> tuple[ReviewEvent, ...] | None:
+        """The versions of a dataset, of which nobody asked for a review."""
+        versions = self._datasets().get(object_id)
+        return tuple(ReviewEvent(terms.version) for terms in versions) if versions else None
 
     def dataset_ids(self) -> Iterator[bytes]:
         return iter(self._datasets())
@@ -188,6 +195,7 @@ class _Reopening:
             Layered(KeptTable(dataset, self.dataset_ids)),
             Layered(KeptTable(self.application, lambda: self.opened(_APPLICATION))),
             Layered(KeptTable(self.agreement, lambda: self.opened(_AGREEMENT))),
+            reviews=Layered(KeptTable(self.reviews, self.dataset_ids)),
         )
 
     def _with_body(self, terms: Terms, version: Version) -> Terms | None:

@@ -27,7 +27,6 @@ _FIELDS: Mapping["Action.ValueType", frozenset[str]] = MappingProxyType(
         Action.ACTION_PUBLISH: frozenset({"digest"}),
         Action.ACTION_RETURN_DATASET: frozenset({"digest", "missing"}),
         Action.ACTION_DEPRECATE: frozenset({"digest", "until"}),
-        Action.ACTION_RETIRE: frozenset({"digest"}),
         Action.ACTION_OPEN_CORRECTION: frozenset({"about", "fields", "case_id"}),
         Action.ACTION_CORRECT: frozenset({"case_id"}),
         Action.ACTION_REJECT_CORRECTION: frozenset({"case_id"}),

@@ -13,11 +13,12 @@ from typing import TypeVar
 from immutables import Map
 
 from exchange.core.case import Event
+from exchange.core.descriptor import MOST_SENSITIVE, check_descriptor, is_shared, may_see, shared_purposes
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
 from exchange.core.layered import Table
 from exchange.core.names import Party, is_code, is_field
-from exchange.core.procedure_terms import ApprovalTerms, StepTerms
+from exchange.core.procedure_terms import ApprovalTerms, ReviewEvent, StepTerms
 from exchange.core.restrictions import read_hours, read_masks, read_officers
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
 from exchange.core.wire import MAX_TIME, decode
@@ -27,8 +28,8 @@ from exchange.v1.request_pb2 import Filter, Operation
 from exchange.v1.terms_pb2 import Hours, Limits, Mask
 
 SALT = 32
+UNKNOWN_DATASET = "the dataset is not known here"
 MAX_FIELDS = 500
-MOST_SENSITIVE = 4
 
 Grant = Application | Agreement | StandingApproval
 
@@ -137,7 +138,7 @@ class Terms:
 
     Of each application, by object id: the events of its case, and the index of the entry that last ended what was
     agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
-    that body, its dataset.
+    that body, its dataset. Of each dataset, by object id: what happened to it in the catalogue.
     """
 
     datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
@@ -150,6 +151,7 @@ class Terms:
     ends: Table[bytes, int] = Map()  # noqa: RUF009
     disputes: Table[bytes, bytes] = Map()  # noqa: RUF009
     consents: Table[bytes, bytes] = Map()  # noqa: RUF009
+    reviews: Table[bytes, tuple[ReviewEvent, ...]] = Map()  # noqa: RUF009
 
 
 def checked_body(version: Version, attachment: bytes) -> bytes:
@@ -185,6 +187,7 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
     system = named_party(dataset.system)
     fields = {field.name: _field(field) for field in dataset.fields}
     _check_dataset(dataset, version, system, fields)
+    check_descriptor(dataset, version.owner)
     name = (str(version.owner), dataset.code)
     if terms.codes.get(name, version.object_id) != version.object_id:
         raise TermsError(f"{version.owner} has another dataset with the code {dataset.code}")
@@ -208,8 +211,6 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
 
 
 def _field(field: Field) -> FieldTerms:
-    if field.sensitivity > MOST_SENSITIVE:
-        raise TermsError(f"the sensitivity of {field.name[:80]!r} is 1 to {MOST_SENSITIVE}")
     return FieldTerms(field.name, field.label, field.type, field.sensitivity or MOST_SENSITIVE)
 
 
@@ -272,13 +273,16 @@ def _check_names(
 def _application(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     application = decode(Application, body, MAX_ENTRY)
     dataset = named_dataset(terms, application.dataset)
+    if not may_see(dataset.descriptor, dataset.version.owner, version.owner):
+        # The same words as for one that does not exist: nothing can be probed.
+        raise TermsError(UNKNOWN_DATASET)
     grantee = named_party(application.grantee)
     # An agreement grants a party and those below it; a department applies for itself or its systems.
     if not version.owner.covers(grantee):
         raise TermsError(f"{version.owner} cannot apply for {grantee}")
     fields = tuple(application.fields)
     check_grant(application, dataset)
-    check_purposes(state, application.purposes, version.index)
+    check_purposes(state, dataset, application.purposes, version.index)
     if application.not_after > MAX_TIME:
         raise TermsError("the term asked for ends beyond the year 9999")
     opened = ApplicationTerms(
@@ -312,7 +316,9 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
     _check_within(agreement, application)
     fields = tuple(agreement.fields)
     check_grant(agreement, dataset)
-    check_purposes(state, agreement.purposes, version.index)
+    check_purposes(state, dataset, agreement.purposes, version.index)
+    if not is_shared(dataset.descriptor):
+        raise TermsError("the dataset's descriptor says that it is not shared")
     if not agreement.not_before < agreement.not_after <= MAX_TIME:
         raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
@@ -348,11 +354,14 @@ def read_row_filter(agreement: Agreement | StandingApproval, dataset: DatasetTer
     return agreement.row_filter
 
 
-def check_purposes(state: State, codes: Sequence[str], size: int) -> None:
-    """Each purpose is named once, and registered in a directory of this size, or a TermsError is raised."""
+def check_purposes(state: State, dataset: DatasetTerms, codes: Sequence[str], size: int) -> None:
+    """Each purpose is named once, registered, and one that the dataset is shared for, or a TermsError is raised."""
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
+    only = shared_purposes(dataset.descriptor)
     for code in codes:
+        if only is not None and code not in only:
+            raise TermsError(f"the dataset is shared for {', '.join(sorted(only))} alone, not for {code[:80]!r}")
         version = state.purpose_at(code, size)
         if version is None or not version.stood_at(size):
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
@@ -362,7 +371,7 @@ def named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
     """The dataset of an object id, or a TermsError where it is not known."""
     dataset = terms.datasets.get(object_id)
     if dataset is None:
-        raise TermsError("the dataset is not known here")
+        raise TermsError(UNKNOWN_DATASET)
     return dataset
 
 

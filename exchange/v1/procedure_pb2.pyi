@@ -43,7 +43,6 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     """Of a dataset."""
     ACTION_RETURN_DATASET: _Action.ValueType  # 21
     ACTION_DEPRECATE: _Action.ValueType  # 22
-    ACTION_RETIRE: _Action.ValueType  # 23
     ACTION_OPEN_CORRECTION: _Action.ValueType  # 40
     """Of a correction."""
     ACTION_CORRECT: _Action.ValueType  # 41
@@ -72,7 +71,6 @@ ACTION_PUBLISH: Action.ValueType  # 20
 """Of a dataset."""
 ACTION_RETURN_DATASET: Action.ValueType  # 21
 ACTION_DEPRECATE: Action.ValueType  # 22
-ACTION_RETIRE: Action.ValueType  # 23
 ACTION_OPEN_CORRECTION: Action.ValueType  # 40
 """Of a correction."""
 ACTION_CORRECT: Action.ValueType  # 41
@@ -191,7 +189,7 @@ class Step(_message.Message):
     """OPEN_CORRECTION, OPEN_DISPUTE: object id of the application or dataset that it is about."""
     case_id: _builtins.str
     until: _builtins.int
-    """DEPRECATE: milliseconds from which it is retired."""
+    """DEPRECATE: milliseconds from which it is retired, after which nobody can apply for it."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """RETURN: what is missing, complete."""

@@ -136,6 +136,10 @@ def answer(
         print_json({"index": index, "case": told})
     else:
         print_line(f"Published the answer in {file}: entry {index} of the directory.")
+        # Its id is what requests name, and what is suspended, amended or ended.
+        agreements = told["agreements"] if told is not None else []
+        for agreement in agreements if isinstance(agreements, list) else []:
+            print_line(f"agreement  {agreement}")
 
 
 def supply(id: IdArgument, text: TextOption = "", home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:

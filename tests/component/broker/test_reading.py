@@ -1,6 +1,7 @@
 """Who may read what of the two logs (DESIGN section 7)."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from exchange.broker.reading import Reading
 from exchange.broker.status import NotPermittedError
 from exchange.core.access import access_body
 from exchange.core.checkpoint import open_checkpoint
+from exchange.core.entries import ObjectVersion
 from exchange.core.errors import NameFormatError, ProofError
 from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_inclusion
@@ -39,6 +41,18 @@ APPLICATION = EntryKind.ENTRY_KIND_APPLICATION
 AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
 STRANGER = Party(ORIGIN, "tax", "refunds")
 ROOT = Party(ORIGIN)
+PEERS = (
+    BROKER,
+    COORDINATOR,
+    AUDITOR,
+    POPULATION,
+    REGISTRY,
+    HOUSING,
+    APPLICATIONS,
+    CIVIL_AFFAIRS,
+    MARRIAGE,
+    ROOT,
+)
 
 
 @pytest.fixture
@@ -80,6 +94,40 @@ async def test_a_body_is_seen_by_those_whom_it_concerns(
     for record in records:
         assert record.body in {b"", world.directory_log.bodies[record.index]}
     assert open_checkpoint(head.checkpoint, world.directory_log.signer.verifier).size == len(records)
+
+
+async def test_a_restricted_dataset_is_seen_by_nobody_whom_its_owner_does_not_name(
+    reading: Reading, broker: Broker, world: World
+) -> None:
+    world.publish("secret", restricted=True, visible_to=[str(MARRIAGE)])
+    await broker.publish()
+    index = world.directory.size - 1
+    seers = {peer for peer in PEERS if reading.directory(peer, index)[0][0].body}
+    assert seers == {BROKER, COORDINATOR, AUDITOR, POPULATION, REGISTRY, CIVIL_AFFAIRS, MARRIAGE}
+
+
+async def test_what_is_restricted_later_is_hidden_in_all_its_versions_but_from_who_has_an_agreement(
+    reading: Reading, broker: Broker, world: World
+) -> None:
+    dataset = world.dataset
+    version = ObjectVersion(dataset.object_id, dataset.version.digest)
+    world.publish("residents", version=version, restricted=True)
+    await broker.publish()
+    indexes = {dataset.version.index, world.directory.size - 1}
+    for peer in PEERS:
+        seen = {record.index for record in reading.directory(peer, 0)[0] if record.body} & indexes
+        assert seen == (set() if peer in {CIVIL_AFFAIRS, MARRIAGE, ROOT} else indexes), peer
+
+
+async def test_who_may_not_see_a_dataset_cannot_probe_its_fields(world: World) -> None:
+    secret = world.publish("secret", restricted=True)
+    unknown = replace(secret, version=replace(secret.version, object_id=bytes(16)))
+    said = set()
+    for dataset, changes in ((secret, {}), (secret, {"fields": ["no_such_field"]}), (unknown, {})):
+        with pytest.raises(AssertionError) as caught:
+            world.apply_for(dataset, **changes)
+        said.add(str(caught.value).splitlines()[0])
+    assert said == {"the dataset is not known here"}
 
 
 async def test_bodies_that_ended_are_still_seen_by_those_whom_they_bound(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import exchange.cli.acting
 import exchange.cli.times
 from exchange.cli.admission import Admission, new_key_request
-from exchange.cli.descriptor import TEMPLATE
+from exchange.cli.descriptors import TEMPLATE
 from exchange.cli.grants import show_all
 from exchange.cli.main import app
 from exchange.cli.output import grouped
@@ -24,6 +24,7 @@ from exchange.core.access import verify_release
 from exchange.core.decision import read_request
 from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope
+from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
 from exchange.core.terms import ApplicationTerms
 from exchange.core.tlog_proof import parse_proof
@@ -38,6 +39,7 @@ from tests.world import (
     COORDINATOR,
     DAY,
     EXCHANGE,
+    FIELDS,
     GRANTED,
     HOUSING,
     ID_NUMBER,
@@ -50,6 +52,20 @@ from tests.world import (
 )
 
 RESIDENTS = "population/residents"
+FIELD = """
+[[fields]]
+name = "{name}"
+type = "{type}"
+"""
+# The world's dataset as its steward's file would have it.
+RESIDENTS_FILE = """
+code = "residents"
+title = "常住人口"
+system = "registry"
+key = "id_number"
+operations = ["LOOKUP", "QUERY"]
+filterable = ["birth_date", "area_m2"]
+""" + "".join(FIELD.format(name=name, type=TYPE_NAMES[kind]) for name, kind in FIELDS.items())
 
 
 class FakeSession:
@@ -185,22 +201,71 @@ def test_a_dataset_is_published_and_then_superseded(world: World, homes: Path) -
     path = homes / "data.toml"
     path.write_text(TEMPLATE)
     first = run(homes / "population", "dataset", "publish", path)
-    path.write_text(TEMPLATE.replace("Household registration", "Households"))
+    path.write_text(TEMPLATE.replace("户籍登记", "户籍"))
     second = run(homes / "population", "dataset", "publish", path, "--json")
     assert first.stdout.startswith("Published population/household.registration: entry ")
     assert json.loads(second.stdout)["replaced"] is True
     found = world.directory.dataset_named(str(POPULATION), "household.registration")
     assert found is not None
-    assert found.title == "Households"
+    assert found.title == "户籍"
     assert found.version.superseded_by is None
 
 
-def test_an_agreement_stands_when_its_dataset_gets_a_new_version(world: World, homes: Path) -> None:
-    agreement = world.agreement
-    path = homes / "data.toml"
-    path.write_text(TEMPLATE.replace('"household.registration"', '"residents"'))
-    assert run(homes / "population", "dataset", "publish", path).exit_code == 0
+def test_an_agreement_stands_when_its_dataset_gets_a_version_that_takes_nothing_away(world: World, homes: Path) -> None:
+    agreement, path = world.agreement, homes / "data.toml"
+    path.write_text(RESIDENTS_FILE + FIELD.format(name="nickname", type="text"))
+    result = run(homes / "population", "dataset", "publish", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "the field nickname is new" in result.stdout
     assert world.agreement == agreement
+
+
+def test_a_breaking_version_names_the_agreements_that_it_breaks_first(world: World, homes: Path) -> None:
+    agreement, before, path = world.agreement, world.dataset, homes / "data.toml"
+    path.write_text(RESIDENTS_FILE.replace(FIELD.format(name="address", type="text"), ""))
+    result = run(homes / "population", "dataset", "publish", path)
+    assert result.exit_code == 1
+    assert f"breaks an agreement: {agreement.digest.hex()[:12]} of {APPLICATIONS}" in result.stderr
+    assert "the field address is gone" in result.stderr
+    assert world.dataset == before
+    result = run(homes / "population", "dataset", "publish", path, "--breaking", "--json")
+    assert json.loads(result.stdout)["broken"] == [agreement.digest.hex()]
+    assert world.dataset != before
+
+
+def test_a_related_dataset_that_nobody_knows_is_named_with_its_line(world: World, homes: Path) -> None:
+    path = homes / "data.toml"
+    path.write_text('related = ["population/resident"]\n' + RESIDENTS_FILE)
+    result = run(homes / "population", "dataset", "publish", path)
+    assert result.exit_code == 2
+    assert f"{path}:1: related: no dataset 'population/resident' is known here" in result.stderr
+    assert "did you mean population/residents?" in result.stderr
+
+
+def test_all_that_an_owner_says_is_shown(world: World, homes: Path) -> None:
+    path = homes / "data.toml"
+    overlap = (
+        '[[overlaps]]\ndataset = "population/residents"\nfields = ["full_name"]\nsource = "population"\n'
+        'justification = "Names change here first."\n'
+    )
+    path.write_text(TEMPLATE.replace("related = []", 'related = ["population/residents"]') + overlap)
+    assert run(homes / "population", "dataset", "publish", path).exit_code == 0
+    shown = run(homes / "housing", "dataset", "show", "population/household.registration").stdout
+    for text in (
+        "户籍登记 · Household registration",
+        "户籍, 住址, household, residence",
+        "unconditional",
+        "legal basis: Decree 809, article 14",
+        "full_name with population/residents, source population: Names change here first.",
+        "男 · male",
+    ):
+        assert text in shown, text
+    described = json.loads(
+        run(homes / "housing", "dataset", "show", "population/household.registration", "--json").stdout
+    )
+    assert described["related"] == ["population/residents"]
+    assert described["sharing"]["class"] == "unconditional"
+    assert described["fields"][2]["codes"] == {"1": "男", "2": "女"}
 
 
 def test_datasets_are_listed_and_shown(world: World, homes: Path) -> None:
@@ -211,6 +276,53 @@ def test_datasets_are_listed_and_shown(world: World, homes: Path) -> None:
     assert "area_m2       decimal  filter" in shown
     described = json.loads(run(homes / "housing", "dataset", "show", RESIDENTS, "--json").stdout)
     assert described["filterable"] == ["area_m2", "birth_date"]
+
+
+def test_a_dataset_goes_its_way_through_the_catalogue_with_its_clock(world: World, homes: Path) -> None:
+    world.adopt(review=True)
+    path, bureau, office = homes / "data.toml", homes / COORDINATOR.segments[-1], homes / "population"
+    path.write_text(TEMPLATE)
+    name = "population/household.registration"
+    assert run(office, "dataset", "publish", path).exit_code == 0
+    assert "submitted; it waits for the coordinator to publish it (due " in run(office, "dataset", "show", name).stdout
+    both = run(bureau, "dataset", "review", name)
+    assert (both.exit_code, "either --publish, or --missing" in both.stderr) == (2, True)
+    returned = run(bureau, "dataset", "review", name, "--missing", "the legal basis", "--missing", "a contact")
+    assert "Returned population/household.registration: entry " in returned.stdout
+    assert "missing: the legal basis; a contact" in returned.stdout
+    extended = run(bureau, "dataset", "extend", name, "--reason", "two registers", "--json")
+    assert json.loads(extended.stdout)["review"]["state"] == "returned"
+    twice = run(bureau, "dataset", "extend", name, "--reason", "again")
+    assert (twice.exit_code, "once, while it runs" in twice.stderr) == (1, True)
+    assert run(office, "dataset", "publish", path).exit_code == 0
+    assert "It is published since" in run(bureau, "dataset", "review", name, "--publish").stdout
+    assert "published" in run(homes / "housing", "dataset", "list").stdout
+    notice = run(office, "dataset", "deprecate", name, "--until", "2029-06-30", "--reason", "replaced")
+    assert "It is deprecated; it can be applied for until 2029-06-30: replaced." in notice.stdout
+    described = json.loads(run(homes / "housing", "dataset", "show", name, "--json").stdout)
+    assert described["review"]["can_be_applied_for"] is True
+
+
+def test_only_the_coordinator_reviews_and_only_the_owner_retires(world: World, homes: Path) -> None:
+    assert run(homes / "population", "dataset", "review", RESIDENTS, "--publish").exit_code == 2
+    other = run(homes / "housing", "dataset", "deprecate", RESIDENTS, "--until", "2029-06-30", "--reason", "no")
+    assert (other.exit_code, f"{POPULATION} alone" in other.stderr) == (1, True)
+
+
+def test_a_search_shows_the_best_and_counts_the_rest(world: World, homes: Path) -> None:
+    world.publish("households", title="户籍登记", title_en="Household registration", theme="population")
+    home = homes / "housing"
+    found = run(home, "dataset", "search", "户籍").stdout
+    assert "population/households  户籍登记 · Household registration  not classed yet  population" in found
+    assert "theme    population (1)" in found
+    described = json.loads(run(home, "dataset", "search", "人口", "--only", "owner=population", "--json").stdout)
+    assert [item["dataset"] for item in described["datasets"]] == [RESIDENTS]
+    some = run(home, "dataset", "search", "户籍", "常住").stdout
+    assert some.startswith("No dataset has all of these words. These have some of them:")
+    assert "No dataset fits." in run(home, "dataset", "search", "企业").stdout
+    wrong = run(home, "dataset", "search", "--only", "colour=red")
+    assert (wrong.exit_code, "hint: facets are owner, theme" in wrong.stderr) == (2, True)
+    assert "… and 1 more" in run(home, "dataset", "search", "--limit", "1").stdout
 
 
 def test_an_unknown_dataset_gets_a_near_one(world: World, homes: Path) -> None:

@@ -17,8 +17,10 @@ GROUPS = {
     "rules": ("adopt", "show"),
     "report": ("month",),
     "purpose": ("register", "list"),
-<<<<<<< HEAD
-    "dataset": ("template", "publish", "list", "show"),
+    "dataset": (
+        *("template", "publish", "list", "search", "show", "similar"),
+        *("review", "extend", "deprecate", "export", "import"),
+    ),
     "agreement": (
         *("apply", "sign", "list", "show", "revoke", "terms", "explain"),
         *("consent", "submit", "return", "refuse", "answer", "supply", "withdraw", "end", "extend", "rate"),
@@ -26,17 +28,15 @@ GROUPS = {
     ),
     "agreement dispute": ("open", "escalate", "settle"),
     "guardrail": ("template", "add", "list", "show", "revoke"),
-=======
-    "dataset": ("template", "publish", "list", "show", "similar"),
-    "agreement": ("apply", "sign", "list", "show", "revoke"),
->>>>>>> main
     "clocks": ("list", "due"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(*group.split(), name) for group, names in GROUPS.items() for name in names]
 LEAVES = [leaf for leaf in LEAVES if " ".join(leaf) not in GROUPS]
-TEMPLATES = {("dataset", "template"), ("agreement", "terms"), ("guardrail", "template")}
-DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), *TEMPLATES}]
+# What prints a document of its own: TOML, JSON-LD.
+TEMPLATES = {("dataset", "template"), ("dataset", "import"), ("agreement", "terms"), ("guardrail", "template")}
+DOCUMENTS = {*TEMPLATES, ("dataset", "export")}
+DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), *DOCUMENTS}]
 
 NOBODY_ACTS = {*TEMPLATES, ("clocks", "list"), ("clocks", "due")}
 

@@ -140,7 +140,9 @@ def test_without_rules_an_agreement_needs_nobodys_consent(world: World) -> None:
 
 
 def test_a_dataset_with_conditions_has_the_longer_clock(world: World) -> None:
-    dataset = world.publish("conditional", sharing=Sharing(sharing_class=SharingClass.SHARING_CLASS_CONDITIONAL))
+    conditional = SharingClass.SHARING_CLASS_CONDITIONAL
+    sharing = Sharing(sharing_class=conditional, conditions=["within the city"], purposes=[PURPOSE])
+    dataset = world.publish("conditional", sharing=sharing)
     run = case_of(world, world.apply_for(dataset)).running(Timer.ANSWER)
     assert run is not None
     assert run.code == "application.answer.conditional"
@@ -322,7 +324,7 @@ def test_a_new_version_of_what_was_returned_keeps_its_one_return(world: World) -
         (SUPPLY, {"digest": bytes(32)}, "nobody can supply now"),
         (REFUSE, {"text": "no", "rating": 3}, "rating does not go with ACTION_REFUSE"),
         (SUPPLY, {"digest": b"short"}, "impossible length"),
-        (Action.ACTION_PUBLISH, {"digest": bytes(32)}, "belongs to no procedure"),
+        (Action.ACTION_PUBLISH, {"digest": bytes(32)}, "the dataset is not known here"),
     ],
 )
 def test_a_step_that_lacks_something_is_refused(

@@ -1,0 +1,125 @@
+"""docs/steward.md and docs/coordinator.md, command by command, against a running broker."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from examples.city.stage import NAME, PURPOSE, Stage
+from exchange.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^```(?P<kind>[a-z]+)(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_ID = re.compile(r"^(application|agreement) +([0-9a-f]{64})$", re.MULTILINE)
+
+# The broker outlives whoever started it; the fixture ends it by its process id.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(300),
+]
+
+
+class Office:
+    """A folder with the homes of the guides, in which people type.
+
+    Args:
+        folder: theirs.
+        trust: the exchange's trust file.
+        operator: who admits them.
+    """
+
+    def __init__(self, folder: Path, trust: Path, operator: Path) -> None:
+        self.folder = folder
+        self._trust = trust
+        self._operator = operator
+        self.ids: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Admit both departments with their heads and systems, and register the purpose."""
+        for name, role in (("data-bureau", "coordinator"), ("population", "department"), ("housing", "department")):
+            self._join(self.folder / name, name, role, ("department", "admit"), self._operator)
+        for department, name, role in (
+            ("population", "head", "head"),
+            ("population", "registry", "system"),
+            ("housing", "head", "head"),
+            ("housing", "applications", "system"),
+        ):
+            home = self.folder / f"{department}-{name}"
+            self._join(home, f"{department}/{name}", role, (role, "add"), self.folder / department)
+        texts = '--label 保障性住房分配 --legal-basis "Decree 809, article 20"'
+        self.must(f"exchange purpose register {PURPOSE} {texts} --home ./data-bureau")
+
+    def _join(self, home: Path, name: str, role: str, group: tuple[str, str], parent: Path) -> None:
+        party = f"exchange://{NAME}/{name}"
+        made = self.must(f"exchange key new {party} --role {role} --trust {self._trust} --home {home} --json")
+        compared = f"--fingerprint '{json.loads(made)['fingerprint']}'"
+        request, admission = home / "request.json", home / "admission.json"
+        self.must(f"exchange {' '.join(group)} {request} {compared} --home {parent} --out {admission}")
+        self.must(f"exchange key install {admission} --home {home}")
+
+    def must(self, line: str, code: int = 0) -> str:
+        """Type a line that ends as it must; returns what it prints."""
+        done = self.type(line)
+        assert done.exit_code == code, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def type(self, line: str) -> Result:
+        """Type a line, with the ids that earlier ones have printed in the place of their names."""
+        typed = line
+        for name, value in self.ids.items():
+            typed = re.sub(rf"\b{name}\b", value, typed)
+        command, _, file = typed.partition(" > ")
+        program, *arguments = shlex.split(command)
+        assert program == "exchange"
+        done = CliRunner().invoke(app, arguments)
+        if file:
+            (self.folder / file).write_text(done.stdout)
+        self.ids |= {kind.upper(): value for kind, value in _ID.findall(done.stdout)}
+        return done
+
+    def follow(self, guide: str) -> int:
+        """Type every command of a guide, in order; returns how many."""
+        count = 0
+        for block in _BLOCK.finditer((ROOT / "docs" / guide).read_text()):
+            if block["kind"] == "toml":
+                name = block["text"].splitlines()[0].removeprefix("# ")
+                (self.folder / name).write_text(block["text"])
+                continue
+            assert block["kind"] == "sh", block["kind"]
+            for line in block["text"].splitlines():
+                self.must(line, int(block["code"] or 0))
+                count += 1
+        return count
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    stage = Stage(tmp_path / "city")
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    monkeypatch.chdir(desk)
+    try:
+        stage.found()
+        office = Office(desk, stage.operator / "trust.toml", stage.operator)
+        office.open()
+        yield office
+    finally:
+        stage.stop()
+
+
+def test_the_stewards_guide_can_be_followed(office: Office) -> None:
+    office.must("exchange rules adopt cn-national --consent --home ./data-bureau")
+    assert office.follow("steward.md") >= 28
+    # What it promises of the end: nothing can be asked for any more.
+    asked = f"--fields full_name --purpose {PURPOSE} --officer officer-17 --home ./housing-applications"
+    office.must(f"exchange agreement explain population/household.registration {asked}", code=1)
+
+
+def test_the_coordinators_guide_can_be_followed(office: Office) -> None:
+    office.must("exchange dataset template > households.toml")
+    assert office.follow("coordinator.md") >= 18
