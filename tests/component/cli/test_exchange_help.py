@@ -17,7 +17,7 @@ GROUPS = {
     "rules": ("adopt", "show"),
     "report": ("month",),
     "purpose": ("register", "list"),
-    "dataset": ("template", "publish", "list", "show"),
+    "dataset": ("template", "publish", "list", "show", "similar"),
     "agreement": (
         *("apply", "sign", "list", "show", "revoke", "terms", "explain"),
         *("consent", "submit", "return", "refuse", "answer", "supply", "withdraw", "end", "extend", "rate"),
