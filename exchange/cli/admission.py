@@ -119,7 +119,7 @@ def role_of(party: Party, wanted: str = "") -> str:
     if party.is_exchange or role not in ROLES or (role in BELOW_A_DEPARTMENT) != party.is_system:
         raise AdmissionError(
             f"{party} cannot have the role {role}",
-            "a system or a head is exchange://DOMAIN/DEPARTMENT/NAME, every other party exchange://DOMAIN/NAME",
+            "a system is exchange://DOMAIN/DEPARTMENT/SYSTEM, a head likewise, every other party exchange://DOMAIN/NAME",
             ExitCode.USAGE,
         )
     return role
