@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -12,7 +12,9 @@ from adapters.committing import Committer, Prepared
 from adapters.connectors import ConnectorError, Question, QuestionError, Rows
 from adapters.connectors.rows import encode_rows
 from adapters.ledger import Ledger
+from adapters.mask_secret import mask_secret
 from adapters.orders import Orders
+from adapters.questioning import read_question, shown
 from adapters.sources import Sources
 from exchange.client.errors import BrokenLogError, ExchangeError, StaleError, UnavailableError
 from exchange.client.session import Session
@@ -21,12 +23,15 @@ from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, decid
 from exchange.core.directory import Directory
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
-from exchange.core.filters import FilterError, check_query, scalar, scalar_text
+from exchange.core.filters import FilterError, scalar, scalar_text
+from exchange.core.masking import Masking, hash_key
 from exchange.core.names import Party
 from exchange.core.sealing import TO_PROVIDER, capsule_info, message_key, open_body
+from exchange.core.terms import AgreementTerms
 from exchange.core.wire import FORMAT, decode, encode
+from exchange.home import HomeError
 from exchange.v1.access_pb2 import Code
-from exchange.v1.request_pb2 import Answer, Operation, Query, Sealed
+from exchange.v1.request_pb2 import Answer, Query, Sealed
 
 MAX_REQUEST = 1024 * 1024
 MAX_ANSWER = 2 * 1024 * 1024
@@ -230,7 +235,7 @@ class Answerer:
     async def _new(self, allow: Allow) -> bytes:
         opened = self._open(allow)
         rows = await self._ask(opened.question)
-        body = encode_rows(rows.rows)
+        body = encode_rows([shown(opened.question, row) for row in rows.rows])
         if len(body) > MAX_ANSWER:
             reason = f"the answer has {len(body):,} bytes, more than {MAX_ANSWER:,}: ask for fewer rows or fields"
             raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
@@ -261,22 +266,20 @@ class Answerer:
         return Opened(allow, channel, query, question)
 
     def _question(self, allow: Allow, query: Query) -> Question:
-        dataset, agreement, header = allow.dataset, allow.agreement, allow.asked.header
-        types = dataset.types
-        check_query(query, header.operation, types[dataset.key], agreement.filterable, types)
-        limit = self._sources.row_limit(dataset.code)
-        selection = query.selection
-        if selection.limit:
-            limit = min(limit, selection.limit)
-        lookup = header.operation == Operation.OPERATION_LOOKUP
-        return Question(
-            dataset.code,
-            tuple(header.fields),
-            tuple(query.lookup.keys) if lookup else None,
-            selection.filter if selection.HasField("filter") else None,
-            agreement.row_filter,
-            limit,
-        )
+        limit = self._sources.row_limit(allow.dataset.code)
+        return read_question(allow, query, limit, self._masking(allow.agreement))
+
+    def _masking(self, agreement: AgreementTerms) -> Masking:
+        masking = Masking(agreement.masks)
+        return replace(masking, key=self._hash_key(agreement)) if masking.hashed else masking
+
+    def _hash_key(self, agreement: AgreementTerms) -> bytes:
+        try:
+            return hash_key(mask_secret(self._session.home), agreement.version.object_id)
+        except HomeError as error:
+            logger.error("no hash can be computed", reason=str(error), hint=error.hint)
+            reason = "this provider cannot compute the hashes of the agreement now"
+            raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason)) from error
 
     async def _ask(self, question: Question) -> Rows:
         dataset = self._session.directory.dataset_named(str(self._department), question.dataset)
@@ -297,13 +300,12 @@ class Answerer:
     def _prepared(self, opened: Opened, rows: Rows, body: bytes) -> Prepared:
         asked = opened.allow.asked
         answer = Answer(format=FORMAT, salt=secrets.token_bytes(32), rows=body, truncated=rows.truncated)
-        keys = opened.question.keys or ()
         return Prepared(
             allow=opened.allow,
             channel=opened.channel,
             query=opened.query,
             answer=encode(answer),
-            asked=tuple(dict.fromkeys(scalar_text(scalar(key)) for key in keys)),
+            asked=tuple(dict.fromkeys(scalar_text(scalar(key)) for key in opened.question.keys or ())),
             told=tuple(dict.fromkeys(subject for subject in rows.subjects if subject)),
             rows=len(rows.rows),
             erase_after=asked.header.expires_at + SKEW,
