@@ -69,7 +69,9 @@ class Attempt:
         """What both broker and adapter say."""
         request = self.request()
         holder = self.holder(request)
-        return decide(self.world.directory, request, self.world.now, taken=lambda *_: holder, peer=self.peer)
+        return decide(
+            self.world.directory, request, self.world.now, taken=lambda *_: holder, used=self.world.used, peer=self.peer
+        )
 
 
 def _narrow() -> World:

@@ -164,7 +164,12 @@ class Simulator:
         if envelope.digest in self._answers:
             return self._answers[envelope.digest]
         decision = self.deny or decide(
-            self.world.directory, envelope, self.world.now, taken=self.world.taken, peer=APPLICATIONS
+            self.world.directory,
+            envelope,
+            self.world.now,
+            taken=self.world.taken,
+            used=self.world.used,
+            peer=APPLICATIONS,
         )
         if isinstance(decision, Deny):
             raise self._refused(decision, envelope)

@@ -16,7 +16,7 @@ from exchange.broker.settlement import check_bare, draw_offer, draw_release
 from exchange.broker.taken import TakenIds
 from exchange.broker.tunnel import Tunnel, TunnelFullError, TunnelLostError, Tunnels
 from exchange.core.access import MAX_REFUSAL, read_refusal
-from exchange.core.decision import LIFETIME, SKEW, Allow, Asked, Deny, authenticate, examine
+from exchange.core.decision import LIFETIME, SKEW, Allow, Asked, Deny, authenticate, examine, uncounted
 from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
@@ -118,7 +118,7 @@ class Relay:
     def _examine(self, asked: Asked) -> Allow | Deny:
         """Checks 4 to 8; and a directory that does not exist is not worth a provider's search for it."""
         directory = self._logs.directory
-        examined = examine(directory, asked, self._clock(), self._taken.holder)
+        examined = examine(directory, asked, self._clock(), self._taken.holder, uncounted)
         if isinstance(examined, Allow) and asked.header.directory_size > directory.size:
             reason = (
                 f"the request was made under {asked.header.directory_size} entries; the directory has {directory.size}"

@@ -2,7 +2,7 @@
 
 from exchange.broker.logs import Standing
 from exchange.broker.records import AccessRecord
-from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise, decide_again
+from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise, decide_again, uncounted
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import DecodeError
@@ -116,7 +116,7 @@ def _signer(directory: Directory, envelope: Envelope) -> KeyRecord:
 
 
 def _offered(directory: Directory, asked: Asked, answer: Envelope, now: int) -> Deny:
-    authorised = authorise(directory, asked, now)
+    authorised = authorise(directory, asked, now, uncounted)
     if isinstance(authorised, Deny):
         return authorised
     checked = check_response(directory, authorised, answer, now)
@@ -129,7 +129,7 @@ def _forbids(directory: Directory, allow: Allow, answer: Envelope, now: int) -> 
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response came without its ciphertext")
     if sum(map(len, answer.attachments)) > MAX_ANSWER - MAX_BARE:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response is too large to be delivered")
-    again = decide_again(directory, allow.asked.envelope, now)
+    again = decide_again(directory, allow.asked.envelope, now, uncounted)
     if isinstance(again, Deny):
         return again
     checked = check_response(directory, again, answer, now)

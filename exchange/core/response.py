@@ -7,6 +7,7 @@ from exchange.core.errors import CoreError, DecodeError
 from exchange.core.state import signing_record
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import Code
+from exchange.v1.directory_pb2 import Role
 from exchange.v1.request_pb2 import ResponseHeader, Sealed
 
 
@@ -44,7 +45,7 @@ def check_response(directory: Directory, allow: Allow, response: Envelope, now: 
     except CoreError as error:
         return Deny(11, Code.CODE_RESPONSE_INVALID, str(error))
     # The signer is the system named in the dataset, and says so.
-    if record.party != allow.dataset.system or header.provider != str(record.party):
+    if record.party != allow.dataset.system or record.role != Role.ROLE_SYSTEM or header.provider != str(record.party):
         return Deny(11, Code.CODE_RESPONSE_INVALID, f"signed by {record.party}, which does not answer for the dataset")
     if header.request_digest != allow.asked.envelope.digest or header.agreement != allow.agreement.digest:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response answers another request")

@@ -143,7 +143,7 @@ def _release(allow: Allow, answer: Envelope) -> AccessProposal:
 
 
 def _allow(world: World, request: Envelope) -> Allow:
-    allow = decide(world.directory, request, world.now, taken=world.taken, peer=APPLICATIONS)
+    allow = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
     assert isinstance(allow, Allow)
     return allow
 

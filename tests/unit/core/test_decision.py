@@ -142,7 +142,7 @@ def test_an_allowed_request_carries_the_terms_that_allow_it() -> None:
 def test_the_holder_of_an_id_is_asked_for_by_requester_and_id() -> None:
     world = World.standard()
     request, asked = world.request(), []
-    decide(world.directory, request, world.now, taken=lambda *key: asked.append(key))
+    decide(world.directory, request, world.now, taken=lambda *key: asked.append(key), used=world.used)
     assert asked == [(str(APPLICATIONS), read_request(request).request_id)]
 
 
@@ -152,8 +152,8 @@ def test_the_same_id_with_the_same_bytes_is_a_retry_and_with_other_bytes_a_repla
     world.hold(first)
     header = read_request(first)
     other = world.request(request_id=header.request_id, case_id="ZF-2027-0002")
-    assert isinstance(decide(world.directory, first, world.now, taken=world.taken), Allow)
-    replay = decide(world.directory, other, world.now, taken=world.taken)
+    assert isinstance(decide(world.directory, first, world.now, taken=world.taken, used=world.used), Allow)
+    replay = decide(world.directory, other, world.now, taken=world.taken, used=world.used)
     assert isinstance(replay, Deny)
     assert replay.code == Code.CODE_REPLAYED
 
@@ -165,7 +165,7 @@ def test_a_retry_signed_anew_is_the_same_message() -> None:
     draft = Draft(request.kind, request.payload, request.attachments)
     again = sign_batch(world.keys[APPLICATIONS], ORIGIN, (draft, Draft(REQUEST, b"")))[0]
     assert again.signature != request.signature
-    assert isinstance(decide(world.directory, again, world.now, taken=world.taken), Allow)
+    assert isinstance(decide(world.directory, again, world.now, taken=world.taken, used=world.used), Allow)
 
 
 def test_another_requester_may_use_the_same_id() -> None:
@@ -174,7 +174,9 @@ def test_another_requester_may_use_the_same_id() -> None:
     request_id = world.request_id()
     world.hold(world.request(request_id=request_id))
     request = world.request(party=MARRIAGE, request_id=request_id, agreement=agreement.digest)
-    assert isinstance(decide(world.directory, request, world.now, taken=world.taken, peer=MARRIAGE), Allow)
+    assert isinstance(
+        decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=MARRIAGE), Allow
+    )
 
 
 def test_a_retry_is_refused_once_the_agreement_is_revoked() -> None:
@@ -182,7 +184,7 @@ def test_a_retry_is_refused_once_the_agreement_is_revoked() -> None:
     request = world.request()
     world.hold(request)
     world.revoke(world.agreement.digest, REGISTRY)
-    decision = decide(world.directory, request, world.now, taken=world.taken)
+    decision = decide(world.directory, request, world.now, taken=world.taken, used=world.used)
     assert isinstance(decision, Deny)
     assert decision.code == Code.CODE_AGREEMENT_ENDED
 
@@ -191,8 +193,8 @@ def test_a_decision_keeps_the_directory_that_it_began_with() -> None:
     world = World.standard()
     before, request = world.directory, world.request()
     world.revoke(world.agreement.digest, POPULATION)
-    assert isinstance(decide(before, request, world.now, taken=world.taken), Allow)
-    assert isinstance(decide(world.directory, request, world.now, taken=world.taken), Deny)
+    assert isinstance(decide(before, request, world.now, taken=world.taken, used=world.used), Allow)
+    assert isinstance(decide(world.directory, request, world.now, taken=world.taken, used=world.used), Deny)
 
 
 def test_what_was_allowed_is_decided_again_by_the_directory_that_stands_then() -> None:
@@ -200,13 +202,13 @@ def test_what_was_allowed_is_decided_again_by_the_directory_that_stands_then() -
     request = world.request()
     world.hold(request)
     # Neither its age nor its id counts again: only keys and grants.
-    assert isinstance(decide_again(world.directory, request, world.now + 3_600_000), Allow)
+    assert isinstance(decide_again(world.directory, request, world.now + 3_600_000, world.used), Allow)
     world.revoke(world.agreement.digest, POPULATION)
-    ended = decide_again(world.directory, request, world.now)
+    ended = decide_again(world.directory, request, world.now, world.used)
     assert isinstance(ended, Deny)
     assert ended.code == Code.CODE_AGREEMENT_ENDED
     world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
-    revoked = decide_again(world.directory, request, world.now)
+    revoked = decide_again(world.directory, request, world.now, world.used)
     assert isinstance(revoked, Deny)
     assert revoked.code == Code.CODE_KEY_REVOKED
 
@@ -215,10 +217,10 @@ def test_a_key_revoked_after_its_batch_was_verified_is_refused_for_the_next_mess
     world = World.standard()
     drafts = [world.request_draft(world.header()) for _ in range(3)]
     first, second, third = sign_batch(world.keys[APPLICATIONS], ORIGIN, drafts)
-    assert isinstance(decide(world.directory, first, world.now, taken=world.taken), Allow)
+    assert isinstance(decide(world.directory, first, world.now, taken=world.taken, used=world.used), Allow)
     world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
     for envelope in (first, second, third):
-        decision = decide(world.directory, envelope, world.now, taken=world.taken)
+        decision = decide(world.directory, envelope, world.now, taken=world.taken, used=world.used)
         assert isinstance(decision, Deny)
         assert decision.code == Code.CODE_KEY_REVOKED
 
@@ -228,7 +230,7 @@ def test_an_invalid_revocation_takes_nothing_away() -> None:
     request = world.request()
     draft = revocation_entry(HOUSING, world.fresh(16), world.agreement.digest, "not the owner")
     assert world.append(draft, HOUSING).reason
-    assert isinstance(decide(world.directory, request, world.now, taken=world.taken), Allow)
+    assert isinstance(decide(world.directory, request, world.now, taken=world.taken, used=world.used), Allow)
 
 
 def test_attachments_are_compared_in_their_order() -> None:
