@@ -12,16 +12,17 @@ from adapters.channels import Channels
 from adapters.committing import Committer, Prepared
 from adapters.connectors import ConnectorError, Question, QuestionError, Rows
 from adapters.connectors.rows import encode_rows
+from adapters.denying import DenyError
 from adapters.ledger import Ledger
 from adapters.mask_secret import mask_secret
 from adapters.orders import Orders
 from adapters.questioning import read_question, shown
-from adapters.quotas import answers_counted
+from adapters.quotas import Counted
 from adapters.sources import Sources
 from exchange.client.errors import BrokenLogError, ExchangeError, StaleError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
-from exchange.core.decision import SKEW, Allow, Asked, Deny, Used, authenticate, decide, decide_again
+from exchange.core.decision import SKEW, Allow, Asked, Deny, Used, authenticate, decide, decide_again, uncounted
 from exchange.core.directory import Directory
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
@@ -43,14 +44,6 @@ logger = structlog.get_logger("exchange.adapter")
 
 
 _STALE = Deny(10, Code.CODE_STATE_STALE, "this provider has no directory that enough witnesses have cosigned lately")
-
-
-class DenyError(Exception):
-    """The request is refused; carries what the refusal says."""
-
-    def __init__(self, deny: Deny) -> None:
-        super().__init__(deny.reason)
-        self.deny = deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +82,7 @@ class Answerer:
         self._committer = committer
         self._orders = orders
         self._clock = clock
+        self._counted = Counted(ledger)
         self._channels = Channels()
         self._sealing_keys = session.home.sealing_keys()
         self._flights: dict[bytes, asyncio.Task[bytes]] = {}
@@ -162,7 +156,8 @@ class Answerer:
         if self._session.cosignatures.is_stale:
             raise DenyError(_STALE)
         directory = self._session.directory
-        allowed = decide_again(directory, allow.asked.envelope, self._clock(), self._used(directory))
+        # The commit counts for itself.
+        allowed = decide_again(directory, allow.asked.envelope, self._clock(), uncounted)
         if isinstance(allowed, Deny):
             raise DenyError(self._stale(directory, allowed))
         self._check_own(directory, allowed)
@@ -207,7 +202,7 @@ class Answerer:
 
     def _used(self, directory: Directory) -> Used:
         """What the ledger says was used of an agreement."""
-        return partial(answers_counted, self._ledger, directory)
+        return partial(self._counted.usage, directory)
 
     def _stale(self, directory: Directory, deny: Deny) -> Deny:
         """DESIGN section 7: without a body of its own department's, an adapter cannot tell what was granted."""
@@ -322,3 +317,6 @@ def _attachments(asked: Asked) -> tuple[bytes, bytes]:
     if len(asked.envelope.attachments) != 2:
         raise DenyError(Deny(1, Code.CODE_MALFORMED, "the request came without its capsule and ciphertext"))
     return asked.envelope.attachments[0], asked.envelope.attachments[1]
+
+
+__all__ = ["MAX_ANSWER", "MAX_REQUEST", "Answerer", "DenyError", "Opened"]

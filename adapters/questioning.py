@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from adapters.connectors import Question
 from exchange.core.decision import Allow
-from exchange.core.filters import FilterError, Scalar, check_query, scalar
-from exchange.core.masking import Masking, can_be_masked
+from exchange.core.filters import FilterError, Scalar, check_query
+from exchange.core.masking import Masking, check_keys
 from exchange.core.restrictions import RestrictionError, masked_types, read_masks
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import FieldType
-from exchange.v1.request_pb2 import Filter, Lookup, Membership, Operation, Query
+from exchange.v1.request_pb2 import Filter, Membership, Operation, Query
 
 
 def read_question(allow: Allow, query: Query, row_limit: int, masking: Masking) -> Question:
@@ -35,7 +35,7 @@ def read_question(allow: Allow, query: Query, row_limit: int, masking: Masking) 
     filter = query.selection.filter if query.selection.HasField("filter") else None
     keys = None
     if header.operation == Operation.OPERATION_LOOKUP:
-        _check_keys(query.lookup, most, dataset.key, masking)
+        check_keys(query.lookup.keys, masking.masks.get(dataset.key), most)
         if dataset.key in masking.masks:
             # To find a row by the value behind a mask would be to read it.
             filter = Filter(membership=Membership(field=dataset.key, values=query.lookup.keys))
@@ -67,12 +67,3 @@ def _shown_types(allow: Allow, masking: Masking) -> Mapping[str, FieldType.Value
     except RestrictionError:
         reason = "a mask of the agreement does not fit the dataset any more: its owner signs a new version"
         raise FilterError(Code.CODE_FIELD_NOT_GRANTED, reason) from None
-
-
-def _check_keys(lookup: Lookup, most: int, key: str, masking: Masking) -> None:
-    if most and len(lookup.keys) > most:
-        raise FilterError(Code.CODE_MALFORMED, f"under this agreement a lookup asks for at most {most:,} keys")
-    mask = masking.masks.get(key)
-    if mask is not None and not all(can_be_masked(mask, scalar(value)) for value in lookup.keys):
-        reason = "under this agreement the key is masked: a lookup gives keys as answers show them"
-        raise FilterError(Code.CODE_MALFORMED, reason)

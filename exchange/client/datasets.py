@@ -6,6 +6,7 @@ from collections.abc import Collection
 from exchange.client.errors import UsageError
 from exchange.core.directory import Directory
 from exchange.core.names import SCHEME, Party
+from exchange.core.restrictions import Types, masked_types
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.v1.request_pb2 import Operation
 
@@ -80,6 +81,12 @@ def choose_agreement(
 def grants(agreement: AgreementTerms, operation: Operation.ValueType, fields: Collection[str], purpose: str) -> bool:
     """Whether an agreement's terms cover all that is asked; whether it is in force is asked apart."""
     return operation in agreement.operations and purpose in agreement.purposes and set(fields) <= set(agreement.fields)
+
+
+def shown_types(agreement: AgreementTerms, dataset: DatasetTerms) -> Types:
+    """The types of a dataset's fields as an agreement shows them: keys and filters are read by these."""
+    types = dataset.types
+    return masked_types(types, {name: mask for name, mask in agreement.masks.items() if name in types})
 
 
 def _datasets(directory: Directory) -> list[DatasetTerms]:

@@ -3,14 +3,16 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
 
 from exchange.core.errors import CoreError
-from exchange.core.filters import Scalar, scalar_text
+from exchange.core.filters import FilterError, Scalar, scalar, scalar_text
+from exchange.v1.access_pb2 import Code
+from exchange.v1.request_pb2 import Value
 from exchange.v1.terms_pb2 import Mask
 
 SECRET = 32
@@ -105,6 +107,24 @@ def can_be_masked(mask: Mask, value: Scalar) -> bool:
         hidden = value[shown:] if rule == "first" else value[: len(value) - shown]
         return hidden == STAR * len(hidden)
     return True
+
+
+def check_keys(keys: Sequence[Value], mask: Mask | None, most: int) -> None:
+    """Checks the keys of a lookup against an agreement, once their form is checked.
+
+    Args:
+        keys: as they are asked for.
+        mask: the agreement's, of the dataset's key.
+        most: how many the agreement grants at a time; 0 is no limit.
+
+    Raises:
+        FilterError: more of them, or one that the mask cannot leave.
+    """
+    if most and len(keys) > most:
+        raise FilterError(Code.CODE_MALFORMED, f"under this agreement a lookup asks for at most {most:,} keys")
+    if mask is not None and not all(can_be_masked(mask, scalar(key)) for key in keys):
+        reason = "under this agreement the key is masked: a lookup gives keys as answers show them"
+        raise FilterError(Code.CODE_MALFORMED, reason)
 
 
 def _starred(text: str, shown: int, *, shown_first: bool) -> str | None:
