@@ -93,7 +93,7 @@ class Ledger(LedgerReader):
             # A failed fsync may have left rows in the page cache alone: a checkpoint writes and syncs them anew.
             self._checkpoint()
             self._reload()
-            self._agreements = dict.fromkeys(agreement for (agreement,) in self._writes.execute(AGREEMENTS))
+            self._agreements = dict.fromkeys(found for (found,) in self._writes.execute(AGREEMENTS).fetchall())
             self._verify(max(0, self._head.number - TAIL))
             self.place_anchor()
             self._closing = closing.pop_all()

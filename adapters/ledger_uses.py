@@ -42,8 +42,7 @@ MISCOUNTED = """WITH
         + (SELECT count(*) FROM uses WHERE number NOT IN (SELECT number FROM answers))"""
 
 _UNCOUNTED = """SELECT number, time, requester, request FROM answers
-    WHERE number > (SELECT coalesce(max(number), 0) FROM uses) ORDER BY number"""
-_PAGE = 1_000
+    WHERE number > (SELECT coalesce(max(number), 0) FROM uses) ORDER BY number LIMIT 1000"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,7 @@ def prepare_uses(db: sqlite3.Connection) -> None:
     """Makes the tables, and counts the answers that are not counted yet, within the caller's transaction."""
     for statement in SCHEMA:
         db.execute(statement)
-    rows = db.execute(_UNCOUNTED)
-    while page := rows.fetchmany(_PAGE):
+    while page := db.execute(_UNCOUNTED).fetchall():
         count_uses(db, [Use.of(*row) for row in page])
 
 
