@@ -1,6 +1,7 @@
 """`exchange agreement`: apply for a dataset, sign, list, show and revoke."""
 
 import secrets
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.drafting import Narrowing, Wish, draft_agreement, draft_application
 from exchange.cli.errors import CommandError, WrongUsageError, say
+from exchange.cli.explaining import EXPLAIN_EPILOG, explain_request
 from exchange.cli.grants import (
     SHOWN_ID,
     Shown,
@@ -21,6 +23,7 @@ from exchange.cli.grants import (
 )
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_table
+from exchange.cli.terms import TEMPLATE, add_terms, keep_terms
 from exchange.cli.texts import check_text
 from exchange.cli.times import day_of, end_of_day, now
 from exchange.cli.where import parse_where
@@ -92,15 +95,19 @@ def apply(  # noqa: PLR0913 - the parts of an application
     epilog=example(
         "exchange agreement sign 3f2a91c07b44 --home ./registry-office",
         "exchange agreement sign 3f2a91c07b44 --fields full_name --where \"district = 'Lakeside'\" \\",
-        "    --until 2026-12-31 --home ./registry-office",
+        "    --until 2026-12-31 --terms terms.toml --home ./registry-office",
     ),
 )
-def sign(
+def sign(  # noqa: PLR0913 - what is granted less, and on which terms
     application: IdArgument,
     fields: Annotated[str, typer.Option(metavar="A,B", help="Grant only these of the fields asked for.")] = "",
     filterable: Annotated[str, typer.Option(metavar="A,B", help="Let only these be filtered by.")] = "",
     until: Annotated[str, typer.Option(metavar="DAY", help="Grant it for a shorter time.")] = "",
     where: Annotated[str, typer.Option(metavar="CONDITION", help="Grant only these rows.")] = "",
+    terms: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Masks, officers, hours, limits: see `agreement terms`."),
+    ] = None,
     supersedes: Annotated[str, typer.Option(metavar="ID", help="The agreement that this one replaces.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -108,7 +115,7 @@ def sign(
     """Answer an application with an agreement that grants what was asked for, or less."""
     require_role(home, "department", "only a department's steward signs its agreements")
     not_after = end_of_day(until, "--until") if until else None
-    narrowing = Narrowing(fields, filterable, not_after)
+    narrowing = Narrowing(fields, filterable, not_after, terms=terms)
     signed = act(home, lambda session: _sign(session, application, narrowing, where, supersedes))
     if as_json:
         print_json(signed.described())
@@ -174,6 +181,15 @@ def revoke(
         say(f"Another agreement with them on {shown.dataset} is still in force: {other[:SHOWN_ID]}")
 
 
+@app.command("terms", epilog=example("exchange agreement terms > terms.toml"))
+def terms() -> None:
+    """Print terms to start from: masks, officers, hours, limits, review."""
+    typer.echo(TEMPLATE, nl=False)
+
+
+app.command("explain", epilog=EXPLAIN_EPILOG)(explain_request)
+
+
 async def _apply(session: Session, name: str, wish: Wish) -> Shown:
     dataset = find_dataset(session.directory, name)
     application = draft_application(session.directory, session.party, dataset, wish)
@@ -190,10 +206,19 @@ async def _sign(session: Session, typed: str, narrowing: Narrowing, where: str, 
     _check_answerable(session, found)
     if where:
         narrowing = Narrowing(
-            narrowing.fields, narrowing.filterable, narrowing.not_after, _rows(session, application, where)
+            narrowing.fields,
+            narrowing.filterable,
+            narrowing.not_after,
+            _rows(session, application, where),
+            narrowing.terms,
         )
     version = _superseded(session, supersedes, application) if supersedes else _first(session, application)
     agreement = draft_agreement(application, narrowing, now())
+    if narrowing.terms is not None:
+        add_terms(agreement, narrowing.terms, directory.terms.datasets[application.dataset])
+    elif version.supersedes:
+        # What the owner withheld before is not given away by saying nothing of it.
+        keep_terms(agreement, directory.terms.agreements[version.supersedes])
     envelope = session.sign(body_entry(session.party, version, agreement, new_salt()))
     await session.append(envelope)
     return _shown(session, envelope.digest)

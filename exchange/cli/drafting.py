@@ -6,6 +6,7 @@ The directory's rules say the same (exchange.core.terms); here a person is told 
 import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from exchange.cli.descriptor import OPERATIONS
 from exchange.cli.errors import WrongUsageError
@@ -44,6 +45,7 @@ class Narrowing:
     filterable: str = ""
     not_after: int | None = None
     row_filter: Filter | None = None
+    terms: Path | None = None
 
 
 def draft_application(directory: Directory, applicant: Party, dataset: DatasetTerms, wish: Wish) -> Application:

@@ -8,6 +8,7 @@ from exchange.cli.dataset import operation_names
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.filter_text import filter_text
 from exchange.cli.output import listed, print_pairs
+from exchange.cli.terms import described_terms, term_pairs
 from exchange.cli.times import day_of, iso
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory
@@ -81,6 +82,7 @@ class Shown:
             "application": grant.application,
             "not_before": iso(grant.not_before),
             "row_filter": filter_text(grant.row_filter) if grant.row_filter else None,
+            **described_terms(grant),
         }
 
 
@@ -132,6 +134,7 @@ def print_grant(item: Shown) -> None:
     }
     if isinstance(grant, AgreementTerms):
         pairs["rows"] = filter_text(grant.row_filter) if grant.row_filter else "all"
+        pairs |= term_pairs(grant)
         pairs["in force"] = f"{day_of(grant.not_before)} until {day_of(grant.not_after)}"
         pairs["application"] = grant.application.hex()
     else:

@@ -16,6 +16,10 @@ COMMANDS = (
     ("purpose", "Register purposes (coordinator), and list them."),
     ("dataset", "Describe and publish datasets, and find them."),
     ("agreement", "Apply for a dataset, sign or revoke agreements."),
+    ("guardrail", "Forbid what no agreement may allow (coordinator), and list it."),
+    ("suspend", "Suspend an agreement, a dataset, a party or an officer."),
+    ("resume", "Lift a suspension."),
+    ("suspensions", "List what is suspended now."),
     ("request", "Ask for records, and verify the answer."),
     ("status", "Show who this is, and what can be verified now."),
 )

@@ -59,6 +59,9 @@ class Deny:
     reason: str
 
 
+REPLAYED = Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request whose signature holds: its envelope, its header, and the key that signed it."""
@@ -150,7 +153,7 @@ def examine(directory: Directory, asked: Asked, now: int, taken: Taken, used: Us
     # DESIGN section 6, "Retry is not replay": the same message may come again, and is not counted twice.
     if holder == asked.envelope.digest:
         return authorise(directory, asked, now, uncounted)
-    return Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
+    return REPLAYED
 
 
 def decide_again(directory: Directory, envelope: Envelope, now: int, used: Used) -> Allow | Deny:
@@ -305,11 +308,17 @@ def _forbidden(directory: Directory, found: Granted) -> Deny | None:
     return Deny(7, Code.CODE_FORBIDDEN_BY_RULE, f"the guardrail {said.code} forbids it: {said.label_en or said.label}")
 
 
+def is_limited(agreement: AgreementTerms) -> bool:
+    """Whether requests under an agreement are counted: nothing is, where nothing is limited."""
+    limits = agreement.limits
+    return bool(limits.per_minute or limits.per_day or limits.in_total)
+
+
 def _quota(found: Granted, now: int, used: Used) -> Deny | None:
-    """Check 8: nothing is counted where nothing is limited."""
-    limits = found.agreement.limits
-    if not (limits.per_minute or limits.per_day or limits.in_total):
+    """Check 8: what the department as a whole was answered before."""
+    if not is_limited(found.agreement):
         return None
+    limits = found.agreement.limits
     department = found.requester.own_department
     usage = used(found.agreement, department, now)
     for limit, count, span in (

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from datetime import time as clock
 from functools import lru_cache
 from itertools import groupby
 from types import MappingProxyType
@@ -131,3 +132,21 @@ def hours_text(hours: Hours) -> str:
         spans.append(days[0] if len(days) == 1 else f"{days[0]}–{days[-1]}")
     opens, closes = (f"{minute // 60:02}:{minute % 60:02}" for minute in (hours.opens, hours.closes))
     return f"{', '.join(spans)} {opens}–{closes} {hours.zone}"
+
+
+def next_open(hours: Hours, now: int) -> int | None:
+    """The first moment from now on at which requests may come, milliseconds; None in a zone that is unknown here."""
+    zone = zone_named(hours.zone)
+    if zone is None:
+        return None
+    if is_open(hours, now):
+        return now
+    today = datetime.fromtimestamp(now / 1000, zone).date()
+    # Two weeks: a day whose hours the clocks leave out comes again the week after.
+    for days in range(15):
+        day = today + timedelta(days=days)
+        opening = datetime.combine(day, clock(*divmod(hours.opens, 60)), zone)
+        moment = round(opening.timestamp() * 1000)
+        if moment >= now and is_open(hours, moment):
+            return moment
+    return None

@@ -15,11 +15,13 @@ GROUPS = {
     "system": ("add",),
     "purpose": ("register", "list"),
     "dataset": ("template", "publish", "list", "show"),
-    "agreement": ("apply", "sign", "list", "show", "revoke"),
+    "agreement": ("apply", "sign", "list", "show", "revoke", "terms", "explain"),
+    "guardrail": ("template", "add", "list", "show", "revoke"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(group, name) for group, names in GROUPS.items() for name in names]
-DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), ("dataset", "template")}]
+TEMPLATES = {("dataset", "template"), ("agreement", "terms"), ("guardrail", "template")}
+DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), *TEMPLATES}]
 
 
 @pytest.mark.parametrize("command", [(), *((group,) for group in GROUPS), *LEAVES], ids=" ".join)
@@ -35,7 +37,7 @@ def test_every_command_that_prints_data_has_json(command: tuple[str, ...]) -> No
     assert "--json" in CliRunner().invoke(app, [*command, "--help"]).stdout
 
 
-@pytest.mark.parametrize("command", [leaf for leaf in LEAVES if leaf != ("dataset", "template")], ids=" ".join)
+@pytest.mark.parametrize("command", [leaf for leaf in LEAVES if leaf not in TEMPLATES], ids=" ".join)
 def test_every_command_that_acts_has_a_home_from_the_environment(command: tuple[str, ...]) -> None:
     assert "EXCHANGE_HOME" in CliRunner().invoke(app, [*command, "--help"]).stdout
 

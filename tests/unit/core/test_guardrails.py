@@ -19,8 +19,9 @@ from exchange.core.guardrails import (
     read_guardrail,
 )
 from exchange.core.names import Party
-from exchange.v1.guardrail_pb2 import Guardrail, Tests as Nodes
+from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.guardrail_pb2 import Test as Node
+from exchange.v1.guardrail_pb2 import Tests as Nodes
 from exchange.v1.request_pb2 import Operation
 from tests.world import APPLICATIONS, HOUSING, MARRIAGE, ORIGIN, POPULATION, PURPOSE
 
