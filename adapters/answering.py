@@ -24,6 +24,7 @@ from exchange.client.session import Session
 from exchange.core.access import refusal_draft
 from exchange.core.decision import SKEW, Allow, Asked, Deny, Used, authenticate, decide, decide_again, uncounted
 from exchange.core.directory import Directory
+from exchange.core.enforcement import terms_of
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
 from exchange.core.filters import FilterError, scalar, scalar_text
@@ -267,6 +268,9 @@ class Answerer:
         return Opened(allow, channel, query, question)
 
     def _question(self, allow: Allow, query: Query) -> Question:
+        if terms_of(allow.agreement) - self._sources.enforces(allow.dataset.code):
+            reason = "this provider cannot enforce the terms of the agreement, and answers nothing under it"
+            raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
         limit = self._sources.row_limit(allow.dataset.code)
         return read_question(allow, query, limit, self._masking(allow.agreement))
 

@@ -7,7 +7,7 @@ QuestionError     the question itself cannot be answered, now or later
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from exchange.core.filters import Scalar
 from exchange.core.masking import Masking
@@ -121,6 +121,9 @@ class Connector(Protocol):
     Many questions may be asked at once, from one event loop; none of them blocks it. Two answers to one question may
     differ, since the source lives; rows of one answer are from one moment.
     """
+
+    enforces: ClassVar[frozenset[str]]
+    """Which of the terms in `exchange.core.enforcement.OF_SOURCE` hold here: agreements with others are not served."""
 
     async def answer(self, question: Question) -> Rows:
         """Answers one question.

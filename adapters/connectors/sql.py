@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -11,10 +11,9 @@ from sqlalchemy import exc
 from adapters.connectors import ConnectorError, Finding, Question, Rows
 from adapters.connectors.engines import plain_errors, read_only_engine
 from adapters.connectors.inspection import findings
-from adapters.connectors.sql_table import SqlTable
+from adapters.connectors.sql_table import SCAN_LIMIT, SqlTable
 from adapters.connectors.tables import Table
-
-SCAN_LIMIT = 50_000
+from exchange.core.enforcement import OF_SOURCE
 
 _CONNECT_SECONDS = 5.0
 
@@ -34,6 +33,8 @@ class SqlConnector:
     Raises:
         ConnectorError: the URL is of no kind that is served here.
     """
+
+    enforces: ClassVar[frozenset[str]] = OF_SOURCE
 
     def __init__(
         self,

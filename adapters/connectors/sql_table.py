@@ -23,6 +23,8 @@ from exchange.v1.directory_pb2 import FieldType
 from exchange.v1.request_pb2 import Filter
 from exchange.v1.terms_pb2 import Mask
 
+SCAN_LIMIT = 50_000
+
 _SHAPES = 512
 _VIEWS = 128
 _TOO_MANY = "too many rows would have to be read to filter or order by hashes: narrow the filter"

@@ -14,6 +14,7 @@ import pytest
 from adapters.connectors import Question
 from adapters.mask_secret import mask_secret
 from exchange.core.decision import Deny
+from exchange.core.enforcement import TERMS
 from exchange.core.entries import ObjectVersion
 from exchange.core.envelope import Envelope
 from exchange.core.masking import hash_key
@@ -234,3 +235,18 @@ def test_a_secret_that_others_can_read_or_that_is_cut_is_refused(home: Home) -> 
     path.write_bytes(b"short")
     with pytest.raises(HomeError, match="not a secret"):
         mask_secret(home)
+
+
+# --- terms that an adapter does not enforce ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lacking", ["mask.last", "limits.rows"])
+async def test_an_agreement_with_a_term_that_is_not_enforced_is_not_served(tmp_path: Path, lacking: str) -> None:
+    async with masked(tmp_path, LAST, limits=Limits(rows=2)) as provider:
+        provider.sources.enforced = TERMS - {lacking}
+        deny = await denied(provider, lookup(SEEN))
+        assert (deny.check, deny.code) == (9, Code.CODE_PROVIDER_UNAVAILABLE)
+        assert "cannot enforce" in deny.reason
+        assert not provider.sources.questions
+        provider.sources.enforced = frozenset({"mask.last", "limits.rows"})
+        assert await read(provider, lookup(SEEN), fields=["name"])
