@@ -50,9 +50,7 @@ def _read(path: Path, dataset: DatasetTerms, again: str) -> frozenset[str]:
         system, datasets = said["system"], said["datasets"]
         enforced = datasets.get(dataset.code) if isinstance(datasets, dict) else None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CommandError(
-            f"{path} does not say what an adapter can enforce", again, ExitCode.UNCHECKED
-        ) from error
+        raise CommandError(f"{path} does not say what an adapter can enforce", again, ExitCode.UNCHECKED) from error
     if system != str(dataset.system):
         raise CommandError(f"{path} is of {system!s:.80}, and {dataset.code} is answered by {dataset.system}", again)
     if not isinstance(enforced, list) or not all(isinstance(term, str) for term in enforced):
