@@ -73,6 +73,10 @@ attacks: $(INSTALLED) ## the numbered attacks, as a table: what was done, what f
 bench: $(INSTALLED) ## measure throughput and latency
 	$(BIN)/python -m bench
 
+.PHONY: bench-decide
+bench-decide: $(INSTALLED) ## measure decisions at 100 and at 100,000 agreements
+	$(BIN)/python -m bench.decide $(BENCH_DECIDE)
+
 .PHONY: bench-log
 bench-log: $(INSTALLED) ## measure bundles, proofs, the fold and searches where the log is long (5 GB of disk)
 	$(BIN)/python -m bench.log $(BENCH_LOG)

@@ -32,12 +32,9 @@ from adapters.connectors.sql_table import SCAN_LIMIT
 from adapters.connectors.tables import Description, Table
 from exchange.core.names import is_code, is_field
 from exchange.core.policy import MAX_AGE
+from exchange.toml_lines import line_of, syntax_error
 
 _ENVIRONMENT = "env:"
-_PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
-_KEY_LINE = re.compile(rf"\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=")
-_HEADER_LINE = re.compile(rf"\s*\[\s*({_PART}(?:\s*\.\s*{_PART})*)\s*\]")
-_TOML_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _TABLE = re.compile(r"[^.\0]+(?:\.[^.\0]+)?")
 
 _RowLimit = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -208,7 +205,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_toml_error(path, str(error))) from None
+        raise ConfigError(_toml_error(path, error)) from None
 
 
 def _context(info: ValidationInfo) -> _Surroundings:
@@ -228,39 +225,13 @@ def _database_url(text: str, folder: Path) -> str:
     raise ValueError("write sqlite:///PATH or postgresql://USER@HOST/DATABASE")
 
 
-def _toml_error(path: Path, message: str) -> str:
-    line = _TOML_LINE.search(message)
-    return f"{path}:{line[1]}: {_TOML_LINE.sub('', message)}" if line else f"{path}: {message}"
+def _toml_error(path: Path, error: tomllib.TOMLDecodeError) -> str:
+    line, message = syntax_error(error)
+    return f"{path}:{line}: {message}" if line else f"{path}: {message}"
 
 
 def _error(path: Path, text: str, location: tuple[int | str, ...], message: str) -> ConfigError:
     keys = tuple(str(key) for key in location if key != "[key]")
-    line = _line(text, keys)
+    line = line_of(text, keys)
     where = f"{path}:{line}" if line else str(path)
     return ConfigError(f"{where}: {'.'.join(keys)}: {message}")
-
-
-def _line(text: str, keys: tuple[str, ...]) -> int | None:
-    """Finds the line, from 1, of a key, or of the innermost table around it that has a line of its own."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER_LINE.match(line):
-            table = _path(header[1])
-            lines.setdefault(table, number)
-        elif key := _KEY_LINE.match(line):
-            lines.setdefault(table + _path(key[1]), number)
-    return next((lines[keys[:size]] for size in range(len(keys), 0, -1) if keys[:size] in lines), None)
-
-
-def _path(key: str) -> tuple[str, ...]:
-    """The parts of a dotted key, as TOML reads it."""
-    try:
-        node: Any = tomllib.loads(f"{key} = 0")
-    except tomllib.TOMLDecodeError:
-        return ()
-    parts = []
-    while isinstance(node, dict):
-        part, node = next(iter(node.items()))
-        parts.append(part)
-    return tuple(parts)

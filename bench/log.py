@@ -21,28 +21,31 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256, shake_128
 from pathlib import Path
 
-from exchange.cli.audit.bundle_format import CHUNK, BundleReader, BundleWriter, Manifest
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, RangeLeaves, WholeTree
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.bundles.format import CHUNK, BundleReader, BundleWriter, Manifest
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, RangeLeaves, WholeTree
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
 from exchange.core import entries
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
-from exchange.core.envelope import sign_batch
+from exchange.core.envelope import Draft, Envelope, sign_batch
 from exchange.core.keys import is_signed
 from exchange.core.merkle import NodeId, frontier_nodes, inclusion_proof, verify_inclusion
+from exchange.core.names import Party
 from exchange.core.ranges import GrowingRoot, cover
 from exchange.core.wire import encode
 from exchange.store.ports import Log
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Agreement
 from tests.simulator import trust_of
-from tests.world import ORIGIN, POPULATION, World
+from tests.world import APPLICATIONS, ORIGIN, POPULATION, REGISTRY, World
 
 # On this disk, not in /tmp: there a file may be in memory.
 FOLDER = Path(__file__).parents[1] / "build"
 PROOFS = 300
+BATCH = 64
+"""Messages that share a signature where the exchange is loaded."""
 RATE = "entries/s"
 _CHUNK = 1 << 16
 
@@ -127,9 +130,16 @@ def bundles(folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
     what = f"bundle of {arguments.bundle:,}"
     yield Figure(f"{what}: leaves hashed, root proven", RATE, tuple(rates["leaves"]), "at least 200,000")
     yield Figure(f"{what}: the same, every body read too", RATE, tuple(rates["rows"]))
-    world = _signed_world(arguments.signed)
-    judged = [arguments.signed / _processor(lambda: _judge(world)) for _ in range(arguments.rounds)]
-    yield Figure(f"log of {arguments.signed:,}: every signature and grant judged", RATE, tuple(judged))
+    worlds = {batch: _signed_world(arguments.signed, batch) for batch in (1, BATCH)}
+    judged: dict[int, list[float]] = {batch: [] for batch in worlds}
+    for _ in range(arguments.rounds):
+        for batch, world in worlds.items():
+            judged[batch].append(arguments.signed / _processor(lambda: _judge(world)))  # noqa: B023 - called at once
+    what = f"log of {arguments.signed:,}: every signature and grant judged"
+    yield Figure(what, RATE, tuple(judged[1]))
+    yield Figure(f"the same, {BATCH} messages to a signature", RATE, tuple(judged[BATCH]))
+    ratios = tuple(many / one for one, many in zip(*judged.values(), strict=True))
+    yield Figure("the second against the first", "times as fast", ratios)
 
 
 def _hashed_bundle(path: Path, size: int) -> Checkpoint:
@@ -175,13 +185,23 @@ def _prove_rows(path: Path, checkpoint: Checkpoint) -> None:
     assert list(tree.finish()) == []
 
 
-def _signed_world(size: int) -> World:
+def _signed_world(size: int, batch: int = 1) -> World:
+    """A log of releases whose requests, and whose answers, were signed so many at a time."""
     world = World.standard()
-    for _ in range(size):
-        world.now += 10
-        request = world.request()
-        world.release(request, world.respond(request))
+    for first in range(0, size, batch):
+        count = min(batch, size - first)
+        requests = _signed(world, APPLICATIONS, [world.request() for _ in range(count)])
+        responses = _signed(world, REGISTRY, [world.respond(request) for request in requests])
+        for request, response in zip(requests, responses, strict=True):
+            world.now += 10
+            world.release(request, response)
     return world
+
+
+def _signed(world: World, party: Party, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+    """The same messages under one signature; a message's digest does not hang on it."""
+    drafts = [Draft(envelope.kind, envelope.payload, envelope.attachments) for envelope in envelopes]
+    return sign_batch(world.keys[party], ORIGIN, drafts)
 
 
 def _judge(world: World) -> None:

@@ -13,22 +13,25 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Work = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
+Take = Callable[[], Sequence[T]]
+LateWork = Callable[[Take[T]], Awaitable[Sequence[R | Exception]]]
 
 
 class ClosedError(Exception):
     """The batcher takes no more items."""
 
 
-class Batcher(Generic[T, R]):
-    """Runs one batch at a time, in the order of submission.
+class LateBatcher(Generic[T, R]):
+    """Runs one batch at a time, in the order of submission; the work takes its batch when it is ready for it.
 
     Args:
-        work: takes 1 to `limit` items and gives a result or an exception for each, in order; an exception that it
-            raises goes to every item of its batch.
+        work: is given a function that takes 1 to `limit` items: what has queued by then. It calls it once, from any
+            thread, and gives a result or an exception for each, in order. An exception that it raises goes to every
+            item that it took; where it took none, to those that it was begun for.
         limit: the largest batch.
     """
 
-    def __init__(self, work: Work[T, R], limit: int = 256) -> None:
+    def __init__(self, work: LateWork[T, R], limit: int = 256) -> None:
         self._work = work
         self._limit = limit
         self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
@@ -58,15 +61,24 @@ class Batcher(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(self._limit, len(self._queue)))]
-                await self._serve(batch)
+                await self._serve()
         finally:
             self._running = None
 
-    async def _serve(self, batch: "list[tuple[T, asyncio.Future[R]]]") -> None:
+    async def _serve(self) -> None:
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        waiting = len(self._queue)
+
+        def take(most: int = self._limit) -> Sequence[T]:
+            # Nobody else takes from the queue, and a deque may be added to meanwhile.
+            batch.extend(self._queue.popleft() for _ in range(min(most, len(self._queue))))
+            return [item for item, _ in batch]
+
         try:
-            results: Sequence[R | Exception] = await self._work([item for item, _ in batch])
+            results: Sequence[R | Exception] = await self._work(take)
         except Exception as error:  # noqa: BLE001 - each item's waiter gets it
+            if not batch:
+                take(min(self._limit, waiting))
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
@@ -75,6 +87,19 @@ class Batcher(Generic[T, R]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+class Batcher(LateBatcher[T, R]):
+    """Runs one batch at a time, in the order of submission; what has queued when the work begins is its batch.
+
+    Args:
+        work: takes 1 to `limit` items and gives a result or an exception for each, in order; an exception that it
+            raises goes to every item of its batch.
+        limit: the largest batch.
+    """
+
+    def __init__(self, work: Work[T, R], limit: int = 256) -> None:
+        super().__init__(lambda take: work(take()), limit)
 
 
 def split(items: Iterable[T], size_of: Callable[[T], int], most: int) -> Iterator[list[T]]:

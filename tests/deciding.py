@@ -29,11 +29,12 @@ import yaml
 from google.protobuf.json_format import ParseDict
 
 from exchange.core.names import Party
+from exchange.core.terms import AgreementTerms
 from exchange.v1.directory_pb2 import Agreement, Field
 from exchange.v1.guardrail_pb2 import Officer, Test, Tests
 from exchange.v1.request_pb2 import Operation
 from tests.attempts import FAULTS, Attempt, another_agreement, next_dataset, regrant
-from tests.world import CIVIL_AFFAIRS, FIELDS, HOUSING, ORIGIN, REGISTRY
+from tests.world import APPLICATIONS, CIVIL_AFFAIRS, FIELDS, HOUSING, MARRIAGE, ORIGIN, REGISTRY
 
 FOLDER = Path(__file__).parent / "decisions"
 CASES: list[dict[str, Any]] = [
@@ -50,6 +51,14 @@ def attempt_of(case: Mapping[str, Any]) -> Attempt:
     attempt.world.now += case.get("later", 0)
     _change_header(attempt, case)
     return attempt
+
+
+def uses(attempt: Attempt) -> list[tuple[AgreementTerms, Party, int]]:
+    """What was used before the attempt: under which agreement, by which system, and when, in the order of time."""
+    systems = {system.own_department: system for system in (APPLICATIONS, MARRIAGE)}
+    agreements = {terms.object_id: terms for terms in attempt.world.directory.terms.agreements.values()}
+    found = [(agreements[used], systems[department], time) for used, department, time in attempt.world.uses]
+    return sorted(found, key=lambda use: use[2])
 
 
 def party(name: str) -> Party:

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import importlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -25,34 +26,45 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = "exchange/core"
 UNIT = "tests/unit/core"
 WORKERS = 2
+# Seconds of processor time that a mutant's tests may take; by the clock, a busy machine would kill what nobody noticed.
 SLOWEST = 10
+# And by the clock, for a mutant that waits for something: far more than the processor time takes on any machine.
+LONGEST = 600
 
 # Which tests must notice a change of which file.
 TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/{name}.py": tuple(f"{UNIT}/test_{test}.py" for test in tests.split())
     for name, tests in {
         "access": "access",
+        "bars": "barring_rules guardrails decision",
+        "calendar": "calendar",
+        "clocks": "clocks calendar",
         "cosignature": "cosignature",
         "decision": "decision",
         "directory": "directory terms fold",
         "entries": "entries",
         "envelope": "envelope",
+        "explain": "explain",
         "fold": "fold",
+        "guardrails": "guardrails",
         "keys": "keys",
         "policy": "policy",
         "response": "response",
-        "rules": "rules key_rules erasures snapshot",
+        "restrictions": "hours explain terms",
+        "rules": "rules key_rules erasures snapshot barring_rules",
         "sealing": "sealing",
         "snapshot": "snapshot",
         "state": "rules key_rules fold directory",
         "summary": "summary",
+        "suspending": "barring_rules",
         "terms": "terms snapshot",
         "trust": "trust",
+        "usage": "usage",
         "wire": "wire",
     }.items()
 }
 # Where every mutant is killed, and has to be.
-STRICT = [f"{CORE}/{name}.py" for name in ("decision", "response", "rules")]
+STRICT = [f"{CORE}/{name}.py" for name in ("decision", "guardrails", "response", "rules", "suspending")]
 
 # Loaded once and inherited by every worker. Nothing of the exchange but its messages: that is imported anew.
 PRELOADED = (
@@ -246,7 +258,8 @@ def run_tests(file: str, source: str) -> int:
         "-q",
         "--tb=no",
         "--assert=plain",
-        f"--timeout={SLOWEST}",
+        # The timer of its own would be this worker's alarm.
+        "--timeout=0",
         "-p",
         "no:randomly",
         "-p",
@@ -256,22 +269,28 @@ def run_tests(file: str, source: str) -> int:
     return int(pytest.main([*options, "-m", "not hypothesis", *TESTS[file]]))
 
 
-def start(file: str, source: str) -> int:
-    """Fork a worker for one mutant, silent. Returns its process id."""
+def start(file: str, source: str, *, silent: bool = True) -> int:
+    """Fork a worker for one mutant; what it prints is for nobody, or a diagnostic. Returns its process id."""
     pid = os.fork()
     if pid:
         return pid
     code = 70
     try:
-        signal.alarm(SLOWEST)
-        with open(os.devnull, "w") as null:  # noqa: PTH123 - a device, not a file
-            os.dup2(null.fileno(), 1)
-            os.dup2(null.fileno(), 2)
+        limit_time()
+        if silent:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.dup2(2, 1)
         code = run_tests(file, source)
     except BaseException:  # noqa: BLE001 - a forked worker must never return into the parent's code
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def limit_time() -> None:
+    """End this process when its time is over: SIGXCPU, or SIGALRM where it only waits."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SLOWEST, resource.RLIM_INFINITY))
+    signal.alarm(LONGEST)
 
 
 @dataclass(slots=True)
@@ -303,7 +322,7 @@ def is_killed(status: int) -> bool:
     code = os.waitstatus_to_exitcode(status)
     if code in {0, 1, 2}:
         return code != 0
-    if code == -signal.SIGALRM:
+    if code in {-signal.SIGXCPU, -signal.SIGALRM}:
         return True
     sys.exit(f"error: pytest ended with {code}; the tests did not run")
 
@@ -348,9 +367,11 @@ def main() -> int:
     preload()
     for file in arguments.files:
         # Written out anew, as every mutant is.
-        _, status = os.waitpid(start(file, ast.unparse(ast.parse(Path(file).read_text()))), 0)
-        if os.waitstatus_to_exitcode(status) != 0:
-            sys.exit(f"error: the tests of {file} fail without any change")
+        _, status = os.waitpid(start(file, ast.unparse(ast.parse(Path(file).read_text())), silent=False), 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0:
+            ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+            sys.exit(f"error: the tests of {file} fail without any change ({ended})")
     began = time.monotonic()
     alive = survivors(mutants)
     table(alive)

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,10 +99,22 @@ async def serve(home: Home, ready: Callable[[str], None]) -> None:
     config = load_config(home.path)
     store = _open(home, config)
     try:
-        async with httpx.AsyncClient(trust_env=False, headers=_PLAIN) as http:
+        tls = _witness_tls(home, config)
+        async with httpx.AsyncClient(trust_env=False, headers=_PLAIN, verify=tls) as http:
             await _run(await _compose(home, config, store, http), ready)
     finally:
         store.close()
+
+
+def _witness_tls(home: Home, config: BrokerConfig) -> ssl.SSLContext | bool:
+    """By whose certificates witnesses are known; what they cosign is verified by their own keys besides."""
+    if not config.witness_authorities:
+        return True
+    path = home.path / config.witness_authorities
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise HomeError(f"{path}, the witness_authorities of broker.toml, cannot be used: {error}") from error
 
 
 def _open(home: Home, config: BrokerConfig) -> SqlLogStore:

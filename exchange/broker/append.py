@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from exchange.broker.authority import Authority, read_csr
+from exchange.broker.following import Newcomers
 from exchange.broker.logs import DirectoryProposal, EntryRefusedError, Logs
 from exchange.broker.status import NotPermittedError
 from exchange.core.envelope import ENTRY, Envelope, decode_envelope
@@ -46,6 +47,7 @@ class AppendCommand:
         self._logs = logs
         self._authority = authority
         self._clock = clock
+        self._newcomers = Newcomers(logs, clock)
 
     async def __call__(self, peer: Party, frame: bytes) -> AppendedEntry:
         """Append one entry; the same entry again gives its receipt again.
@@ -61,6 +63,7 @@ class AppendCommand:
             AuditUnavailableError: it could not be made durable.
         """
         envelope = decode_envelope(frame, ENTRY, MAX_APPEND)
+        await self._newcomers.look_for(envelope.key_id, peer)
         signer = self._logs.directory.state.keys.get(envelope.key_id)
         if signer is None:
             raise EntryRefusedError("the signing key is not in the directory")

@@ -63,6 +63,7 @@ class BrokerConfig(BaseModel):
     missing_quorum_seconds: float = Field(default=60, gt=0)
     witness_round_seconds: float = Field(default=3, gt=0)
     witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
+    witness_authorities: str = ""
 
     @property
     def is_shared(self) -> bool:
@@ -140,6 +141,8 @@ def encode_config(config: BrokerConfig) -> str:
         "# How often witnesses are asked, and how often for the same checkpoint again, so that its time is fresh.\n"
         f"witness_round_seconds = {config.witness_round_seconds:g}\n"
         f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
+        "# Who certifies the witnesses whose address is https: a PEM file; without one, the public authorities.\n"
+        f'witness_authorities = "{config.witness_authorities}"\n'
     )
 
 

@@ -1,15 +1,22 @@
 """What other brokers on the same database do: this one takes up their entries within a second."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
+from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import Logs
 from exchange.broker.taken import TakenIds
+from exchange.core.names import Party
 from exchange.store.ports import StoreError, StoreFatalError
 
 # How long an append may go unseen where its notification was lost, seconds.
 INTERVAL = 0.5
+# How often one party can make this broker look for a key, a second, and how often at once.
+LOOKS = 1.0
+LOOKS_AT_ONCE = 3.0
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -59,3 +66,31 @@ class Follower:
         self._taken.learn(found)
         if found:
             self._since = found[-1].time
+
+
+class Newcomers:
+    """Looks for signing keys that the directory here does not have: another broker may have just admitted them.
+
+    Args:
+        logs: with the directory.
+        clock: milliseconds.
+    """
+
+    def __init__(self, logs: Logs, clock: Callable[[], int]) -> None:
+        self._logs = logs
+        self._clock = clock
+        self._buckets = TokenBuckets(LOOKS, LOOKS_AT_ONCE)
+
+    async def look_for(self, key_id: bytes, peer: Party) -> None:
+        """Take up what is new in the directory if a key is not in it; not at every call, or strangers could ask for it.
+
+        Args:
+            key_id: what signed a message.
+            peer: whom TLS authenticated.
+        """
+        if key_id in self._logs.directory.state.keys or not self._logs.store.is_shared:
+            return
+        if self._buckets.take(peer, self._clock()):
+            # What cannot be read is not known: the message is refused, and may come again.
+            with suppress(StoreError):
+                await self._logs.catch_up()

@@ -1,4 +1,4 @@
-"""fsck: rebuilds a stopped broker's nodes and index columns from the leaves, and compares them with what is stored.
+"""fsck: rebuilds a store's nodes and index columns from the leaves, and compares them with what is stored.
 
 The leaves are the truth, as far as the signed checkpoint says that they are: nodes and columns are written anew only
 where the leaves make its root, so that a repair can never make up a history that the log did not sign.
@@ -17,7 +17,7 @@ from exchange.core.errors import CoreError, DecodeError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import Verifier
 from exchange.core.wire import decode
-from exchange.store.inspection import COLUMNS, InspectedFile, InspectedRow
+from exchange.store.inspection import COLUMNS, InspectedRow, Inspection
 from exchange.store.ports import Head, Log, node_place
 from exchange.v1.directory_pb2 import DirectoryLeaf
 
@@ -32,7 +32,7 @@ class Problem:
     """Something that is not as it must be.
 
     Args:
-        log: the log's name; empty where it is about the file as a whole.
+        log: the log's name; empty where it is about the database as a whole.
         index: the entry; None where it is about the log.
         text: what is wrong, without a full stop.
         mendable: whether the leaves say what should stand there.
@@ -145,22 +145,22 @@ class AccessReader:
 
 
 class LogCheck:
-    """Checks one log of a file.
+    """Checks one log of a store.
 
     Args:
-        file: the stopped broker's.
+        stored: one state of it, or what is to be mended.
         log: which log.
         verifier: its note key.
         reader: reads its entries.
     """
 
-    def __init__(self, file: InspectedFile, log: Log, verifier: Verifier, reader: Reader) -> None:
-        self._file = file
+    def __init__(self, stored: Inspection, log: Log, verifier: Verifier, reader: Reader) -> None:
+        self._stored = stored
         self._log = log
         self._verifier = verifier
         self._reader = reader
         self._frontier = Frontier()
-        self._head = file.heads().get(log)
+        self._head = stored.heads().get(log)
 
     @property
     def name(self) -> str:
@@ -176,7 +176,7 @@ class LogCheck:
         """Check head, entries, nodes and index columns, a page at a time."""
         head = self._head
         if head is None:
-            yield self._problem(None, "the file has no head of it")
+            yield self._problem(None, "the database has no head of it")
             return
         checkpoint = self._checkpoint(head)
         if isinstance(checkpoint, Problem):
@@ -197,19 +197,19 @@ class LogCheck:
         for rows in self._pages(head.size, advance):
             expected = self._grow(rows)
             places = _places(expected)
-            stored = self._file.nodes(self._log, places.start, places.stop)
+            stored = self._stored.nodes(self._log, places.start, places.stop)
             wrong = {place: hash for place, hash in expected.items() if stored.get(place) != hash}
-            self._file.set_nodes(self._log, wrong)
+            self._stored.set_nodes(self._log, wrong)
             for row in rows:
                 columns = self._reader.columns(row)
                 if row.columns != columns:
-                    self._file.set_columns(self._log, row.index, columns)
-        self._file.drop_nodes(self._log, node_place(0, head.size))
+                    self._stored.set_columns(self._log, row.index, columns)
+        self._stored.drop_nodes(self._log, node_place(0, head.size))
 
     def _pages(self, size: int, advance: Advance) -> Iterator[list[InspectedRow]]:
         """The entries from 0 on that follow each other."""
         start = 0
-        while rows := self._file.rows(self._log, start, PAGE):
+        while rows := self._stored.rows(self._log, start, PAGE):
             whole = [row for index, row in enumerate(rows, start) if row.index == index]
             if whole:
                 yield whole
@@ -228,7 +228,7 @@ class LogCheck:
         start = self._frontier.size
         expected = self._grow(rows)
         places = _places(expected)
-        stored = self._file.nodes(self._log, places.start, places.stop)
+        stored = self._stored.nodes(self._log, places.start, places.stop)
         wrong = sum(1 for place, hash in expected.items() if stored.get(place) != hash)
         if wrong:
             last = self._frontier.size - 1
@@ -252,7 +252,7 @@ class LogCheck:
 
     def _end_problems(self, head: Head, checkpoint: Checkpoint | Problem) -> Iterator[Problem]:
         size = self._frontier.size
-        entries, nodes = self._file.count(self._log)
+        entries, nodes = self._stored.count(self._log)
         if entries != size:
             yield self._problem(None, f"it has {entries} entries, of which {size} follow each other from entry 0")
         if head.size != size:
@@ -269,10 +269,15 @@ class LogCheck:
         return Problem(self._verifier.name, index, text, mendable)
 
 
-def damages(file: InspectedFile) -> Iterator[Problem]:
-    """What SQLite finds wrong with the file itself; an index is built again, anything else is beyond mending here."""
-    for line in file.damages():
-        yield Problem("", None, f"SQLite says: {line}", mendable="index" in line)
+def damages(stored: Inspection) -> Iterator[Problem]:
+    """What the engine finds wrong with the database itself, and indexes that are not the store's.
+
+    An index is built again; anything else is beyond mending here.
+    """
+    for line in stored.damages():
+        yield Problem("", None, line, mendable="index" in line)
+    for name in stored.missing_indexes():
+        yield Problem("", None, f"the index {name} is missing, or is another one", mendable=True)
 
 
 def _places(nodes: dict[int, bytes]) -> range:

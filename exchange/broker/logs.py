@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from exchange.batching import Batcher, ClosedError
+from exchange.batching import ClosedError, LateBatcher, Take
 from exchange.broker.proofs import continued, receipts
 from exchange.broker.records import AccessRecord, access_entry
 from exchange.broker.retention import Erasure, Retention, RetentionError
@@ -152,7 +152,7 @@ class Logs:
         self._indexes: dict[bytes, int] = {}
         self._writer = ThreadPoolExecutor(1, "append")
         self.usage = UsageCounts(store, self._writer, lambda: self._directory)
-        self._batcher: Batcher[Proposal, Entered] = Batcher(self._append)
+        self._batcher: LateBatcher[Proposal, Entered] = LateBatcher(self._append)
         self._moved = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._checkpoints: dict[Log, bytes] = {}
@@ -231,31 +231,31 @@ class Logs:
             self._moved.set()
             self._moved = asyncio.Event()
 
-    async def _append(self, proposals: Sequence[Proposal]) -> Sequence[Entered | Exception]:
+    async def _append(self, take: Take[Proposal]) -> Sequence[Entered | Exception]:
         if self.failed.is_set():
             raise AuditUnavailableError("the log takes no more entries")
         before = self._directory.size
         try:
-            results = await asyncio.get_running_loop().run_in_executor(self._writer, self._write, proposals)
+            results = await asyncio.get_running_loop().run_in_executor(self._writer, self._write, take)
         except StoreFatalError as error:
             self._fail(error)
             raise AuditUnavailableError("the log cannot be written") from error
         except StoreError as error:
-            logger.error("a batch was not written", reason=str(error), entries=len(proposals))
+            logger.error("a batch was not written", reason=str(error))
             raise AuditUnavailableError("the entry was not written") from error
         finally:
             self._tell_if_moved(before)
         return results
 
-    def _write(self, proposals: Sequence[Proposal]) -> list[Entered | Exception]:
-        """In the writer thread: lock, decide, extend, sign, commit, prove."""
+    def _write(self, take: Take[Proposal]) -> list[Entered | Exception]:
+        """In the writer thread: lock, take what has queued by then, decide, extend, sign, commit, prove."""
         with self.store.locked() as transaction:
             heads = dict(transaction.heads())
             # Another broker, or a commit whose outcome was unknown, may have moved the heads.
             self._catch_up(heads)
             self.usage.begin(heads[Log.ACCESS].size)
             tails = {log: _Tail(log, self._frontiers[log], heads[log].time) for log in Log}
-            directory, places = self._decide(proposals, tails, transaction)
+            directory, places = self._decide(take(), tails, transaction)
             grown = [self._grow(tail) for tail in tails.values() if tail.entries]
             for batch, _ in grown:
                 transaction.append(batch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from exchange.broker.following import Newcomers
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import AccessProposal, AuditUnavailableError, Logs, Standing
 from exchange.broker.records import AccessRecord
@@ -16,7 +17,7 @@ from exchange.broker.settlement import check_bare, draw_offer, draw_release
 from exchange.broker.taken import TakenIds
 from exchange.broker.tunnel import Tunnel, TunnelFullError, TunnelLostError, Tunnels
 from exchange.core.access import MAX_REFUSAL, read_refusal
-from exchange.core.decision import LIFETIME, SKEW, Allow, Asked, Deny, authenticate, examine, is_limited
+from exchange.core.decision import LIFETIME, REPLAYED, SKEW, Allow, Asked, Deny, authenticate, examine, is_limited
 from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
@@ -81,6 +82,7 @@ class Relay:
         self._buckets = buckets
         self._clock = clock
         self._forbidden = forbidden
+        self._newcomers = Newcomers(logs, clock)
         self._flights: dict[bytes, asyncio.Task[Answered]] = {}
 
     async def submit(self, peer: Party, frame: bytes, timeout: float) -> Released:
@@ -153,6 +155,7 @@ class Relay:
 
     async def _authenticated(self, peer: Party, envelope: Envelope) -> Asked:
         """Checks 2 and 3, and the form of what was signed."""
+        await self._newcomers.look_for(envelope.key_id, peer)
         asked = authenticate(self._logs.directory, envelope, self._clock(), peer)
         if isinstance(asked, Deny):
             raise await self._refusals.refuse(peer, asked, envelope.digest)
@@ -266,7 +269,9 @@ class Relay:
             # The provider is owed a settlement: it offers the answer again when it attaches again.
             self._tunnels.detach(tunnel)
             raise await self._refusals.audit_unavailable(allow.asked.envelope.digest, reason) from error
-        self._taken.settle(allow.asked, self._clock())
+        if entered.deny != REPLAYED:
+            # Otherwise another broker released the answer to another message, and the follower learns of which.
+            self._taken.settle(allow.asked, self._clock())
         tunnel.settle(answer.digest, entered.receipt)
         if entered.deny is not None:
             raise await self._refuse(allow.asked, entered.deny)

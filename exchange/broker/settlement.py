@@ -4,14 +4,24 @@ from dataclasses import replace
 
 from exchange.broker.logs import Standing
 from exchange.broker.records import AccessRecord
-from exchange.core.decision import Allow, Asked, Deny, Used, authenticate, authorise, decide_again, uncounted
+from exchange.core.decision import (
+    REPLAYED,
+    Allow,
+    Asked,
+    Deny,
+    Used,
+    authenticate,
+    authorise,
+    decide_again,
+    uncounted,
+)
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import DecodeError
 from exchange.core.names import Party
 from exchange.core.response import check_response, read_response
 from exchange.core.state import KeyRecord, is_signing
-from exchange.store.ports import Transaction
+from exchange.store.ports import Release, Transaction
 from exchange.v1.access_pb2 import AccessKind, Code
 
 # An envelope without attachments: of what a request or response may be, none comes near it.
@@ -42,13 +52,20 @@ def draw_release(
         counted = (allow.agreement, allow.asked.requester.own_department)
         return replace(_record(allow.asked, str(allow.dataset.system), answer, None), counted=counted)
     settled = transaction.settled(answer.digest)
-    if deny is None:
-        if standing in settled:
+    if deny is None and standing is not None:
+        if standing.index in settled:
             return Standing(settled[0])
-        deny = Deny(11, Code.CODE_RESPONSE_INVALID, "another answer to this request was released already")
+        deny = _forbidden_by(standing, allow)
     if settled:
         return Standing(settled[0], deny)
     return _record(allow.asked, str(allow.dataset.system), answer, deny)
+
+
+def _forbidden_by(standing: Release, allow: Allow) -> Deny:
+    """Why an answer is not released beside another: check 4, which could not know of another broker's release yet."""
+    if standing.request_digest != allow.asked.envelope.digest:
+        return REPLAYED
+    return Deny(11, Code.CODE_RESPONSE_INVALID, "another answer to this request was released already")
 
 
 def draw_offer(

@@ -44,8 +44,8 @@ class TakenIds:
         self._flying.pop(_id(asked), None)
 
     def settle(self, asked: Asked, now: int) -> None:
-        """A committed answer used the id up."""
-        self._answered[_id(asked)] = (asked.envelope.digest, asked.header.expires_at + SKEW)
+        """A committed answer used the id up, unless another message's did before."""
+        self._answered.setdefault(_id(asked), (asked.envelope.digest, asked.header.expires_at + SKEW))
         self._forget(now)
 
     def _forget(self, now: int) -> None:

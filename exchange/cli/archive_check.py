@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from exchange.cli.archiving import COLUMNS, ArchivedMonth, columns_of, month_of, months_of, pyarrow
-from exchange.cli.audit.progress import Advance
 from exchange.cli.audit.tiles import CHECKPOINT
 from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.progress import Advance
 from exchange.core.access import body_problem, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError

@@ -15,11 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.exports.output_file import written_whole
-from exchange.cli.audit.progress import bar
 from exchange.cli.audit.tiles import TileTree
-from exchange.cli.audit.verification import LoggedEntry
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.progress import bar
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
@@ -27,7 +27,7 @@ from exchange.core.merkle import Frontier, NodeId, frontier_nodes, leaf_hash
 from exchange.core.note import Verifier
 
 if TYPE_CHECKING:
-    from exchange.store.inspection import InspectedFile
+    from exchange.store.inspection import Inspection
 
 PAGE: Final = 1000
 BINARY: Final = ("request_id", "leaf_hash", "leaf", "body")
@@ -103,15 +103,15 @@ class StoredLog:
     """A broker's access log as `TileTree` reads it; see `MirroredLog`.
 
     Args:
-        file: the broker's, which may be running.
+        stored: the broker's, which may be running.
         verifier: the log's note key, out of the trust file.
     """
 
-    def __init__(self, file: "InspectedFile", verifier: Verifier) -> None:
+    def __init__(self, stored: "Inspection", verifier: Verifier) -> None:
         from exchange.store.ports import Log
 
-        self._file, self._log, self.verifier = file, Log.ACCESS, verifier
-        self._note = file.heads()[self._log].checkpoint
+        self._stored, self._log, self.verifier = stored, Log.ACCESS, verifier
+        self._note = stored.heads()[self._log].checkpoint
         try:
             self.checkpoint: Checkpoint = open_checkpoint(self._note, verifier)
         except CoreError as error:
@@ -133,7 +133,7 @@ class StoredLog:
     def rows(self, start: int, stop: int) -> Iterator[LoggedEntry]:
         """Entries from `start` to before `stop`, page by page."""
         while start < stop:
-            page = self._file.rows(self._log, start, min(PAGE, stop - start))
+            page = self._stored.rows(self._log, start, min(PAGE, stop - start))
             for row in page:
                 yield LoggedEntry(row.index, row.leaf, row.body)
             if not page:
@@ -145,8 +145,8 @@ class StoredLog:
         from exchange.store.ports import node_place
 
         places = [node_place(node.level, node.index) for node in wanted]
-        stored = [self._file.nodes(self._log, place, place + 1) for place in places]
-        return [found.get(place, b"") for place, found in zip(places, stored, strict=True)]
+        found = [self._stored.nodes(self._log, place, place + 1) for place in places]
+        return [nodes.get(place, b"") for place, nodes in zip(places, found, strict=True)]
 
     def root(self, size: int) -> bytes:
         """The root that the stored nodes make at a size."""
@@ -157,11 +157,11 @@ class StoredLog:
             raise CommandError(text, "`exchange log fsck` names what is wrong", ExitCode.REFUSED) from error
 
 
-def archive_month(file: "InspectedFile", verifier: Verifier, month: Month, folder: Path, now: int) -> ArchivedMonth:
+def archive_month(stored: "Inspection", verifier: Verifier, month: Month, folder: Path, now: int) -> ArchivedMonth:
     """Write one month, and the tree that holds it.
 
     Args:
-        file: the broker's.
+        stored: the broker's.
         verifier: the access log's note key.
         month: one that is over.
         folder: the archive; made where there is none.
@@ -174,8 +174,8 @@ def archive_month(file: "InspectedFile", verifier: Verifier, month: Month, folde
     if now < month.following.start:
         raise WrongUsageError(f"--month: {month} is not over", "a month is archived once it is")
     earlier = [item for item in months_of(folder) if item.month != month]
-    log, first, end = StoredLog(file, verifier), file.since(month.start), file.since(month.following.start)
-    _check_follows(file, earlier, month, first)
+    log, first, end = StoredLog(stored, verifier), stored.since(month.start), stored.since(month.following.start)
+    _check_follows(stored, earlier, month, first)
     folder.mkdir(parents=True, exist_ok=True)
     # The tree first: a month's file is never there without the tree that proves it.
     with bar("tiles") as advance:
@@ -219,13 +219,13 @@ def _read_month(path: Path, month: Month) -> ArchivedMonth:
     return archived
 
 
-def _check_follows(file: "InspectedFile", earlier: Sequence[ArchivedMonth], month: Month, first: int) -> None:
+def _check_follows(stored: "Inspection", earlier: Sequence[ArchivedMonth], month: Month, first: int) -> None:
     """A month goes on where the one before it ended; the first archived one begins with entry 0."""
     if any(item.month > month for item in earlier):
         raise WrongUsageError(f"--month: a later one than {month} is archived already", "months are archived in order")
     end = earlier[-1].end if earlier else 0
     if first != end:
-        time = file.time_of(end)
+        time = stored.time_of(end)
         missing = month_of(time) if time is not None else month
         hint = f"archive the earlier months first, beginning with --month {missing}"
         text = f"--month: {month} begins with entry {first}, and the archive ends before entry {end}"

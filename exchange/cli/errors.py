@@ -15,6 +15,7 @@ import typer
 from exchange.cli.output import clean, print_json
 
 TRACEBACK = "EXCHANGE_TRACEBACK"
+_YEARS = "write the year's days of rest into a file, and name it under calendar.years of a file for --rules"
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 """As a program that SIGPIPE ends: nobody reads the output any more."""
@@ -132,9 +133,11 @@ def _rules() -> Iterable[tuple[type[Exception], Explain]]:
 
     from exchange.cli.where import WhereError
     from exchange.client.errors import ExchangeError, RefusedError, UnavailableError
+    from exchange.core.calendar import CalendarError
     from exchange.core.errors import CoreError, NameFormatError
     from exchange.core.trust import TrustError
     from exchange.home import HomeError
+    from exchange.rules.tables import RulesError
     from exchange.transport import PeerError
 
     return (
@@ -144,9 +147,11 @@ def _rules() -> Iterable[tuple[type[Exception], Explain]]:
         (UnavailableError, _unavailable),
         (ExchangeError, _own),
         (HomeError, _own),
+        (RulesError, _own),
         (WhereError, _where),
         (NameFormatError, _fixed(ExitCode.USAGE, "a party's name is exchange://DOMAIN/DEPARTMENT[/SYSTEM]")),
         (TrustError, _fixed(ExitCode.UNTRUSTED, "get the exchange's trust file again, from somebody you know")),
+        (CalendarError, _fixed(ExitCode.UNCHECKED, _YEARS)),
         (CoreError, _fixed(ExitCode.REFUSED)),
         (PeerError, _fixed(ExitCode.UNTRUSTED)),
         (grpc.RpcError, _call),

@@ -1,6 +1,5 @@
-"""How a broker's logs grow: entries and bytes a day, and how long the disk will hold them."""
+"""How a broker's logs grow: entries and bytes a day, and how long the disk will hold them, where that can be known."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +21,14 @@ class Growth:
         entries: of the access log, in those days.
         size: bytes of the database.
         entry_size: bytes of the database for each entry of both logs, nodes and indexes included.
-        free: bytes that the disk has left.
+        free: bytes that the disk has left; None where it is a database server's.
     """
 
     days: float
     entries: int
     size: int
     entry_size: float
-    free: int
+    free: int | None
 
     @property
     def entries_a_day(self) -> float:
@@ -43,12 +42,12 @@ class Growth:
 
     @property
     def days_left(self) -> int | None:
-        """Whole days until the disk is full; None where nothing grows."""
-        return int(self.free / self.bytes_a_day) if self.bytes_a_day else None
+        """Whole days until the disk is full; None where nothing grows, or where its room is not known."""
+        return int(self.free / self.bytes_a_day) if self.free is not None and self.bytes_a_day else None
 
 
-def growth_of(home: Path, now: int) -> Growth | None:
-    """How the logs of a broker's home grow; None where they are in PostgreSQL, which knows that itself.
+def growth_of(home: Path, now: int) -> Growth:
+    """How the logs of a broker's home grow.
 
     Args:
         home: the broker's folder; whether it runs makes no difference.
@@ -59,35 +58,33 @@ def growth_of(home: Path, now: int) -> Growth | None:
         StoreError: the database cannot be read.
     """
     from exchange.broker.config import load_config
-    from exchange.store.inspection import InspectedFile
+    from exchange.store.inspection import Inspection
     from exchange.store.ports import Log
 
-    path = load_config(home).store_name(home)
-    if isinstance(path, str):
-        return None
-    with InspectedFile.watched(path) as file:
-        heads = file.heads()
-        first = file.time_of(0)
-        entries = heads[Log.ACCESS].size - file.since(now - DAYS * DAY)
+    with Inspection.watched(load_config(home).store_name(home)) as stored:
+        heads = stored.heads()
+        first = stored.time_of(0)
+        entries = heads[Log.ACCESS].size - stored.since(now - DAYS * DAY)
+        size, free = stored.size(), stored.free()
     total = sum(head.size for head in heads.values())
-    beside = path.with_name(f"{path.name}-wal")
-    size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
-    disk = os.statvfs(path.parent)
     days = min(max((now - first) / DAY, 1.0), float(DAYS)) if first is not None else float(DAYS)
-    return Growth(days, entries, size, size / total if total else 0.0, disk.f_bavail * disk.f_frsize)
+    return Growth(days, entries, size, size / total if total else 0.0, free)
 
 
 def shown(growth: Growth) -> dict[str, object]:
     """For people."""
     days = f"{growth.days:.0f} days" if growth.days >= 1.5 else "day"
-    left = growth.days_left
     count = f"{growth.entries_a_day:,.0f}"
     rate = f"{count} access {'entry' if count == '1' else 'entries'} and {_bytes(growth.bytes_a_day)} a day"
-    return {
-        "growth": f"{rate} in the last {days}",
-        "disk": f"{_bytes(growth.free)} free beside {_bytes(growth.size)} of logs: "
-        + (f"enough for {left:,} days" if left is not None else "nothing grows now"),
-    }
+    return {"growth": f"{rate} in the last {days}", "disk": _disk(growth)}
+
+
+def _disk(growth: Growth) -> str:
+    if growth.free is None:
+        return f"{_bytes(growth.size)} of logs; how much room the database server's disk has is not known here"
+    left = growth.days_left
+    enough = f"enough for {left:,} days" if left is not None else "nothing grows now"
+    return f"{_bytes(growth.free)} free beside {_bytes(growth.size)} of logs: {enough}"
 
 
 def described(growth: Growth) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`exchange log`: check the logs of a stopped broker, and erase what need not be kept any longer."""
+"""`exchange log`: check a broker's logs, archive them, and erase what need not be kept any longer."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.audit.progress import bar
 from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.cli.progress import bar
 from exchange.cli.times import day_of, iso, now
 from exchange.home import Home
 
 if TYPE_CHECKING:
     from exchange.broker.fsck import LogCheck, Problem
-    from exchange.store.inspection import InspectedFile
+    from exchange.store.inspection import InspectedStore, Inspection
 
 SHOWN = 100
 """Problems that are listed; the rest are counted."""
@@ -69,26 +69,28 @@ def fsck(
 ) -> None:
     """Rebuild nodes and indexes, and compare.
 
-    Both logs' nodes and index columns are made anew from their leaves, and compared with what is stored. The broker
-    must be stopped. Heads, signed checkpoints, bodies, the order of times and the fold of the directory are checked
-    too. A repair writes nodes and index columns alone, never a leaf, and only where the leaves make the root that
-    the log has signed.
+    Both logs' nodes and index columns are made anew from their leaves, and compared with what is stored. Heads,
+    signed checkpoints, bodies, the order of times and the fold of the directory are checked too. A repair writes
+    nodes, index columns and the database's own indexes alone, never a leaf, and only where the leaves make the root
+    that the log has signed. With SQLite the broker must be stopped. With PostgreSQL brokers go on beside a check; a
+    repair holds the log's lock, so that they release nothing until it is done.
     """
-    from exchange.store.inspection import InspectedFile
+    from exchange.store.inspection import InspectedStore
     from exchange.store.ports import StoreError
 
     require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
+    name = _database(home)
     try:
-        with InspectedFile.opened(_database(home)) as file:
-            sizes, found = _check(file, home)
+        with InspectedStore.opened(name) as store:
+            with store.snapshot() as stored:
+                sizes, found = _check(stored, home)
             mended = repair and found.mendable > 0 and not found.others
             if mended:
-                _mend(file, home)
-                sizes, again = _check(file, home)
+                sizes, again = _mend(store, home)
                 if again.count:
                     found, mended = again, False
     except StoreError as error:
-        hint = "stop the broker first: a running one has the database for itself"
+        hint = "stop the broker first: a running one has the database for itself" if isinstance(name, Path) else ""
         raise CommandError(str(error), hint, ExitCode.UNCHECKED) from error
     _print(sizes, found, mended=mended, as_json=as_json)
     raise typer.Exit(_exit_code(found, mended=mended))
@@ -110,7 +112,7 @@ def retain(
     """
     from exchange.broker.config import load_config
     from exchange.broker.retention import DAY, portions, read_holds
-    from exchange.store.inspection import InspectedFile
+    from exchange.store.inspection import Inspection
     from exchange.store.ports import StoreError
 
     require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
@@ -118,8 +120,8 @@ def retain(
     days = _days(older_than, config.retention_days)
     before, holds = now() - days * DAY, read_holds(home)
     try:
-        with InspectedFile.watched(_database(home)) as file:
-            ranges = list(portions(file.kept(file.since(before)), holds))
+        with Inspection.watched(_database(home)) as stored:
+            ranges = list(portions(stored.kept(stored.since(before)), holds))
     except StoreError as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
     if as_json:
@@ -159,14 +161,14 @@ def archive(
         _verify_archive(folder, home, as_json)
         return
     from exchange.cli.archiving import archive_month, parse_month
-    from exchange.store.inspection import InspectedFile
+    from exchange.store.inspection import Inspection
     from exchange.store.ports import StoreError
 
     require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
     wanted = parse_month(month)
     try:
-        with InspectedFile.watched(_database(home)) as file:
-            archived = archive_month(file, Home(home).trust.access_log, wanted, folder, now())
+        with Inspection.watched(_database(home)) as stored:
+            archived = archive_month(stored, Home(home).trust.access_log, wanted, folder, now())
     except StoreError as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
     count = archived.end - archived.first
@@ -223,17 +225,13 @@ def _print_ranges(ranges: Sequence[tuple[int, int]], days: int, before: int) -> 
         print_line(f"  {command(first, end)}")
 
 
-def _database(home: Path) -> Path:
+def _database(home: Path) -> Path | str:
     from exchange.broker.config import load_config
 
-    place = load_config(home).store_name(home)
-    if isinstance(place, str):
-        hint = "what looks after it is PostgreSQL itself; an auditor's `exchange-audit verify full` checks its logs"
-        raise CommandError("the logs are in a PostgreSQL database, and this is for a SQLite file", hint, ExitCode.USAGE)
-    return place
+    return load_config(home).store_name(home)
 
 
-def _checks(file: "InspectedFile", home: Path) -> "Iterator[LogCheck]":
+def _checks(stored: "Inspection", home: Path) -> "Iterator[LogCheck]":
     """The directory, then the access log, which is judged by what the directory has become by then."""
     from exchange.broker.fsck import AccessReader, DirectoryReader, LogCheck
     from exchange.core.directory import Directory
@@ -241,17 +239,17 @@ def _checks(file: "InspectedFile", home: Path) -> "Iterator[LogCheck]":
 
     trust = Home(home).trust
     directory = DirectoryReader(Directory.genesis(trust.name, trust.root_key))
-    yield LogCheck(file, Log.DIRECTORY, trust.directory_log, directory)
-    yield LogCheck(file, Log.ACCESS, trust.access_log, AccessReader(directory))
+    yield LogCheck(stored, Log.DIRECTORY, trust.directory_log, directory)
+    yield LogCheck(stored, Log.ACCESS, trust.access_log, AccessReader(directory))
 
 
-def _check(file: "InspectedFile", home: Path) -> tuple[dict[str, int], Found]:
+def _check(stored: "Inspection", home: Path) -> tuple[dict[str, int], Found]:
     from exchange.broker.fsck import damages
 
     found, sizes = Found(), dict[str, int]()
-    for problem in damages(file):
+    for problem in damages(stored):
         found.add(problem)
-    for check in _checks(file, home):
+    for check in _checks(stored, home):
         with bar(check.name) as advance:
             for problem in check.walk(advance):
                 found.add(problem)
@@ -259,12 +257,29 @@ def _check(file: "InspectedFile", home: Path) -> tuple[dict[str, int], Found]:
     return sizes, found
 
 
-def _mend(file: "InspectedFile", home: Path) -> None:
-    file.rebuild_indexes()
-    with file.mending():
-        for check in _checks(file, home):
-            with bar(f"mending {check.name}") as advance:
-                check.mend(advance)
+class _NotMendedError(Exception):
+    """Something is wrong after a repair: none of it is kept."""
+
+    def __init__(self, sizes: dict[str, int], found: Found) -> None:
+        super().__init__("a repair did not mend everything")
+        self.sizes, self.found = sizes, found
+
+
+def _mend(store: "InspectedStore", home: Path) -> tuple[dict[str, int], Found]:
+    """Mend, and check what has come of it, all in one transaction: where anything is wrong still, nothing is kept."""
+    try:
+        with store.mending() as stored:
+            stored.rebuild_indexes()
+            for check in _checks(stored, home):
+                with bar(f"mending {check.name}") as advance:
+                    check.mend(advance)
+            stored.restore_indexes()
+            sizes, found = _check(stored, home)
+            if found.count:
+                raise _NotMendedError(sizes, found)
+    except _NotMendedError as error:
+        return error.sizes, error.found
+    return sizes, found
 
 
 def _exit_code(found: Found, *, mended: bool) -> int:

@@ -20,6 +20,7 @@ COMMANDS = (
     ("suspend", "Suspend an agreement, a dataset, a party or an officer."),
     ("resume", "Lift a suspension."),
     ("suspensions", "List what is suspended now."),
+    ("clocks", "Show the time limits of a jurisdiction, and when something is due."),
     ("request", "Ask for records, and verify the answer."),
     ("status", "Show who this is, and what can be verified now."),
 )

@@ -45,10 +45,9 @@ def _growth(home: Path, standing: Standing) -> tuple[Growth | None, dict[str, ob
     from exchange.store.ports import StoreError
 
     try:
-        growth = growth_of(home, now())
+        return growth_of(home, now()), {}
     except (StoreError, HomeError, OSError) as error:
         return None, {"growth": f"not known: {error}"}
-    return growth, {} if growth is not None else {"growth": "not known here: the logs are in a PostgreSQL database"}
 
 
 def _exit_code(standing: Standing) -> int:

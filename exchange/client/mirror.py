@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from exchange.client.arriving import FILE as ARRIVING
+from exchange.client.arriving import Arriving, ArrivingFile, extend_by, fold_by
 from exchange.client.calls import Shared, Transport, brokers_checkpoint, call, whole
 from exchange.client.errors import (
     BrokenLogError,
@@ -44,25 +46,25 @@ from exchange.v1.log_pb2 import (
 TIMEOUT = 30.0
 
 FLIGHT = 300.0
-"""Seconds for one sync, whatever a broker sends; it also ends when nobody waits for it any more."""
+"""Seconds for one sync, or for each stretch of entries that is proven; it also ends when nobody waits for it."""
 
-MAX_SYNC, MAX_AGAIN = 256 * 1024 * 1024, 50
-"""Bytes of entries that one sync takes, and pages that it reads again at once for bodies that were left out."""
-
-_OVERHEAD = 256
-"""Bytes that count for an entry beside its own, or a broker could fill the memory with empty ones."""
+MAX_AGAIN = 50
+"""Pages that one sync reads again at once for bodies that were left out."""
 
 Wanted = Callable[[Directory], Mapping[int, bytes]]
 """The entries whose bodies a party should have and has not, with each body's SHA-256."""
+
+Progress = Callable[[int, int], None]
+"""Takes how many entries of the log have come, and how many it has."""
 
 _ANOTHER = "tell the operator, and use another broker"
 
 
 @dataclass(frozen=True, slots=True)
 class _Growth:
-    """Entries as a broker gave them, and the checkpoint of every page; they reach the last one."""
+    """Entries as a broker gave them, and the checkpoints that came with them; they reach the last one."""
 
-    entries: tuple[Entry, ...]
+    entries: Arriving
     signed: tuple[tuple[Checkpoint, bytes], ...]
 
 
@@ -84,6 +86,8 @@ class DirectoryMirror:
         self._folded = genesis(trust)
         self._failure: BrokenLogError | None = None
         self._flight, self.cosigned = Shared(), b""
+        self._arriving = ArrivingFile(file.path.with_name(ARRIVING))
+        self.progress: Progress = lambda _done, _total: None
         self._completed: set[int] = set()
 
     @classmethod
@@ -189,10 +193,10 @@ class DirectoryMirror:
 
     async def _fly(self, transport: Transport, timeout: float) -> None:
         try:
-            async with asyncio.timeout(FLIGHT):
+            async with asyncio.timeout(FLIGHT) as limit:
                 # Another process of this home may have gone further.
                 await whole(self._reload)
-                growth = await self._fetch(transport, timeout)
+                growth = await self._fetch(transport, timeout, limit)
                 try:
                     await whole(self._grow, growth)
                 except _MismatchError as error:
@@ -228,30 +232,53 @@ class DirectoryMirror:
             raise await asyncio.to_thread(self._fail, fork) from error
         raise EvidenceError("the broker sent entries that are not those of the directory log", _ANOTHER)
 
-    async def _fetch(self, transport: Transport, timeout: float) -> _Growth:
+    async def _fetch(self, transport: Transport, timeout: float, limit: asyncio.Timeout) -> _Growth:
         """Pages from the mirror's end on, until they reach the checkpoint that came with the last one."""
-        start = self.directory.size
-        entries: list[Entry] = []
+        entries = await whole(Arriving, self._arriving, self._folded.frontier)
         signed: list[tuple[Checkpoint, bytes]] = []
-        taken = 0
         while True:
             try:
-                records, checkpoint, note = await self._page(transport, start + len(entries), timeout)
+                records, checkpoint, note = await self._page(transport, entries.size, timeout)
             except RefusedError:
+                if entries.is_resumed and not signed:
+                    # Another broker than the one that the rest came from may not have so many yet.
+                    await whole(entries.clear)
+                    entries = await whole(Arriving, self._arriving, self._folded.frontier)
+                    continue
                 await self._expose_rollback(transport, timeout)
                 raise
-            signed.append((checkpoint, note))
-            taken += len(note) + sum(_OVERHEAD + len(record.leaf) + len(record.body) for record in records)
-            if taken > MAX_SYNC:
-                raise EvidenceError(f"the broker sent more than {MAX_SYNC >> 20} MiB of entries at once", _ANOTHER)
+            if not signed or signed[-1][1] != note:
+                signed.append((checkpoint, note))
             for record in records:
-                if record.index != start + len(entries) or record.index >= checkpoint.size:
+                if record.index != entries.size or record.index >= checkpoint.size:
                     raise EvidenceError("the broker sent entries of the directory out of order")
-                entries.append(Entry(record.index, record.leaf, record.body))
-            if start + len(entries) >= checkpoint.size:
-                return _Growth(tuple(entries), tuple(signed))
+                entries.add(Entry(record.index, record.leaf, record.body))
+            self.progress(entries.size, checkpoint.size)
+            if entries.size >= checkpoint.size:
+                return _Growth(entries, tuple(signed))
             if not records:
                 raise EvidenceError("the broker withholds entries of the directory that its log has signed")
+            if entries.is_full:
+                await self._keep(transport, timeout, _Growth(entries, tuple(signed)))
+                limit.reschedule(asyncio.get_running_loop().time() + FLIGHT)
+
+    async def _keep(self, transport: Transport, timeout: float, growth: _Growth) -> None:
+        """Keep a stretch of entries that are proven to be the beginning of what the log signed, or a broker could fill
+        the disk with anything (RFC 9162 section 2.1.4)."""
+        entries, (checkpoint, note) = growth.entries, growth.signed[-1]
+        grown = await asyncio.to_thread(entries.grown)
+        request = DirectoryServiceProveRequest(proof=ProofRequest(old_size=grown.size, size=checkpoint.size))
+        try:
+            response = await call(transport, DIRECTORY_PROVE, request, DirectoryServiceProveResponse, timeout)
+            verify_consistency(grown.size, grown.root(), checkpoint.size, checkpoint.root, tuple(response.path))
+        except (ProofError, RefusedError, ResponseInvalidError) as error:
+            await whole(entries.clear)
+            if not self.note:
+                text = f"the broker does not prove its entries of the directory: {error}"
+                raise EvidenceError(text, _ANOTHER) from error
+            await self._explain(transport, timeout, _MismatchError(self.checkpoint, self.note, checkpoint, note))
+        else:
+            await whole(entries.keep, grown)
 
     async def _complete(self, transport: Transport, timeout: float) -> bool:
         """Ask again for bodies that a broker left out, or its silence would cost this party its rights for good."""
@@ -296,19 +323,25 @@ class DirectoryMirror:
     def _grow(self, growth: _Growth) -> None:
         """Check, fold and persist what a broker gave; in a thread."""
         checkpoint, note = growth.signed[-1]
-        seen = self._folded
-        hashes, frontier = extend(seen, growth.entries)
-        self._check_growth(growth, hashes)
-        if not growth.entries and self.note:
+        seen, arrived = self._folded, growth.entries
+        try:
+            hashes, frontier = extend_by(seen, arrived, checkpoint.size)
+            self._check_growth(growth, hashes)
+        except (EvidenceError, _MismatchError):
+            arrived.clear()
+            raise
+        if arrived.size == seen.frontier.size and self.note:
             return
-        grown = fold(seen, growth.entries)
-        other = self._file.extend(grown.entries, note, checkpoint.size)
+        grown = fold_by(seen, arrived, checkpoint.size)
+        kept = (entry for stretch in arrived.stretches(checkpoint.size) for entry in grown.bared(stretch))
+        other = self._file.extend(kept, note, checkpoint.size)
         if other is not None:
             text = f"the directory log gave this home two entries {other}"
             raise self._fail(ForkError(text, earlier=self._file.head(DIRECTORY), later=note))
         # COMMITTED: only what is durable is used, so a crash cannot make this party forget what it has seen.
         self._folded = Folded(grown.directory, frontier, hashes, checkpoint, note, seen.base)
         keep(self._file, self._folded, grown.snapshot)
+        arrived.clear()
 
     def _check_growth(self, growth: _Growth, hashes: Sequence[bytes]) -> None:
         """DESIGN section 7: the log only grows, and our own leaves with the new ones make each root that it signed."""

@@ -4,32 +4,24 @@ A receipt comes under a checkpoint that the log alone has signed. It is kept, an
 one as soon as there is one: that proof holds against an exchange whose operator and log keys are in one bad hand.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exchange.client.errors import EvidenceError, UnavailableError
+from exchange.client.sqlite_file import SqliteFile
 
 FILE: Final = "receipts.db"
 
-SYNCHRONOUS = "EXTRA"
-"""SQLite's setting, as for the mirror. Tests of anything else turn it off."""
-
 _VERSION: Final = 1
-_BUSY: Final = 30.0
-_SCHEMA: Final = f"""
-BEGIN IMMEDIATE;
+_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS cosigned (log TEXT PRIMARY KEY, note BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS receipts (
     position INTEGER PRIMARY KEY, since INTEGER NOT NULL, receipt BLOB NOT NULL, cosigned INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS receipts_waiting ON receipts (position) WHERE NOT cosigned;
-PRAGMA user_version = {_VERSION};
-COMMIT;
 """
 
 
@@ -50,7 +42,7 @@ class KeptReceipt:
     cosigned: bool
 
 
-class ReceiptFile:
+class ReceiptFile(SqliteFile):
     """The file, which only its owner can read; it is made when it is first used.
 
     Every method is one transaction, durable when it returns, and blocks: call it in a thread. Each raises
@@ -58,7 +50,7 @@ class ReceiptFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, "receipts", _SCHEMA, _VERSION)
 
     def cosigned(self, log: str) -> bytes:
         """The last cosigned checkpoint of a log; empty without one."""
@@ -125,27 +117,7 @@ class ReceiptFile:
             return tuple(KeptReceipt(position, since, data, bool(done)) for position, since, data, done in rows)
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._open() as connection:
-            connection.execute(begin)
-            # Leaving without COMMIT closes the connection, and SQLite rolls back.
-            yield connection
-            connection.execute("COMMIT")
-
-    @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode=DELETE")
-                connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version not in (0, _VERSION):
-                    raise EvidenceError(f"{self.path} is of version {version}, not {_VERSION}")
-                if version == 0:
-                    connection.executescript(_SCHEMA)
-                yield connection
-        except (sqlite3.OperationalError, OSError) as error:
-            raise UnavailableError(f"the receipts {self.path} cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise EvidenceError(f"the receipts {self.path} were altered: {error}", "keep a copy of it") from error
+        with super()._open() as connection:
+            self._make_tables(connection)
+            yield connection

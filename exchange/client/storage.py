@@ -1,16 +1,9 @@
-"""HOME/mirror.db: the directory as it was mirrored, the last checkpoint of both logs, and proof against them.
-
-Several processes of one party may have it open: a command while an adapter runs. SQLite before 3.51.3 can corrupt a
-WAL when two connections write at once (sqlite.org/wal.html, "The WAL-reset bug"), so this file keeps a rollback
-journal, and every transaction is short.
-"""
+"""HOME/mirror.db: the directory as it was mirrored, the last checkpoint of both logs, and proof against them."""
 
 import binascii
-import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,24 +14,19 @@ from exchange.client.errors import (
     ExchangeError,
     ForkError,
     RollbackError,
-    UnavailableError,
     UntrustedError,
 )
+from exchange.client.sqlite_file import SqliteFile
 from exchange.core.merkle import leaf_hash
 from exchange.core.note import Verifier
 
 DIRECTORY: Final = "directory"
 ACCESS: Final = "access"
 
-SYNCHRONOUS = "EXTRA"
-"""SQLite's setting: a rollback journal's removal is durable too. Tests of anything else turn it off."""
-
 _SIGNATURE = re.compile("— (\\S+) ((?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
 _VERSION = 2
-_BUSY = 30.0
 _HASH = 32
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS heads (log TEXT PRIMARY KEY, note BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS unchecked (note BLOB PRIMARY KEY);
@@ -47,8 +35,6 @@ CREATE TABLE IF NOT EXISTS failures (
 );
 CREATE TABLE IF NOT EXISTS snapshot (one INTEGER PRIMARY KEY, size INTEGER NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS snapshot_parts (part INTEGER PRIMARY KEY, data BLOB NOT NULL);
-PRAGMA user_version = {_VERSION};
-COMMIT;
 """
 
 
@@ -84,7 +70,7 @@ class KeptSnapshot:
     parts: tuple[bytes, ...]
 
 
-class MirrorFile:
+class MirrorFile(SqliteFile):
     """The file, which only its owner can read.
 
     Every method is one transaction, durable when it returns (synchronous=EXTRA), and blocks: call it in a thread. Each
@@ -92,10 +78,10 @@ class MirrorFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        # Version 1 had no snapshots.
+        super().__init__(path, "mirror", _SCHEMA, _VERSION, older=(1,))
         with self._open() as connection:
-            if connection.execute("PRAGMA user_version").fetchone() != (_VERSION,):
-                connection.executescript(_SCHEMA)
+            self._make_tables(connection)
 
     def load(self, start: int) -> Loaded:
         """The entries from a position on, with the checkpoint of the same moment."""
@@ -123,11 +109,11 @@ class MirrorFile:
             (size,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
             return size, _head(connection, DIRECTORY)
 
-    def extend(self, entries: Sequence[Entry], note: bytes, size: int) -> int | None:
+    def extend(self, entries: Iterable[Entry], note: bytes, size: int) -> int | None:
         """Add entries, and make `note` the checkpoint unless another process has gone further.
 
         Args:
-            entries: contiguous, up to `size`.
+            entries: contiguous, up to `size`; read one by one, so that they need not be in memory.
             note: the signed checkpoint of `size`.
 
         Returns:
@@ -135,18 +121,19 @@ class MirrorFile:
         """
         with self._transaction("BEGIN IMMEDIATE") as connection:
             (stored,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
-            if entries and entries[0].position > stored:
-                raise self.tampered("it was replaced while it was in use")
+            end = stored
             for entry in entries:
-                if entry.position >= stored:
-                    break
+                if entry.position == end:
+                    connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (end, entry.leaf, entry.body))
+                    end += 1
+                    continue
+                if entry.position > end or end > stored:
+                    raise self.tampered("it was replaced while it was in use")
                 row = connection.execute(
                     "SELECT CAST(leaf AS BLOB) FROM entries WHERE position = ?", (entry.position,)
                 ).fetchone()
                 if row[0] != entry.leaf:
                     return entry.position
-            rows = [(entry.position, entry.leaf, entry.body) for entry in entries if entry.position >= stored]
-            connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", rows)
             if size >= stored:
                 _move(connection, DIRECTORY, note)
         return None
@@ -265,32 +252,6 @@ class MirrorFile:
             f"deleting {self.path} fetches it again, and also deletes the memory of what was seen:"
             " a log that was rolled back would not be found out"
         )
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._open() as connection:
-            connection.execute(begin)
-            # Leaving without COMMIT closes the connection, and SQLite rolls back.
-            yield connection
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            # Agreements and datasets are not everybody's to read.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode=DELETE")
-                connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                # Version 1 had no snapshots; it gets the tables when it is first opened.
-                if version not in (0, 1, _VERSION):
-                    raise self.tampered(f"its version is {version}, not {_VERSION}")
-                yield connection
-        except (sqlite3.OperationalError, OSError) as error:
-            raise UnavailableError(f"the mirror {self.path} cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise self.tampered(str(error)) from error
 
 
 def named_signers(note: bytes) -> dict[str, bytes]:

@@ -101,10 +101,10 @@ class Bars:
 
     def holding(self, target: Target, now: int) -> StandingSuspension | None:
         """The first suspension that holds something up now, milliseconds."""
-        for suspension in self.suspensions.get(target, ()):
-            if suspension.is_due(now):
-                return suspension
-        return None
+        held = self.suspensions.get(target)
+        if held is None:
+            return None
+        return next((suspension for suspension in held if suspension.is_due(now)), None)
 
     def all_suspensions(self) -> Iterator[tuple[Target, StandingSuspension]]:
         """Every suspension that was not lifted, with what it holds up, due or not; in no order."""

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
 from exchange.core.directory import Directory
@@ -72,8 +73,7 @@ class Asked:
     key: KeyRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """What a request asks, and the terms of its own agreement that it asks it under."""
 
     header: RequestHeader
@@ -115,8 +115,15 @@ def decide(
     return examine(directory, asked, now, taken, used)
 
 
-def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party | None) -> Asked | Deny:
-    """Checks 2 and 3; the payload is read behind them, so its form (check 1) is judged last."""
+def authenticate(
+    directory: Directory, envelope: Envelope, now: int, peer: Party | None, header: RequestHeader | None = None
+) -> Asked | Deny:
+    """Checks 2 and 3; the payload is read behind them, so its form (check 1) is judged last.
+
+    Args:
+        directory, envelope, now, peer: as `decide`.
+        header: what `read_request` gave of this very envelope, where it was read before.
+    """
     record = directory.state.keys.get(envelope.key_id)
     if record is None or not is_signing(record):
         return Deny(3, Code.CODE_SIGNATURE_INVALID, "the signing key is not in the directory")
@@ -131,7 +138,7 @@ def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party
     if not record.is_valid(now):
         return Deny(3, Code.CODE_SIGNATURE_INVALID, f"the signing key of {record.party} is not valid now")
     try:
-        header = read_request(envelope)
+        header = read_request(envelope) if header is None else header
     except DecodeError as error:
         return Deny(1, Code.CODE_MALFORMED, str(error))
     # DESIGN section 4: the key belongs to the payload's party.
@@ -237,21 +244,25 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
 
 def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
-    bars, dataset, department = directory.state.bars, found.dataset, found.requester.own_department
-    if not bars.suspensions:
+    suspensions = directory.state.bars.suspensions
+    if not suspensions:
         return None
-    for what, target in (
-        ("the agreement", agreement_target(found.agreement.object_id)),
-        ("the dataset", dataset_target(dataset.object_id)),
-        (department, party_target(department)),
-        (found.requester, party_target(found.requester)),
-        (dataset.version.owner, party_target(dataset.version.owner)),
-        (dataset.system, party_target(dataset.system)),
-        ("the officer", officer_target(department, found.header.officer)),
+    dataset, department = found.dataset, found.requester.own_department
+    for target in (
+        agreement_target(found.agreement.object_id),
+        dataset_target(dataset.object_id),
+        party_target(department),
+        party_target(found.requester),
+        party_target(dataset.version.owner),
+        party_target(dataset.system),
+        officer_target(department, found.header.officer),
     ):
-        held = bars.holding(target, now)
-        if held is not None:
-            return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
+        if target in suspensions:
+            held = directory.state.bars.holding(target, now)
+            if held is not None:
+                kind, name = target
+                what = str(name) if kind == "party" else f"the {kind}"
+                return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
     return None
 
 
@@ -264,8 +275,9 @@ def _operation(found: Granted) -> Deny | None:
 
 
 def _fields(found: Granted) -> Deny | None:
+    granted = frozenset(found.agreement.fields)
     for name in found.header.fields:
-        if name not in found.agreement.fields or name not in found.dataset.fields:
+        if name not in granted or name not in found.dataset.fields:
             return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
     return None
 
@@ -318,18 +330,19 @@ def _quota(found: Granted, now: int, used: Used) -> Deny | None:
     """Check 8: what the department as a whole was answered before."""
     if not is_limited(found.agreement):
         return None
-    limits = found.agreement.limits
-    department = found.requester.own_department
+    limits, department = found.agreement.limits, found.requester.own_department
     usage = used(found.agreement, department, now)
-    for limit, count, span in (
-        (limits.in_total, usage.total, "in all"),
-        (limits.per_day, usage.day, "a day (UTC)"),
-        (limits.per_minute, usage.minute, "a minute"),
-    ):
-        if limit and count >= limit:
-            reason = f"{department} has used up what the agreement grants: {limit:,} requests {span}"
-            return Deny(8, Code.CODE_QUOTA_EXHAUSTED, reason)
+    if limits.in_total and usage.total >= limits.in_total:
+        return _used_up(department, f"{limits.in_total:,} requests in all")
+    if limits.per_day and usage.day >= limits.per_day:
+        return _used_up(department, f"{limits.per_day:,} requests a day (UTC)")
+    if limits.per_minute and usage.minute >= limits.per_minute:
+        return _used_up(department, f"{limits.per_minute:,} requests a minute")
     return None
+
+
+def _used_up(department: Party, what: str) -> Deny:
+    return Deny(8, Code.CODE_QUOTA_EXHAUSTED, f"{department} has used up what the agreement grants: {what}")
 
 
 def read_request(envelope: Envelope) -> RequestHeader:

@@ -6,6 +6,7 @@ Nothing is normalised: what is not in that spelling is refused.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exchange.core.errors import NameFormatError
 
@@ -55,15 +56,14 @@ class Party:
         Raises:
             NameFormatError: the text is not exactly that form.
         """
-        if not text.startswith(SCHEME):
-            raise NameFormatError(f"not a party's name: {text[:80]!r}")
-        segments = text[len(SCHEME) :].split("/", 3)
-        if len(segments) > 3:
-            raise NameFormatError(f"too many segments: {text[:80]!r}")
-        return cls(*segments)
+        return _parsed(text)
 
     def __str__(self) -> str:
-        return SCHEME + "/".join(self.segments)
+        if self.department is None:
+            return f"{SCHEME}{self.domain}"
+        if self.system is None:
+            return f"{SCHEME}{self.domain}/{self.department}"
+        return f"{SCHEME}{self.domain}/{self.department}/{self.system}"
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Party:
     @property
     def own_department(self) -> "Party":
         """The department that a system belongs to; a department and the exchange are their own."""
-        return Party(self.domain, self.department)
+        return _department_of(self.domain, self.department)
 
     @property
     def is_exchange(self) -> bool:
@@ -108,8 +108,17 @@ class Party:
             other: the party that something is asked or signed for.
         """
         # Whole segments: a string prefix would let "health" sign for "health-insurance".
-        mine = self.segments
-        return other.segments[: len(mine)] == mine
+        if self.domain != other.domain:
+            return False
+        if self.department is None:
+            return True
+        return self.department == other.department and (self.system is None or self.system == other.system)
+
+
+@lru_cache(maxsize=16_384)
+def _department_of(domain: str, department: str | None) -> Party:
+    # Every decision asks for the requester's: the segments were checked, once is enough.
+    return Party(domain, department)
 
 
 def is_code(text: str) -> bool:
@@ -130,3 +139,14 @@ def is_officer(text: str) -> bool:
 def is_field(text: str) -> bool:
     """Tells whether `text` is a field's name, `[a-z][a-z0-9_]{0,62}`."""
     return _FIELD.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Party:
+    """As `Party.parse`; the same few names stand in every message."""
+    if not text.startswith(SCHEME):
+        raise NameFormatError(f"not a party's name: {text[:80]!r}")
+    segments = text[len(SCHEME) :].split("/", 3)
+    if len(segments) > 3:
+        raise NameFormatError(f"too many segments: {text[:80]!r}")
+    return Party(*segments)

@@ -30,7 +30,9 @@ def read_response(envelope: Envelope) -> ResponseHeader:
     return header
 
 
-def check_response(directory: Directory, allow: Allow, response: Envelope, now: int) -> ResponseHeader | Deny:
+def check_response(
+    directory: Directory, allow: Allow, response: Envelope, now: int, header: ResponseHeader | None = None
+) -> ResponseHeader | Deny:
     """Check 11: signature, signer and binding.
 
     Args:
@@ -38,10 +40,11 @@ def check_response(directory: Directory, allow: Allow, response: Envelope, now: 
         allow: the request, as it was allowed.
         response: its frame checked, with or without the ciphertext.
         now: milliseconds.
+        header: what `read_response` gave of this very envelope, where it was read before.
     """
     try:
         record = signing_record(directory.state, response, now)
-        header = read_response(response)
+        header = read_response(response) if header is None else header
     except CoreError as error:
         return Deny(11, Code.CODE_RESPONSE_INVALID, str(error))
     # The signer is the system named in the dataset, and says so.

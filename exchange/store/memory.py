@@ -9,6 +9,7 @@ from threading import Event, Lock
 from typing import Final, TypeVar
 
 from exchange.core.merkle import NodeId
+from exchange.store.paging import fitting
 from exchange.store.ports import (
     RELEASED,
     SUMMARY,
@@ -20,6 +21,7 @@ from exchange.store.ports import (
     Log,
     NewEntry,
     NodeMissingError,
+    Release,
     ReleasedTwiceError,
     StoreBusyError,
     StoredEntry,
@@ -27,7 +29,6 @@ from exchange.store.ports import (
     StoreFatalError,
     Taken,
     Witnessed,
-    fitting,
 )
 
 _LOCK_SECONDS = 5.0
@@ -124,9 +125,11 @@ class _MemoryTransaction:
         self.check()
         self._content.erase(log, first, end)
 
-    def released(self, requester: str, request_id: bytes) -> int | None:
+    def released(self, requester: str, request_id: bytes) -> Release | None:
         self.check()
-        return self._content.released.get((requester, request_id))
+        position = self._content.released.get((requester, request_id))
+        index = None if position is None else self._content.entries[Log.ACCESS, position].index
+        return None if position is None or index is None else Release(position, index.request_digest)
 
     def settled(self, response_digest: bytes) -> tuple[int, ...]:
         self.check()

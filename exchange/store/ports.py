@@ -225,6 +225,14 @@ class Taken:
     time: int
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A request's one released entry, and the digest of the message whose answer it released, as its index has it."""
+
+    index: int
+    request_digest: bytes
+
+
 class Transaction(Protocol):
     """The append lock, held. One thread uses it, inside `LogStore.locked`, and nobody after that.
 
@@ -255,8 +263,8 @@ class Transaction(Protocol):
             StoreFatalError: the database failed.
         """
 
-    def released(self, requester: str, request_id: bytes) -> int | None:
-        """Finds the index of a request's one released entry, or None."""
+    def released(self, requester: str, request_id: bytes) -> Release | None:
+        """Finds a request's one released entry, or None."""
 
     def settled(self, response_digest: bytes) -> tuple[int, ...]:
         """Finds the indexes of the entries that settle an answer, the released one first, then by index."""
@@ -385,15 +393,3 @@ class LogStore(Protocol):
 
     def close(self) -> None:
         """Gives back files and locks; waits for a running append. No other call may be running or follow."""
-
-
-def fitting(entries: Iterable[StoredEntry], max_bytes: int) -> tuple[StoredEntry, ...]:
-    """Takes entries while leaves and bodies stay within `max_bytes`, but the first one always."""
-    taken: list[StoredEntry] = []
-    room = max_bytes
-    for entry in entries:
-        room -= len(entry.leaf) + len(entry.body)
-        if taken and room < 0:
-            break
-        taken.append(entry)
-    return tuple(taken)

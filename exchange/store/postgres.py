@@ -1,7 +1,7 @@
 """A log store's database in PostgreSQL: how it is locked, committed and written to. Any number of brokers share it."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Event, Lock
 from typing import Any, Final
 
@@ -170,6 +170,24 @@ class PostgresDatabase:
         self._listener.close()
         self.readers.dispose()
         self._writers.dispose()
+
+
+@contextmanager
+def watching(url: str) -> Iterator[Engine]:
+    """Connections that can only read the database of a store that exists, beside its brokers.
+
+    Raises:
+        StoreOpenError: it holds no store, or one of another version.
+        StoreLostError: the server cannot be reached.
+    """
+    known = parameters(url)
+    readers = _engine(known, _READER, _READERS)
+    try:
+        with store_errors(), readers.connect() as connection:
+            _check_version(connection, place(known))
+        yield readers
+    finally:
+        readers.dispose()
 
 
 class _Listener:

@@ -136,7 +136,7 @@ NODES_AT = select(_N.place, _N.hash).where(
     _N.log == bindparam("of_log"), _N.place.in_(bindparam("places", expanding=True))
 )
 
-RELEASED_INDEX = select(_E.idx).where(
+RELEASE = select(_E.idx, _E.request_digest).where(
     _RELEASED, _E.requester == bindparam("requester"), _E.request_id == bindparam("request_id")
 )
 # RELEASED sorts before UNRELEASED.

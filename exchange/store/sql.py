@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from exchange.core.merkle import MAX_SIZE, NodeId
 from exchange.store import schema
 from exchange.store.engine import WAIT_SECONDS, Database
+from exchange.store.paging import fitting
 from exchange.store.ports import (
     AccessQuery,
     Batch,
@@ -21,13 +22,13 @@ from exchange.store.ports import (
     Log,
     NewEntry,
     NodeMissingError,
+    Release,
     StoreBusyError,
     StoredEntry,
     StoreError,
     StoreFatalError,
     Taken,
     Witnessed,
-    fitting,
     node_place,
 )
 from exchange.store.postgres import PostgresDatabase
@@ -63,7 +64,7 @@ class SqlLogStore:
             StoreLostError: the database server cannot be reached.
             StoreFatalError: the database failed.
         """
-        return cls(_opened(name, create=True))
+        return cls(opened_database(name, create=True))
 
     @classmethod
     def open(cls, name: Path | str) -> "SqlLogStore":
@@ -75,7 +76,7 @@ class SqlLogStore:
             StoreLostError: the database server cannot be reached.
             StoreFatalError: the database failed.
         """
-        return cls(_opened(name, create=False))
+        return cls(opened_database(name, create=False))
 
     @property
     def is_shared(self) -> bool:
@@ -177,8 +178,8 @@ class SqlLogStore:
     def released(self, requester: str, request_id: bytes) -> StoredEntry | None:
         """See `LogStore.released`."""
         with self._reading() as connection:
-            index = _released(connection, requester, request_id)
-            return None if index is None else _access_entries(connection, (index,))[0]
+            found = _released(connection, requester, request_id)
+            return None if found is None else _access_entries(connection, (found.index,))[0]
 
     def settled(self, response_digest: bytes) -> tuple[StoredEntry, ...]:
         """See `LogStore.settled`."""
@@ -267,7 +268,7 @@ class _SqlTransaction:
             bounds = {"of_log": log, "first": min(first, MAX_SIZE), "end": min(end, MAX_SIZE)}
             self._connection.execute(schema.ERASE, bounds)
 
-    def released(self, requester: str, request_id: bytes) -> int | None:
+    def released(self, requester: str, request_id: bytes) -> Release | None:
         with self._spoiling():
             return _released(self._connection, requester, request_id)
 
@@ -299,7 +300,8 @@ class _SqlTransaction:
             raise
 
 
-def _opened(name: Path | str, *, create: bool) -> Database:
+def opened_database(name: Path | str, *, create: bool) -> Database:
+    """The database of a store; see `SqlLogStore.create` and `SqlLogStore.open`."""
     if isinstance(name, Path):
         return SqliteDatabase.opened(name, create=create)
     return PostgresDatabase.opened(name, create=create)
@@ -330,9 +332,9 @@ def _entry_row(log: str, position: int, entry: NewEntry) -> tuple[object, ...]:
     )
 
 
-def _released(connection: Connection, requester: str, request_id: bytes) -> int | None:
-    found: int | None = connection.scalar(schema.RELEASED_INDEX, {"requester": requester, "request_id": request_id})
-    return found
+def _released(connection: Connection, requester: str, request_id: bytes) -> Release | None:
+    row = connection.execute(schema.RELEASE, {"requester": requester, "request_id": request_id}).first()
+    return None if row is None else Release(row.idx, row.request_digest)
 
 
 def _settlements(connection: Connection, digests: Iterable[bytes]) -> dict[bytes, tuple[int, ...]]:

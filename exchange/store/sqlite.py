@@ -139,22 +139,8 @@ def _exclusive(path: Path, *, create: bool) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive_file(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file of a store that exists, for this process alone, to be looked at and mended.
-
-    Raises:
-        StoreOpenError: it is missing, of another version, or another process has it open.
-        StoreFatalError: the database failed.
-    """
-    with store_errors(), _exclusive(path, create=False), closing(_connect(path, "rw")) as file:
-        _check_version(path, file, create=False)
-        file.execute("PRAGMA synchronous = FULL")
-        yield file
-
-
-@contextmanager
-def watched_file(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file of a store that exists, to be read beside the process that has it open.
+def watching(path: Path) -> Iterator[Engine]:
+    """Connections that can only read the file of a store that exists, beside the process that has it open.
 
     Raises:
         StoreOpenError: it is missing, or of another version.
@@ -162,9 +148,13 @@ def watched_file(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if not path.is_file():
         raise StoreOpenError(f"there is no log store at {path}")
-    with store_errors(), closing(_connect(path, "ro")) as file:
-        _check_version(path, file, create=False)
-        yield file
+    readers = _reading_engine(path)
+    try:
+        with store_errors(), closing(_connect(path, "ro")) as file:
+            _check_version(path, file, create=False)
+        yield readers
+    finally:
+        readers.dispose()
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

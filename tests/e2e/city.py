@@ -17,7 +17,7 @@ import shutil
 import socket
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,11 @@ from tests.e2e.founding import (
 )
 from tests.e2e.processes import Program, wait_until
 
+# Of each log: its head's size, how many entries are stored, and the first and last index of these.
+EXTENTS = (
+    "SELECT heads.log, size, count(idx), coalesce(min(idx), 0), coalesce(max(idx), -1) FROM heads"
+    " LEFT JOIN entries USING (log) GROUP BY heads.log, size"
+)
 # Replaced in every copy; nobody listens there.
 _TEMPLATE_ADDRESS = "127.0.0.1:1"
 
@@ -263,6 +268,11 @@ class City:
         for name in (REGISTRY, CIVIL):
             self._check_ledger(name, leaves)
 
+    def check_contiguous(self) -> None:
+        """Each log has every index from 0 to its head."""
+        with self._database() as db:
+            require_contiguous(db.execute(EXTENTS).fetchall())
+
     def _check_ledger(self, name: str, leaves: list[AccessLeaf]) -> None:
         rows = self.ledger(name)
         assert len({row.request_digest for row in rows}) == len(rows)
@@ -286,6 +296,13 @@ class City:
         path = self.path / BROKER / "exchange.db"
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
             yield db
+
+
+def require_contiguous(extents: Sequence[tuple[str, int, int, int, int]]) -> None:
+    """That what `EXTENTS` finds are whole logs."""
+    assert len(extents) == len(Log)
+    for log, size, count, first, last in extents:
+        assert (count, first, last) == (size, 0, size - 1), f"the {log} log is not contiguous"
 
 
 def _agreement(directory: Directory) -> bytes:

@@ -1,45 +1,52 @@
 """kill -9 under load, again and again: `python -m tests.e2e.crash ROUNDS [SEED]`; `make crash ROUNDS=200`.
 
-Broker, both adapters and the PostgreSQL behind one of them are real processes. In every round requests are in flight
-without a pause, one or two programs are killed at a random moment and started again, and the same bytes are sent
-until each request has its answer. Then the logs are hashed again, and held against the ledgers and against every
-answer that the client ever got. What is drawn is drawn from the seed; when a signal strikes, the machine says.
+Brokers, both adapters and PostgreSQL are real processes. In every round requests are in flight without a pause, one or
+more programs are killed at a random moment and started again, and the same bytes are sent until each request has its
+answer. Then the logs are hashed again, and held against the ledgers and against every answer that the client ever got.
+
+Rounds are run in stretches, each in a city of its own, so that a check does not grow with the number of rounds. By
+turns the logs are in a SQLite file, with PostgreSQL behind one adapter alone, and in that PostgreSQL, with two brokers
+on it. What is drawn is drawn from the seed; when a signal strikes, the machine says.
 """
 
 import asyncio
+import multiprocessing
 import os
 import random
+import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import create_engine
 from structlog.testing import capture_logs
 
-from examples.city import postgres
-from examples.city.databases import create_reader
 from exchange.client import ExchangeClient, Prepared, RefusedError, UnavailableError
 from exchange.v1.access_pb2 import AccessKind, Code
 from tests.e2e.asking import prepare
 from tests.e2e.city import City
-from tests.e2e.founding import BROKER, CIVIL, COUPLES, MARRIAGES, PEOPLE, REGISTRY, RESIDENTS, TABLES
-from tests.e2e.processes import Program, until
+from tests.e2e.crash_cities import Database, crash_city, shared_crash_city
+from tests.e2e.founding import BROKER, CIVIL, COUPLES, MARRIAGES, PEOPLE, REGISTRY, RESIDENTS
+from tests.e2e.processes import until
+from tests.e2e.shared import SECOND, SharedCity
 
 # Where nobody asks for another number: enough for CI, and few enough for the desk.
 ROUNDS = 20 if os.environ.get("CI") else 4
 LEAST = 50  # answers a round
+STRETCH = 25  # rounds in one city
+LANES = 2  # cities at a time
 ASKING = 16  # requests in flight
 SECONDS = 180.0  # that a round may take at the most
 _PAUSE = 0.05
 _SETTLING = (AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_UNRELEASED)
 _TEMPORARY = {
     Code.CODE_AUDIT_UNAVAILABLE,
+    Code.CODE_INTERRUPTED,
     Code.CODE_OVERLOADED,
     Code.CODE_PROVIDER_UNAVAILABLE,
     Code.CODE_STATE_STALE,
@@ -55,6 +62,16 @@ VICTIMS: Sequence[tuple[str, ...]] = (
     (BROKER, POSTGRES),
     (BROKER, REGISTRY, CIVIL),
 )
+SHARED_VICTIMS: Sequence[tuple[str, ...]] = (
+    (BROKER,),
+    (SECOND,),
+    (REGISTRY,),
+    (POSTGRES,),
+    (POSTGRES,),
+    (BROKER, SECOND),
+    (BROKER, POSTGRES),
+    (SECOND, REGISTRY, CIVIL),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class KillPoint:
     """Where the requests in flight stood when the signal struck, as the files say.
 
     Args:
-        victims: what was killed.
+        victims: what was killed; where that was the logs' own PostgreSQL, its files are read once it runs again.
         asked: how many had no answer in a ledger yet.
         committed: how many were in a ledger, and not in the log.
         released: how many were in the log, and not with the client.
@@ -75,7 +92,7 @@ class KillPoint:
 
     def __str__(self) -> str:
         where = f"{self.asked} asked, {self.committed} committed, {self.released} released"
-        return f"{'+'.join(self.victims):26} {where}"
+        return f"{'+'.join(self.victims):27} {where}"
 
 
 @dataclass(slots=True)
@@ -140,20 +157,19 @@ class Outcome:
     rounds: tuple[Round, ...]
     held: Mapping[bytes, tuple[int, bytes]]
 
-    def __str__(self) -> str:
-        points = {done.point for done in self.rounds}
-        answers = sum(done.answers for done in self.rounds)
-        return (
-            f"{len(self.rounds)} rounds, {answers:,} answers, {len(points)} distinct kill points: "
-            "nothing lost, nothing twice"
-        )
+
+def summary(rounds: Sequence[Round]) -> str:
+    """What they came to, in one line."""
+    points = {done.point for done in rounds}
+    answers = sum(done.answers for done in rounds)
+    return f"{len(rounds)} rounds, {answers:,} answers, {len(points)} distinct kill points: nothing lost, nothing twice"
 
 
 class Crashes:
     """Rounds over one city.
 
     Args:
-        city: running, with civil affairs' adapter on `database`.
+        city: running, with civil affairs' adapter on `database`; a shared one has its logs there too.
         database: the PostgreSQL.
         client: of housing, entered.
         seed: of all that is drawn.
@@ -164,6 +180,11 @@ class Crashes:
         self._database = database
         self._random = random.Random(seed)
         self._load = Load(client, self._random)
+        self._programs = {BROKER: city.broker, REGISTRY: city.registry, CIVIL: city.civil}
+        self._victims = VICTIMS
+        if isinstance(city, SharedCity):
+            self._programs[SECOND] = city.second
+            self._victims = SHARED_VICTIMS
 
     @property
     def held(self) -> Mapping[bytes, tuple[int, bytes]]:
@@ -183,8 +204,8 @@ class Crashes:
             async with asyncio.timeout(SECONDS):
                 await self._answered(before + self._random.randrange(LEAST), asking)
                 await asyncio.sleep(self._random.random() * 0.05)
-                point = self._kill(self._random.choice(VICTIMS))
-                await self._restart(point.victims)
+                point = await self._killed(self._random.choice(self._victims))
+                await asyncio.to_thread(self._restart)
                 await self._answered(before + LEAST, asking)
                 self._load.stopping = True
                 await asking
@@ -201,12 +222,16 @@ class Crashes:
                 await asking
             await asyncio.sleep(0.005)
 
-    def _kill(self, victims: tuple[str, ...]) -> KillPoint:
+    async def _killed(self, victims: tuple[str, ...]) -> KillPoint:
         for victim in victims:
-            self._database.kill() if victim == POSTGRES else os.kill(self._program(victim).pid, signal.SIGKILL)
+            self._database.kill() if victim == POSTGRES else os.kill(self._programs[victim].pid, signal.SIGKILL)
         for victim in victims:
             if victim != POSTGRES:
-                self._program(victim).wait_exit()
+                self._programs[victim].wait_exit()
+        if POSTGRES in victims:
+            await asyncio.to_thread(self._database.start)
+        for name, program in self._programs.items():
+            assert name in victims or program.is_running, f"{name} ended with {victims}:\n{program.output}"
         return self._point(victims)
 
     def _point(self, victims: tuple[str, ...]) -> KillPoint:
@@ -216,16 +241,17 @@ class Crashes:
         stages = Counter((digest in answered, digest in logged) for digest in flying)
         return KillPoint(victims, stages[False, False], stages[True, False], stages[True, True])
 
-    async def _restart(self, victims: tuple[str, ...]) -> None:
-        if POSTGRES in victims:
-            await asyncio.to_thread(self._database.start)
-        await asyncio.to_thread(self._city.start, civil=True)
-
-    def _program(self, name: str) -> Program:
-        return {BROKER: self._city.broker, REGISTRY: self._city.registry, CIVIL: self._city.civil}[name]
+    def _restart(self) -> None:
+        started = [program for program in self._programs.values() if not program.is_running]
+        for program in started:
+            program.start(wait=False)
+        for program in started:
+            program.wait_ready()
 
     async def _check(self) -> None:
         """After the restart: the client's answers, the log and the ledgers tell one story."""
+        for name, program in self._programs.items():
+            assert program.is_running, f"{name} ended by itself:\n{program.output}"
         await self._load.client.settle()
         for name in (REGISTRY, CIVIL):
             await until(lambda at=name: not self._city.owed(at), f"receipts for {name}")
@@ -241,7 +267,7 @@ def check_story(city: City, held: Mapping[bytes, tuple[int, bytes]]) -> None:
     """
     # Rehashes both logs and both ledgers; no request is released twice, and no settlement is made up.
     city.check()
-    check_contiguous(city)
+    city.check_contiguous()
     leaves = city.access_log()
     for digest, (index, response) in held.items():
         leaf = leaves[index]
@@ -252,94 +278,9 @@ def check_story(city: City, held: Mapping[bytes, tuple[int, bytes]]) -> None:
     assert settled == answered, "the log and the ledgers disagree about what was answered"
 
 
-def check_contiguous(city: City) -> None:
-    """Each log has every index from 0 to its head."""
-    with closing(sqlite3.connect(f"{(city.path / BROKER / 'exchange.db').as_uri()}?mode=ro", uri=True)) as db:
-        rows = db.execute(
-            "SELECT heads.log, size, count(idx), coalesce(min(idx), 0), coalesce(max(idx), -1) FROM heads"
-            " LEFT JOIN entries USING (log) GROUP BY heads.log"
-        ).fetchall()
-    for log, size, count, first, last in rows:
-        assert (count, first, last) == (size, 0, size - 1), f"the {log} log is not contiguous"
-
-
-class Database:
-    """Civil affairs' PostgreSQL, at an address that stays the same over its runs.
-
-    Args:
-        folder: a short path, for the sake of a socket's; made.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._sockets = folder / "s"
-        folder.mkdir(mode=0o755, exist_ok=True)
-
-    def start(self) -> None:
-        """Start it, once everything of the run before has ended."""
-        for _ in range(100):
-            # Until the last child of a killed server is gone, its shared memory is in use.
-            with suppress(postgres.PostgresError):
-                url = postgres.start(self._folder)
-                break
-        else:
-            url = postgres.start(self._folder)
-        self._sockets.unlink(missing_ok=True)
-        self._sockets.symlink_to(str(url.query["host"]))
-
-    def fill(self, home: Path) -> None:
-        """Give it the table of marriages, and the adapter of a home a role that reads it."""
-        url = postgres.running(self._folder)
-        assert url is not None
-        engine = create_engine(url)
-        with engine.begin() as connection, closing(sqlite3.connect(home / "data.db")) as data:
-            connection.exec_driver_sql(TABLES[MARRIAGES])
-            rows = data.execute("SELECT * FROM marriages").fetchall()
-            connection.exec_driver_sql("INSERT INTO marriages VALUES (%s, %s, %s)", rows)
-        reader = create_reader(engine)
-        engine.dispose()
-        reader = reader.set(query=dict(reader.query) | {"host": str(self._sockets)})
-        config = home / "adapter.toml"
-        text = config.read_text()
-        assert "sqlite:///data.db" in text
-        config.write_text(text.replace("sqlite:///data.db", reader.render_as_string(hide_password=False)))
-
-    def kill(self) -> None:
-        """SIGKILL to its first process; the others then end by themselves."""
-        server = int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        ended = os.pidfd_open(server)
-        try:
-            signal.pidfd_send_signal(ended, signal.SIGKILL)
-        finally:
-            os.close(ended)
-
-    def stop(self) -> None:
-        """Stop it, if it runs."""
-        postgres.stop(self._folder)
-
-
-@contextmanager
-def crash_city(template: City, folder: Path) -> Iterator[tuple[City, Database]]:
-    """A copy of a city, running, whose civil affairs keep their marriages in PostgreSQL.
-
-    Args:
-        template: from `City.build`.
-        folder: does not exist yet.
-    """
-    city = template.copy(folder)
-    with tempfile.TemporaryDirectory(prefix="crash-") as short:
-        Path(short).chmod(0o755)
-        database = Database(Path(short) / "pg")
-        try:
-            database.start()
-            database.fill(city.path / CIVIL)
-            with city.running(civil=True):
-                yield city, database
-        finally:
-            database.stop()
-
-
-async def crash(city: City, database: Database, rounds: int, seed: int, report: Callable[[str], None]) -> Outcome:
+async def crash(
+    city: City, database: Database, rounds: int, seed: int, report: Callable[[str], None], before: int = 0
+) -> Outcome:
     """Run so many rounds.
 
     Args:
@@ -347,29 +288,105 @@ async def crash(city: City, database: Database, rounds: int, seed: int, report: 
         rounds: one at least.
         seed: of all that is drawn.
         report: takes a line a round.
+        before: how many rounds there were already, for their numbers.
     """
     finished = []
     async with city.client() as client:
         crashes = Crashes(city, database, client, seed)
-        for number in range(1, rounds + 1):
+        for number in range(before + 1, before + rounds + 1):
             done = await crashes.round()
             finished.append(done)
             report(f"round {number:3}  {done.answers:4} answers  killed {done.point}")
     return Outcome(tuple(finished), crashes.held)
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rounds in one city.
+
+    Args:
+        template: from `City.build`.
+        folder: of the city; does not exist yet.
+        is_shared: whether it has two brokers, and its logs in PostgreSQL.
+        before: how many rounds there were already.
+        rounds: how many to run.
+        seed: of all that is drawn.
+    """
+
+    template: City
+    folder: Path
+    is_shared: bool
+    before: int
+    rounds: int
+    seed: int
+
+    def run(self) -> tuple[Round, ...]:
+        """Run them, and print a line for each."""
+        where = "PostgreSQL" if self.is_shared else "SQLite    "
+        opened = shared_crash_city(self.folder) if self.is_shared else crash_city(self.template, self.folder)
+        with capture_logs(), opened as (city, database):
+            report = partial(print, f"logs in {where}", flush=True)
+            outcome = asyncio.run(crash(city, database, self.rounds, self.seed, report, self.before))
+        shutil.rmtree(self.folder)
+        return outcome.rounds
+
+
+def stretches(folder: Path, rounds: int, seed: int) -> Iterator[Stretch]:
+    """What so many rounds are made of: of both kinds of city by turns, however few they are.
+
+    Args:
+        folder: for their cities.
+        rounds: one at least.
+        seed: of all that is drawn.
+    """
+    chance, before = random.Random(seed), 0
+    template = City.build(folder / "template")
+    length = min(STRETCH, -(-rounds // LANES))
+    while before < rounds:
+        count, number = min(length, rounds - before), before // length
+        path = folder / f"city-{number}"
+        yield Stretch(template, path, bool(number % 2), before, count, chance.randrange(1 << 32))
+        before += count
+
+
+def run(rounds: int, seed: int) -> list[Round]:
+    """Run the rounds, two cities at a time: while the programs of one start, the other answers.
+
+    Args:
+        rounds: one at least.
+        seed: of all that is drawn.
+    """
+    finished: list[Round] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="crash-city-") as folder,
+        ProcessPoolExecutor(LANES, multiprocessing.get_context("spawn"), end_when_told) as lanes,
+    ):
+        with capture_logs():
+            running = [lanes.submit(stretch.run) for stretch in stretches(Path(folder), rounds, seed)]
+        try:
+            for done in as_completed(running):
+                finished += done.result()
+        except BaseException:
+            # So that whatever was started ends too.
+            for child in multiprocessing.active_children():
+                child.terminate()
+            lanes.shutdown(cancel_futures=True)
+            raise
+    return finished
+
+
+def end_when_told() -> None:
+    """Let SIGTERM end this process as an error does, with all that it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
 def main() -> None:
     """The rounds that the command line asks for."""
-    # So that whatever was started ends too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    end_when_told()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 32)
     print(f"{rounds} rounds from seed {seed} (make crash ROUNDS={rounds} SEED={seed} draws the same)", flush=True)
-    with tempfile.TemporaryDirectory(prefix="crash-city-") as folder:
-        with capture_logs():
-            template = City.build(Path(folder) / "template")
-        with crash_city(template, Path(folder) / "city") as (city, database):
-            print(asyncio.run(crash(city, database, rounds, seed, lambda line: print(line, flush=True))))
+    print(summary(run(rounds, seed)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.trust import encode_trust
 from exchange.home import Home
 from exchange.store.ports import Log
-from tests.e2e.city import City, free_port
+from tests.e2e.city import EXTENTS, City, free_port, require_contiguous
 from tests.e2e.founding import APPLICATIONS, BROKER, HOSTS, OPERATOR, REGISTRY, Founding
 from tests.e2e.processes import Program
 
@@ -104,6 +104,11 @@ class SharedCity(City):
         trust = self.home(BROKER).trust
         [(note,)] = self._rows("SELECT checkpoint FROM heads WHERE log = %s", log)
         return open_checkpoint(bytes(note), trust.access_log if log is Log.ACCESS else trust.directory_log)
+
+    def check_contiguous(self) -> None:
+        """See `City.check_contiguous`."""
+        with psycopg.connect(self.url) as connection:
+            require_contiguous(connection.execute(EXTENTS).fetchall())
 
     def _leaves(self, log: Log) -> list[bytes]:
         rows = self._rows("SELECT leaf, idx FROM entries WHERE log = %s ORDER BY idx", log)

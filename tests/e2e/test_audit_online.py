@@ -129,9 +129,15 @@ async def test_a_person_is_told_by_every_owner_who_saw_their_data(new_city: NewC
         assert audit(city, "sync").returncode == 0
         named = ("subject-request", "new", person(1), "--reason", "asked in person", "--output", str(request))
         assert audit(city, *named).returncode == 0
-        for name, path in answers.items():
-            answered = run(city, name, "adapters.cli", "subject-answer", str(request), "--output", str(path))
+        # One owner by the adapter's own command, the other by the auditor's, which starts the same program.
+        commands = (("adapters.cli", "subject-answer"), ("exchange.cli.audit.main", "subject-request", "answer"))
+        for (name, path), words in zip(answers.items(), commands, strict=True):
+            answered = run(city, name, *words, str(request), "--output", str(path))
             assert answered.returncode == 0, answered.stderr
+            assert f"{path}: 1 answer of this ledger, sealed to " in answered.stdout
+        again = run(city, REGISTRY, *commands[1], str(request), "--output", str(answers[REGISTRY]))
+        assert (again.returncode, again.stdout) == (2, "")
+        assert "exchange-adapter: error: " in again.stderr
         merge = ("subject-request", "merge", str(request), "--json")
         alone = audit(city, *merge, str(answers[REGISTRY]))
         assert alone.returncode == 3

@@ -55,7 +55,7 @@ def check_commands(city: City) -> None:
     runner = CliRunner()
     synced = runner.invoke(audit, ["sync", "--home", str(city.path / AUDITOR)])
     assert synced.exit_code == 0, synced.output
-    assert synced.stdout.count("quorum met: audit-office at ") == 2
+    assert synced.stdout.count("cosignatures audit-office ") == synced.stdout.count("; quorum met") == 2
     assert SPLIT not in synced.stdout
     verified = runner.invoke(audit, ["verify", "full", "--home", str(city.path / AUDITOR)])
     assert verified.exit_code == 0, verified.output

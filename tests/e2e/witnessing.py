@@ -1,16 +1,23 @@
 """Witnesses beside a city: each a process of its own, with a home, a key and a memory that survive it."""
 
+import datetime
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from exchange.broker.authority import Authority, found_authority
+from exchange.core.names import Party
 from exchange.core.policy import Policy, PolicyGroup, PolicyWitness
 from exchange.core.trust import encode_trust
-from exchange.home import Home
+from exchange.home import Home, write_file
 from exchange.witness.config import MEMORY, WitnessHome, new_config
 from exchange.witness.memory import WitnessMemory
+from tests.certificates import csr, uri
 from tests.e2e.city import City, free_port
 from tests.e2e.founding import BROKER
 from tests.e2e.processes import Program
@@ -24,10 +31,12 @@ class Witnesses:
     Args:
         city: one that does not run: its trust files get the policy.
         settings: lines of its broker.toml.
+        authority: certifies them, if they are to listen with TLS; the broker knows them by it.
     """
 
-    def __init__(self, city: City, settings: Sequence[str] = ()) -> None:
+    def __init__(self, city: City, settings: Sequence[str] = (), authority: Authority | None = None) -> None:
         self.city = city
+        self.authority = authority
         self.urls: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
         witnesses = tuple(self._made(name) for name in NAMES)
@@ -37,6 +46,9 @@ class Witnesses:
         for file in city.path.glob("*/trust.toml"):
             home = Home(file.parent)
             home.write("trust.toml", encode_trust(replace(home.trust, policy=self.policy)).encode())
+        if authority is not None:
+            (city.path / BROKER / "witnesses.pem").write_bytes(authority.pem)
+            settings = (*settings, 'witness_authorities = "witnesses.pem"')
         file = city.path / BROKER / "broker.toml"
         text = file.read_text()
         for line in settings:
@@ -54,6 +66,9 @@ class Witnesses:
         program = ["-c", "from exchange.cli.audit.main import app; app()", "witness", "run", "--home", str(path)]
         self._programs[name] = Program(program, self.city.path / "output" / f"witness-{name}.log", "is ready on", {})
         self.urls[name] = f"http://{listen}"
+        if self.authority is not None:
+            self.urls[name] = f"https://{listen}"
+            certify(path, self.authority)
         return PolicyWitness(name, home.cosigner(config.name).verifier, self.urls[name])
 
     def __getitem__(self, name: str) -> Program:
@@ -76,12 +91,35 @@ class Witnesses:
             program.kill()
 
 
+def certify(path: Path, authority: Authority, host: str = "127.0.0.1") -> None:
+    """Give a witness a TLS certificate for an address, as its operator does."""
+    key, party = ec.generate_private_key(ec.SECP256R1()), Party("city.test", "witness")
+    now = datetime.datetime.now(datetime.UTC)
+    (path / "tls.pem").write_bytes(authority.issue(csr([uri(party)], key), party, bytes(32), now, (host,)))
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_file(path / "tls.key", secret, 0o600)
+    with (path / "witness.toml").open("a") as file:
+        file.write('tls_certificate = "tls.pem"\ntls_key = "tls.key"\n')
+
+
+def new_authority() -> Authority:
+    """Somebody who certifies witnesses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return found_authority(key, "witnesses.test", datetime.datetime.now(datetime.UTC))
+
+
 @contextmanager
-def witnessed(template: City, path: Path, *settings: str, running: Sequence[str] = NAMES) -> Iterator[Witnesses]:
+def witnessed(
+    template: City,
+    path: Path,
+    *settings: str,
+    running: Sequence[str] = NAMES,
+    authority: Authority | None = None,
+) -> Iterator[Witnesses]:
     """A city with its witnesses, everything running but those that are left out."""
     quick = ("witness_round_seconds = 0.2", "witness_heartbeat_seconds = 0.5", "missing_quorum_seconds = 0.5")
     city = template.copy(path)
-    witnesses = Witnesses(city, (*quick, *settings))
+    witnesses = Witnesses(city, (*quick, *settings), authority)
     try:
         witnesses.start(*running)
         with city.running():

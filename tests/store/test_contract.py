@@ -22,6 +22,7 @@ from exchange.store.ports import (
     LogStore,
     NewEntry,
     NodeMissingError,
+    Release,
     ReleasedTwiceError,
     StoreBusyError,
     StoredEntry,
@@ -353,7 +354,7 @@ def test_released_entry_is_found_by_request(store: LogStore) -> None:
     assert store.released(REQUESTER, request_id) == store.entry(Log.ACCESS, 2)
     assert store.released(PROVIDER, request_id) is None
     with store.locked() as transaction:
-        assert transaction.released(REQUESTER, request_id) == 2
+        assert transaction.released(REQUESTER, request_id) == Release(2, digest("request 0"))
         assert transaction.released(REQUESTER, b"other") is None
 
 
@@ -382,7 +383,7 @@ def test_entry_without_an_answer_settles_nothing(store: LogStore) -> None:
 def test_transaction_sees_its_own_appends(store: LogStore) -> None:
     with store.locked() as transaction:
         transaction.append(batch(store, Log.ACCESS, access(0)))
-        assert transaction.released(REQUESTER, digest("request 0")[:16]) == 0
+        assert transaction.released(REQUESTER, digest("request 0")[:16]) == Release(0, digest("request 0"))
         assert transaction.settled(digest("answer 0")) == (0,)
 
 

@@ -9,24 +9,24 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.bundle_format import CHUNK, BundleWriter, Manifest, Ranges
-from exchange.cli.audit.criteria import request_id
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import (
+from exchange.cli.audit.bundles.format import CHUNK, BundleWriter, Manifest, Ranges
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.checking.policies import (
     SEEN_BY_MANY,
     PolicyOption,
     Standing,
     read_policy,
 )
-from exchange.cli.audit.postings import Wanted
-from exchange.cli.audit.progress import Advance, bar
-from exchange.cli.audit.sources import LogName, MirroredLog, altered, log_standing, mirrored_log
-from exchange.cli.audit.tree import Expected, RangeLeaves
+from exchange.cli.audit.checking.tree import Expected, RangeLeaves
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.mirror.postings import Wanted
+from exchange.cli.audit.mirror.sources import LogName, MirroredLog, altered, log_standing, mirrored_log
+from exchange.cli.audit.searching.criteria import request_id
 from exchange.cli.audit.verify.logs import parsed_range
 from exchange.cli.audit.verify.outcome import ranges_text
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import print_json, print_line
+from exchange.cli.progress import Advance, bar
 from exchange.core.access import read_access_leaf
 from exchange.core.errors import CoreError
 from exchange.core.policy import Policy, encode_policy

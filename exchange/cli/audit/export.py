@@ -8,30 +8,18 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.audit.checking.findings import Finding, plural
+from exchange.cli.audit.checking.policies import Standing
 from exchange.cli.audit.exports.formats import FORMATS, NOTE, open_writer
 from exchange.cli.audit.exports.output_file import check_free, sha256_of, written_whole
 from exchange.cli.audit.exports.rows import export_row
-from exchange.cli.audit.findings import Finding, plural
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.options import (
-    CaseOption,
-    CodeOption,
-    DatasetOption,
-    KindOption,
-    OfficerOption,
-    ProviderOption,
-    PurposeOption,
-    RequesterOption,
-    RequestOption,
-    SinceOption,
-    Typed,
-    UntilOption,
-)
-from exchange.cli.audit.progress import bar
-from exchange.cli.audit.rows import proven_entries
-from exchange.cli.audit.witnessed import Stance, stance_of
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.mirror.witnessed import mirror_standing
+from exchange.cli.audit.searching.options import Typed, searched
+from exchange.cli.audit.searching.rows import proven_entries
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line
+from exchange.cli.progress import bar
 from exchange.core.directory import Directory
 from exchange.core.note import encode_base64
 
@@ -61,20 +49,12 @@ class Written:
         "exchange-audit export --format parquet --output all.parquet --home ./audit-office",
     )
 )
-def export(  # noqa: PLR0913 - as search
+@searched
+def export(
+    *,
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where the rows go; FILE.about.json too.")],
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="jsonl, csv, parquet or ocsf.")] = "jsonl",
-    since: SinceOption = "",
-    until: UntilOption = "",
-    requester: RequesterOption = "",
-    provider: ProviderOption = "",
-    dataset: DatasetOption = "",
-    officer: OfficerOption = "",
-    purpose: PurposeOption = "",
-    case: CaseOption = "",
-    code: CodeOption = "",
-    kind: KindOption = "",
-    request: RequestOption = "",
+    typed: Typed,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -86,25 +66,12 @@ def export(  # noqa: PLR0913 - as search
     """
     if form not in FORMATS:
         raise WrongUsageError(f"--format: {form} is none of them", f"one of {', '.join(FORMATS)}")
-    typed = Typed(
-        since=since,
-        until=until,
-        requester=requester,
-        provider=provider,
-        dataset=dataset,
-        officer=officer,
-        purpose=purpose,
-        case=case,
-        code=code,
-        kind=kind,
-        request=request,
-    )
     beside = output.with_name(f"{output.name}.about.json")
     for path in (output, beside):
         check_free(path, force=force)
     with opened_home(home) as place:
-        stance = stance_of(place)
-        about = _about(place, typed, form, stance)
+        seen = mirror_standing(place)
+        about = _about(place, typed, form, seen)
         written = _write(place, typed, form, output, force=force)
         about |= {"rows": written.rows, "findings": written.findings, "sha256": sha256_of(output)}
         with written_whole(beside, force=force) as file:
@@ -112,14 +79,14 @@ def export(  # noqa: PLR0913 - as search
         if as_json:
             print_json({"file": str(output), **about})
         else:
-            _print(place, about, output, stance)
+            _print(place, about, output, seen)
         if written.findings:
             say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
 
 
-def _about(place: AuditHome, typed: Typed, form: str, stance: Stance) -> dict[str, object]:
+def _about(place: AuditHome, typed: Typed, form: str, seen: Standing) -> dict[str, object]:
     checkpoint = place.access.checkpoint
     return {
         "note": NOTE,
@@ -129,7 +96,7 @@ def _about(place: AuditHome, typed: Typed, form: str, stance: Stance) -> dict[st
         "root": encode_base64(checkpoint.root),
         "checkpoint": place.access.note(checkpoint.size).decode(),
         "asked": " ".join(typed.words()),
-        "caveats": list(stance.caveats),
+        "caveats": list(seen.caveats),
     }
 
 
@@ -157,10 +124,10 @@ def _write(place: AuditHome, typed: Typed, form: str, output: Path, *, force: bo
     return written
 
 
-def _print(place: AuditHome, about: dict[str, object], output: Path, stance: Stance) -> None:
+def _print(place: AuditHome, about: dict[str, object], output: Path, seen: Standing) -> None:
     rows = about["rows"]
     print_line(
         clean(f"{output}: {plural(rows if isinstance(rows, int) else 0, 'rows', 'row')}, SHA-256 {about['sha256']}")
     )
     size = place.access.checkpoint.size
-    say(f"verified to {size} of {place.access.origin}; {stance}; a view: each row's leaf is the evidence")
+    say(f"verified to {size} of {place.access.origin}; {seen}; a view: each row's leaf is the evidence")

@@ -13,20 +13,20 @@ import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.audit.bundle import pack
-from exchange.cli.audit.criteria import moment
+from exchange.cli.audit.checking.findings import Finding, plural
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, Standing, read_policy
 from exchange.cli.audit.exports.formats import NOTE, open_writer
 from exchange.cli.audit.exports.output_file import sha256_of, written_whole
 from exchange.cli.audit.exports.rows import export_row
-from exchange.cli.audit.findings import Finding, plural
 from exchange.cli.audit.incidents.holds import HeldRanges, hold_text
 from exchange.cli.audit.incidents.selection import Selection, about, chosen, selected
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, Standing, read_policy
-from exchange.cli.audit.progress import bar
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.searching.criteria import moment
 from exchange.cli.audit.sign import SUFFIX, signature_of
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.cli.progress import bar
 from exchange.cli.texts import check_text
 from exchange.cli.times import iso, now
 from exchange.core.directory import Directory

@@ -6,16 +6,24 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.offline import opened_home
-from exchange.cli.audit.policies import (
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.checking.policies import (
     SEEN_BY_MANY,
     PolicyOption,
     Standing,
     read_policy,
     standing,
 )
-from exchange.cli.audit.sources import LogName, LogOption, MirroredLog, altered, log_standing, mirrored_log, proven_path
+from exchange.cli.audit.mirror.offline import opened_home
+from exchange.cli.audit.mirror.sources import (
+    LogName,
+    LogOption,
+    MirroredLog,
+    altered,
+    log_standing,
+    mirrored_log,
+    proven_path,
+)
 from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.output import print_json, print_line
 from exchange.core.note import encode_base64

@@ -10,27 +10,14 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.asking import UNVERIFIED, Answer, ask_broker
-from exchange.cli.audit.criteria import Criteria
-from exchange.cli.audit.findings import Finding, plural
-from exchange.cli.audit.following import follow
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.options import (
-    CaseOption,
-    CodeOption,
-    DatasetOption,
-    KindOption,
-    OfficerOption,
-    ProviderOption,
-    PurposeOption,
-    RequesterOption,
-    RequestOption,
-    SinceOption,
-    Typed,
-    UntilOption,
-)
-from exchange.cli.audit.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.audit.witnessed import kept_stance, stance_of
+from exchange.cli.audit.checking.findings import Finding, plural
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.mirror.witnessed import kept_standing, mirror_standing
+from exchange.cli.audit.searching.asking import UNVERIFIED, Answer, ask_broker
+from exchange.cli.audit.searching.criteria import Criteria
+from exchange.cli.audit.searching.following import follow
+from exchange.cli.audit.searching.options import Typed, searched
+from exchange.cli.audit.searching.rows import COLUMNS, ProvenEntry, described, proven_entries, row
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import clean, print_json, print_table
@@ -70,18 +57,9 @@ class Found:
         "exchange-audit search --officer officer-17 --follow --home ./audit-office",
     )
 )
-def search(  # noqa: PLR0913 - an access is found by any of its sides
-    since: SinceOption = "",
-    until: UntilOption = "",
-    requester: RequesterOption = "",
-    provider: ProviderOption = "",
-    dataset: DatasetOption = "",
-    officer: OfficerOption = "",
-    purpose: PurposeOption = "",
-    case: CaseOption = "",
-    code: CodeOption = "",
-    kind: KindOption = "",
-    request: RequestOption = "",
+@searched
+def search(
+    typed: Typed,
     limit: Annotated[int, typer.Option(min=1, max=MOST, help="The most rows of one page.")] = 100,
     after: Annotated[
         int | None, typer.Option(min=-1, metavar="INDEX", help="Only entries after this one: the next page.")
@@ -101,19 +79,6 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     up. That the mirror's hides none is what `exchange-audit verify full` shows; nothing shows it of the broker's. With
     --follow, --json prints one line for each entry.
     """
-    typed = Typed(
-        since=since,
-        until=until,
-        requester=requester,
-        provider=provider,
-        dataset=dataset,
-        officer=officer,
-        purpose=purpose,
-        case=case,
-        code=code,
-        kind=kind,
-        request=request,
-    )
     if following and broker:
         raise WrongUsageError(
             "--follow and --broker exclude each other", "--follow brings the mirror up to date itself"
@@ -126,8 +91,7 @@ def search(  # noqa: PLR0913 - an access is found by any of its sides
     if broker:
         require_role(home, "auditor", "only an auditor may search the whole access log")
         directory, answer = asyncio.run(ask_broker(Home(home), typed, start, limit))
-        caveats = (UNVERIFIED, *_caveats(home, answer))
-        found = Found(answer.rows, answer.findings, answer.following, answer.log, answer.size, caveats)
+        found = _told(home, answer)
         _print(directory, found, as_json, again)
         _end(home, found)
         return
@@ -153,13 +117,15 @@ def _search(place: AuditHome, criteria: Criteria, start: int, limit: int) -> Fou
         elif criteria.holds(item.entry):
             rows.append(item)
     size = place.access.checkpoint.size
-    caveats = stance_of(place).caveats
+    caveats = mirror_standing(place).caveats
     return Found(tuple(rows), tuple(findings), following, place.access.origin, size, caveats)
 
 
-def _caveats(home: Path, answer: Answer) -> tuple[str, ...]:
-    """What stays open beside the broker's index: its checkpoint was held against what this home has seen."""
-    return kept_stance(home, Home(home).trust, answer.size).caveats
+def _told(home: Path, answer: Answer) -> Found:
+    """What the broker's index gave, and what stays open: its checkpoint was held against what this home has seen."""
+    checkpoint = answer.checkpoint
+    caveats = UNVERIFIED, *kept_standing(home, Home(home).trust, checkpoint, answer.note).caveats
+    return Found(answer.rows, answer.findings, answer.following, checkpoint.origin, checkpoint.size, caveats)
 
 
 def _again(typed: Typed, limit: int, home: Path, *, broker: bool) -> str:

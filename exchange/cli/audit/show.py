@@ -9,16 +9,17 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.checks import Check, counts_of, judge
-from exchange.cli.audit.criteria import request_id
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.naming import History, names_of
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
-from exchange.cli.audit.postings import Wanted
-from exchange.cli.audit.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
-from exchange.cli.audit.verification import LoggedEntry
-from exchange.cli.audit.witnessed import Stance, stance_of
+from exchange.cli.audit.checking.checks import Check, counts_of, judge
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.checking.opening import REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.checking.policies import Standing
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.naming import History, names_of
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.mirror.postings import Wanted
+from exchange.cli.audit.mirror.witnessed import mirror_standing
+from exchange.cli.audit.searching.criteria import request_id
+from exchange.cli.audit.searching.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
@@ -104,14 +105,14 @@ def show(
     """
     with opened_home(home) as place:
         now = place.verified_directory()
-        stance = stance_of(place)
+        seen = mirror_standing(place)
         history = History(place.directory, place.trust)
         erasures = place.erasures()
         story = tuple(_chapter(place, history, stored, erasures) for stored in _about(place, entry))
         if as_json:
-            print_json(_described(place, now, story, stance))
+            print_json(_described(place, now, story, seen))
         else:
-            _print(place, now, story, stance)
+            _print(place, now, story, seen)
         if not all(chapter.holds for chapter in story):
             raise typer.Exit(ExitCode.REFUSED)
         place.end()
@@ -175,7 +176,7 @@ def _chapter(place: AuditHome, history: History, stored: LoggedEntry, erasures: 
     return Chapter(stored.index, found, (*checks, *judge(directory, found.entry, following, erasures)), directory)
 
 
-def _print(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: Stance) -> None:
+def _print(place: AuditHome, now: Directory, story: Sequence[Chapter], seen: Standing) -> None:
     header, directory = _header(story)
     if header is not None:
         print_pairs(_request(directory or now, header))
@@ -186,7 +187,7 @@ def _print(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: S
         print_table(("", "what", "found"), [("ok" if c.ok else "FAIL", c.subject, c.detail) for c in chapter.checks])
     print_line()
     verdict = "verified" if all(chapter.holds for chapter in story) else "NOT VERIFIED"
-    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {stance}")
+    print_line(f"{verdict} to {place.access.checkpoint.size} of {place.access.origin}; {seen}")
 
 
 def _header(story: Sequence[Chapter]) -> tuple[RequestHeader | None, Directory | None]:
@@ -220,13 +221,13 @@ def _named(code: str, label: str) -> str:
     return f"{code} ({label})" if label else code
 
 
-def _described(place: AuditHome, now: Directory, story: Sequence[Chapter], stance: Stance) -> dict[str, object]:
+def _described(place: AuditHome, now: Directory, story: Sequence[Chapter], seen: Standing) -> dict[str, object]:
     return {
         "entries": [_described_chapter(now, chapter) for chapter in story],
         "verified": all(chapter.holds for chapter in story),
         "log": place.access.origin,
         "verified_to": place.access.checkpoint.size,
-        "caveats": list(stance.caveats),
+        "caveats": list(seen.caveats),
     }
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, read_policy
-from exchange.cli.audit.sources import LogName, log_standing, mirrored_log, proven_path
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, read_policy
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.mirror.sources import LogName, log_standing, mirrored_log, proven_path
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.audit.criteria import moment
+from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.exports.output_file import check_free, written_whole
-from exchange.cli.audit.findings import plural
+from exchange.cli.audit.mirror.witnessed import kept_standing
+from exchange.cli.audit.searching.criteria import moment
+from exchange.cli.audit.subjects.answering import become_adapter
 from exchange.cli.audit.subjects.merging import NO_MIRROR, Merged, described, merge, table
 from exchange.cli.audit.subjects.office import Office, keep_key, opened_office
-from exchange.cli.audit.witnessed import kept_stance
 from exchange.cli.errors import ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_table
 from exchange.cli.times import now
@@ -31,7 +32,7 @@ app = new_group(
     "Find out who saw a person's data, from every owner.",
     "exchange-audit subject-request new 339701199002031234 --reason 'asked in person' \\",
     "    --output ./request.subject --home ./audit-office",
-    "exchange-adapter subject-answer ./request.subject --output ./registry.answer --home ./registry",
+    "exchange-audit subject-request answer ./request.subject --output ./registry.answer --home ./registry",
     "exchange-audit subject-request merge ./request.subject ./registry.answer --home ./audit-office",
 )
 
@@ -93,14 +94,22 @@ def new(
 
 
 @app.command(
-    epilog=example("exchange-adapter subject-answer ./request.subject --output ./registry.answer --home ./registry")
-)
-def answer(request: RequestArgument) -> None:
-    """Say where a request is answered: beside the owner's ledger, which no auditor's program reads."""
-    raise WrongUsageError(
-        "a request is answered by the owner, beside its ledger",
-        f"exchange-adapter subject-answer {request} --output ANSWER --home HOME-OF-THE-ADAPTER",
+    epilog=example(
+        "exchange-audit subject-request answer ./request.subject --output ./registry.answer --home ./registry"
     )
+)
+def answer(
+    request: RequestArgument,
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where the answer goes.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a request beside the owner's ledger, in the home of its adapter: it runs exchange-adapter subject-answer.
+
+    Exit code 1 where nobody who may ask has signed the request, 3 where exchange-adapter is not installed here.
+    """
+    flags = ["--json"] if as_json else []
+    become_adapter(["subject-answer", str(request), "--output", str(output), "--home", str(home), *flags])
 
 
 @app.command(
@@ -121,8 +130,8 @@ def merge_answers(
     """Open the answers, check them against the access log, and print who saw the person's data.
 
     Each answer must be signed by its system; its ledger must be the one that the log's answers came from, to its end;
-    each row must have its entry. Exit codes: 1 something does not hold, 3 an owner's answer is missing or something
-    could not be checked.
+    each row must have its entry. A body that was erased by a signed entry is told from an entry that is missing. Exit
+    codes: 1 something does not hold, 3 an owner's answer is missing or something could not be checked.
     """
     with opened_office(home) as office:
         merged = merge(Home(home), office, request, answers)
@@ -142,7 +151,8 @@ def _seen(home: Path, office: Office) -> str:
     """What the witnesses say of the log that the answers are compared with."""
     if office.access is None:
         return NO_MIRROR
-    return str(kept_stance(home, Home(home).trust, office.access.checkpoint.size))
+    checkpoint = office.access.checkpoint
+    return str(kept_standing(home, Home(home).trust, checkpoint, office.access.note(checkpoint.size)))
 
 
 def _print(office: Office, merged: Merged, seen: str) -> None:

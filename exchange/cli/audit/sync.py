@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.fetch import fetch_access_log
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.offline import opened_home
-from exchange.cli.audit.progress import bar
-from exchange.cli.audit.seen import hold_to_later, keep_evidence
-from exchange.cli.audit.witnessed import Stance
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.checking.policies import Standing, of_quorum
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.fetch import fetch_access_log
+from exchange.cli.audit.mirror.offline import opened_home
+from exchange.cli.audit.mirror.seen import hold_to_later, keep_evidence
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line, print_pairs
+from exchange.cli.progress import bar
 from exchange.client.cosignatures import split_view
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import Session
@@ -27,21 +27,22 @@ app = new_command()
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """One log after a sync: its checkpoint, how many entries are new here, and what witnesses say of it.
+    """One log after a sync: its checkpoint, and how many entries are new here.
 
     Args:
+        seen: what witnesses say of it.
         stale: why a split view is not excluded though a quorum cosigned it once; empty where that was lately.
     """
 
     checkpoint: Checkpoint
     new: int
-    stance: Stance
+    seen: Standing
     stale: str
 
     @property
     def caveats(self) -> list[str]:
         """What is not excluded."""
-        return [*self.stance.caveats, *([self.stale] if self.stale else [])]
+        return [*self.seen.caveats, *([self.stale] if self.stale else [])]
 
 
 @app.command(epilog=example("exchange-audit sync --home ./audit-office"))
@@ -55,11 +56,16 @@ def sync(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     logs = asyncio.run(_mirror(Home(home)))
     if as_json:
         described = [
-            {"log": log.checkpoint.origin, "size": log.checkpoint.size, "new": log.new, "root": _root(log.checkpoint)}
+            {
+                "log": log.checkpoint.origin,
+                "size": log.checkpoint.size,
+                "new": log.new,
+                "root": encode_base64(log.checkpoint.root),
+                **log.seen.described(),
+            }
             for log in logs
         ]
-        witnesses = [row for log in logs for row in log.stance.described()]
-        print_json({"logs": described, "witnesses": witnesses, "caveats": _caveats(logs)})
+        print_json({"logs": described, "caveats": _caveats(logs)})
         return
     print_pairs({log.checkpoint.origin: _lines(log) for log in logs})
     print_line("; ".join((f"verified to {logs[1].checkpoint.size}", *_caveats(logs))))
@@ -67,7 +73,7 @@ def sync(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
 def _lines(log: Mirrored) -> list[str]:
     lines = [f"{plural(log.checkpoint.size)}, {log.new} new"]
-    return [*lines, log.stance.told()] if log.stance.configured else lines
+    return lines if log.seen.quorum is None else [*lines, log.seen.told()]
 
 
 def _caveats(logs: Sequence[Mirrored]) -> list[str]:
@@ -90,22 +96,22 @@ async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
 
 async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirrored]:
     had = session.directory.size, mirror.size
-    await session.sync()
+    with bar("directory log") as advance:
+        session.mirror.progress = advance
+        await session.sync()
+    # What the access log's entries name later is little, and shows no bar of its own.
+    session.mirror.progress = lambda _done, _total: None
     with bar("access log") as advance:
         access = await fetch_access_log(session, mirror, advance)
     directory = session.mirror.checkpoint
     return (
-        _mirrored(session, DIRECTORY, directory, directory.size - had[0]),
-        _mirrored(session, ACCESS, access, access.size - had[1]),
+        _mirrored(session, DIRECTORY, directory, session.mirror.note, directory.size - had[0]),
+        _mirrored(session, ACCESS, access, mirror.note(access.size), access.size - had[1]),
     )
 
 
-def _mirrored(session: Session, log: str, checkpoint: Checkpoint, new: int) -> Mirrored:
+def _mirrored(session: Session, log: str, checkpoint: Checkpoint, note: bytes, new: int) -> Mirrored:
     cosigned, policy = session.cosignatures.of(log), session.trust.policy
-    stance = Stance(checkpoint.origin, checkpoint.size, cosigned, session.trust.policy)
+    seen = of_quorum(cosigned, checkpoint, session.cosignatures.note(log) or note, policy)
     stale = split_view(policy, cosigned, session.clock()) if cosigned is not None else ""
-    return Mirrored(checkpoint, new, stance, stale)
-
-
-def _root(checkpoint: Checkpoint) -> str:
-    return encode_base64(checkpoint.root)
+    return Mirrored(checkpoint, new, seen, stale)

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.offline import opened_home
-from exchange.cli.audit.progress import Advance, bar
-from exchange.cli.audit.sources import LogName, LogOption, MirroredLog, altered, mirrored_log
-from exchange.cli.audit.witnessed import stance_of
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.mirror.offline import opened_home
+from exchange.cli.audit.mirror.sources import LogName, LogOption, MirroredLog, altered, mirrored_log
+from exchange.cli.audit.mirror.witnessed import mirror_standing
 from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.output import print_json, print_line
+from exchange.cli.progress import Advance, bar
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, root_of
@@ -51,20 +51,20 @@ def tiles(
         tree = TileTree(folder, source)
         with bar("tiles") as advance:
             written = tree.write(advance)
-        stance = stance_of(place, log)
+        seen = mirror_standing(place, log)
     described = {
         "log": source.checkpoint.origin,
         "size": source.checkpoint.size,
         "root": encode_base64(source.checkpoint.root),
         "files_written": written,
-        "caveats": list(stance.caveats),
+        "caveats": list(seen.caveats),
     }
     if as_json:
         print_json(described)
         return
     size = plural(source.checkpoint.size)
     print_line(f"{source.checkpoint.origin}: {size}, {plural(written, 'files', 'file')} written to {folder}")
-    print_line(f"each proven against the signed checkpoint; {stance}")
+    print_line(f"each proven against the signed checkpoint; {seen}")
 
 
 class TileTree:

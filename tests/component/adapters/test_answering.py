@@ -23,7 +23,7 @@ from adapters.committing import Committer
 from adapters.connectors import ConnectorError, Question, QuestionError, Rows
 from adapters.ledger import Ledger
 from adapters.orders import Orders
-from exchange.client import storage
+from exchange.client import sqlite_file
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import Session
 from exchange.core import sealing
@@ -217,7 +217,7 @@ class Unsynced(sqlite3.Connection):
 
 def wait_for_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Durability has tests of its own; these need not wait for it."""
-    monkeypatch.setattr(storage, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(sqlite_file, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Unsynced))
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.fetch import fetch_access_log
-from exchange.cli.audit.findings import Finding, Level
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, WholeTree
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.checking.findings import Finding, Level
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, WholeTree
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.fetch import fetch_access_log
 from exchange.client.session import Session
 from exchange.core.access import access_body, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.bundle_format import BundleReader
-from exchange.cli.audit.fetch import fetch_access_log
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, RangeLeaves, WholeTree
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.bundles.format import BundleReader
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, RangeLeaves, WholeTree
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.fetch import fetch_access_log
 from exchange.client.session import Session
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.wire import encode

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.cli.audit.archive import Archive, ArchiveWriter
-from exchange.cli.audit.bundle_format import MAX_BODY, BundleReader, Manifest, parse_manifest
+from exchange.cli.audit.bundles.archive import Archive, ArchiveWriter
+from exchange.cli.audit.bundles.format import MAX_BODY, BundleReader, Manifest, parse_manifest
 from exchange.client.errors import EvidenceError
 from exchange.core.access import read_access_leaf
 from exchange.core.ranges import gap_nodes

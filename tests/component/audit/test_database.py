@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit.tree import place_of
+from exchange.cli.audit.checking.tree import place_of
 from exchange.core.access import read_access_leaf
 from exchange.core.wire import encode
 from exchange.store.ports import node_place

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.offline import erasures_of
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, WholeTree
-from exchange.cli.audit.verification import Verification
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, WholeTree
+from exchange.cli.audit.checking.verification import Verification
+from exchange.cli.audit.mirror.offline import erasures_of
 from exchange.core.entries import erased_entry
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import EntryRange, Erased
@@ -29,7 +29,7 @@ from tests.component.audit.copies import (
     warnings,
     write_database,
 )
-from tests.component.cli.test_exchange_log import broker_home
+from tests.component.cli.stores import broker_home
 from tests.component.cli.test_exchange_log import run as run_fsck
 from tests.simulator import trust_of
 from tests.world import AUDITOR, COORDINATOR, POPULATION, World

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit.access_mirror import FILE, PAGE
 from exchange.cli.audit.exports import formats
 from exchange.cli.audit.exports.formats import FORMATS, harmless
 from exchange.cli.audit.exports.ocsf import event
 from exchange.cli.audit.exports.rows import COLUMNS, ExportRow
+from exchange.cli.audit.mirror.access_mirror import FILE, PAGE
 from exchange.core.merkle import leaf_hash
 from tests.component.audit.conftest import Run
 from tests.world import World

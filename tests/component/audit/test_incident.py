@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exchange.cli.audit import incident, sign
-from exchange.cli.audit.access_mirror import FILE
+from exchange.cli.audit.mirror.access_mirror import FILE
 from exchange.core.merkle import leaf_hash
 from exchange.home import Home
 from tests.component.audit.conftest import Run

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit import postings as postings_module
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.mirror_schema import COLUMNS, PAIR_INDEX, VERSION, prepare
-from exchange.cli.audit.postings import Wanted, postings
+from exchange.cli.audit.mirror import postings as postings_module
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.postings import Wanted, postings
+from exchange.cli.audit.mirror.schema import COLUMNS, PAIR_INDEX, VERSION, prepare
 from exchange.core.names import Party
 from exchange.home import Home
 

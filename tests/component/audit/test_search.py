@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit import asking, following
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.asking import UNVERIFIED
-from exchange.cli.audit.following import Follower, Printer
-from exchange.cli.audit.options import Typed
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.searching import asking, following
+from exchange.cli.audit.searching.asking import UNVERIFIED
+from exchange.cli.audit.searching.following import Follower, Printer
+from exchange.cli.audit.searching.options import Typed
 from exchange.client.errors import ForkError
 from exchange.client.session import Session
 from exchange.core.names import Party

@@ -13,11 +13,13 @@ from adapters import subject_answering
 from adapters.cli import app as adapter_app
 from adapters.settling import Settler
 from exchange.client.session import Session
+from exchange.core.entries import erased_entry
 from exchange.core.envelope import SUBJECT_REQUEST, decode_envelope
 from exchange.core.keys import key_id
 from exchange.core.subjects import answer_draft, read_subject_request
 from exchange.home import Home
 from exchange.transport import TlsIdentity
+from exchange.v1.directory_pb2 import EntryRange, Erased
 from exchange.v1.gateway_pb2 import Settlement
 from exchange.v1.subject_pb2 import SubjectAnswerHeader, SubjectDisclosure
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
@@ -25,7 +27,7 @@ from tests.component.audit.conftest import Run
 from tests.component.audit.copies import AuditedExchange, audit_home, log_entry, mirror
 from tests.memory import fixed
 from tests.simulator import make_home
-from tests.world import AUDITOR, HOUSING, ID_NUMBER, MARRIAGE, ORIGIN, REGISTRY, World, lookup
+from tests.world import AUDITOR, COORDINATOR, HOUSING, ID_NUMBER, MARRIAGE, ORIGIN, REGISTRY, World, lookup
 
 OTHER = "110101198001011234"
 REASON = ("--reason", "asked in person")
@@ -222,11 +224,56 @@ def test_what_cannot_be_meant_is_refused(run: Run, offices: Offices, arguments: 
     assert not offices.request.exists()
 
 
-def test_where_a_request_is_answered_is_said(run: Run, offices: Offices) -> None:
+class Installed:
+    """A folder with an interpreter, and another one on PATH; neither has an adapter's program yet."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.beside, self.path = folder / "bin", folder / "path"
+        self.started: list[tuple[str, ...]] = []
+        self.beside.mkdir()
+        self.path.mkdir()
+        monkeypatch.setattr("sys.executable", str(self.beside / "python"))
+        monkeypatch.setenv("PATH", str(self.path))
+        monkeypatch.setattr("os.execv", self.start)
+
+    def start(self, program: str, arguments: list[str]) -> None:
+        """In the place of this process, which goes on no further."""
+        self.started.append((program, *arguments))
+        raise SystemExit(7)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    return Installed(tmp_path, monkeypatch)
+
+
+def put_program(folder: Path) -> str:
+    path = folder / "exchange-adapter"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_request_is_answered_by_the_adapters_program_beside_this_one(
+    run: Run, offices: Offices, installed: Installed
+) -> None:
     offices.ask(run)
-    result = run("subject-request", "answer", offices.request)
-    assert result.exit_code == 2
-    assert f"exchange-adapter subject-answer {offices.request}" in result.stderr
+    arguments = ("--output", offices.answer, "--json")
+    words = ["subject-answer", offices.request, "--output", offices.answer, "--home", offices.registry.path, "--json"]
+    # The one on PATH serves only where there is none beside the interpreter.
+    for folder in (installed.path, installed.beside):
+        program = put_program(folder)
+        result = run("subject-request", "answer", offices.request, *arguments, home=offices.registry.path)
+        assert result.exit_code == 7, result.output
+        assert installed.started.pop() == (program, "exchange-adapter", *map(str, words))
+
+
+def test_without_the_adapters_program_a_request_cannot_be_answered(run: Run, offices: Offices, installed: Path) -> None:
+    offices.ask(run)
+    result = run("subject-request", "answer", offices.request, "--output", offices.answer, home=offices.registry.path)
+    assert result.exit_code == 3, result.output
+    assert "error: exchange-adapter is not installed here\n" in result.stderr
+    assert "hint: answer beside the owner's ledger: exchange-adapter subject-answer" in result.stderr
 
 
 # What the log says of an answer.
@@ -341,6 +388,67 @@ def test_answers_that_the_mirror_does_not_have_yet_are_not_called_wrong(run: Run
         "the log, as it is mirrored here, has no entry of answers 5 to 6 of its ledger",
         "answer 6 has no entry in the log as it is mirrored here",
     ]
+
+
+def erase_and_mirror(offices: Offices, *ranges: tuple[int, int], blank: tuple[int, ...]) -> None:
+    """The coordinator lets bodies go, and another office that mirrors the log now is given none of them."""
+    world = offices.world
+    for first, end in ranges:
+        erased = Erased(reason="the retention is over", legal_basis="Archives Act, article 9")
+        erased.access.CopyFrom(EntryRange(first=first, end=end))
+        world.append(erased_entry(COORDINATOR, world.fresh(16), erased), COORDINATOR)
+    for index in blank:
+        world.access_log.bodies[index] = b""
+    for path in (offices.office.path / "access-mirror.db", offices.office.path / "mirror.db"):
+        path.unlink()
+    asyncio.run(mirror(offices.office, AuditedExchange(world)))
+
+
+def test_a_body_that_was_erased_is_told_from_an_entry_that_is_missing(run: Run, offices: Offices) -> None:
+    offices.ask(run)
+    offices.answer_it()
+    erase_and_mirror(offices, (0, 2), blank=(0, 1))
+    by = offices.world.directory_log.size - 1
+    shown = offices.merged(run)
+    assert texts(shown) == texts(shown, "not checked") == []
+    assert texts(shown, "erased") == [
+        (
+            "answer 2 of its ledger: the log has 1 entry of it without a body, erased by entry"
+            f" {by} of the directory: which of them is which cannot be checked"
+        ),
+        (
+            f"answer 1: the body of entry 0 was erased by entry {by} of the directory: who asked, and what for,"
+            " is the owner's word alone"
+        ),
+    ]
+    assert [(row["ledger_number"], row["log_entries"]) for row in shown["rows"]] == [(1, [0]), (3, [2])]
+    assert (shown["complete"], offices.merge(run).exit_code) == (False, 3)
+
+
+def test_a_body_that_no_entry_erased_is_missing(run: Run, offices: Offices) -> None:
+    offices.ask(run)
+    offices.answer_it()
+    erase_and_mirror(offices, (0, 1), blank=(0, 1))
+    shown = offices.merged(run)
+    assert any(text.startswith("entry 1: ") for text in texts(shown))
+    assert offices.merge(run).exit_code == 1
+
+
+def test_an_erasure_hides_no_answer_that_has_no_entry(run: Run, offices: Offices) -> None:
+    """The ledger has one answer more than the log has entries, with or without their bodies."""
+    offices.ask(run)
+
+    def longer(disclosure: SubjectDisclosure) -> None:
+        disclosure.last_number, disclosure.last_previous, disclosure.last_chain = 5, fixed("4"), fixed("5")
+
+    offices.forge(longer)
+    erase_and_mirror(offices, (1, 2), blank=(1,))
+    shown = offices.merged(run)
+    assert texts(shown, "not checked") == [
+        "the log, as it is mirrored here, has no entry of 1 of these answers",
+    ]
+    [text] = texts(shown, "erased")
+    assert text.startswith("answer 2, answer 5 of its ledger: the log has 1 entry of it without a body")
 
 
 def test_an_answer_of_nobody_is_not_merged(run: Run, offices: Offices) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
 from exchange.client.errors import EvidenceError, ForkError, RefusedError, RollbackError, UnavailableError
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.note import Verifier

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit.access_mirror import FILE, AccessMirror
-from exchange.cli.audit.fetch import grow
-from exchange.cli.audit.verification import LoggedEntry
+from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.fetch import grow
 from exchange.core.checkpoint import open_checkpoint
 from tests.component.audit.conftest import Run
 from tests.component.audit.copies import rebuilt

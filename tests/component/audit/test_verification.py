@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from exchange.cli.audit.findings import Level, exit_code
-from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, ProvenLeaves, WholeTree, place_of, prove
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.checking.findings import Level, exit_code
+from exchange.cli.audit.checking.ledgers import Numbers
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, ProvenLeaves, WholeTree, place_of, prove
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
 from exchange.core.access import read_access_leaf, refusal_draft
 from exchange.core.decision import Deny, read_request
 from exchange.core.envelope import Envelope

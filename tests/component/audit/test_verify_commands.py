@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.audit.policies import NO_QUORUM
+from exchange.cli.audit.checking.policies import NO_QUORUM
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.tlog_proof import TlogProof, encode_proof
 from exchange.home import Home

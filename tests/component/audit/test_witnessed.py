@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from exchange.cli.audit import sync as sync_command
-from exchange.cli.audit.access_mirror import FILE
 from exchange.cli.audit.main import app
+from exchange.cli.audit.mirror.access_mirror import FILE
 from exchange.client.receipt_file import ReceiptFile
 from exchange.client.session import Session
 from exchange.core.policy import open_cosigned
@@ -49,8 +49,9 @@ def test_sync_shows_who_cosigned_and_when(home: Home) -> None:
     result = run(home, "sync")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert "cosigned to 5, quorum met: one at " in lines[3]
-    assert "three at 20" in lines[3]
+    assert lines[3].strip().startswith("cosignatures one 20")
+    assert ", three 20" in lines[3]
+    assert lines[3].endswith("; quorum met")
     assert lines[-1] == "verified to 5"
     assert SPLIT not in result.output
 
@@ -58,18 +59,24 @@ def test_sync_shows_who_cosigned_and_when(home: Home) -> None:
 def test_sync_says_the_same_to_programs(home: Home) -> None:
     shown = json.loads(run(home, "sync", "--json").stdout)
     assert shown["caveats"] == []
-    rows = [(row["log"].partition("/")[2], row["witness"], row["size"]) for row in shown["witnesses"]]
-    assert [row for row in rows if row[0] == "access"] == [("access", name, 5) for name in ("one", "two", "three")]
-    assert len(rows) == 6
+    _, access = shown["logs"]
+    assert (access["cosigned_size"], access["quorum"]) == (5, True)
+    assert [item["witness"] for item in access["cosignatures"]] == ["one", "two", "three"]
 
 
 def test_what_is_not_cosigned_yet_is_said(home: Home, exchange: AuditedExchange) -> None:
     exchange.cosigned_size["access"] = 3
     result = run(home, "sync")
     assert result.exit_code == 0
-    assert "cosigned to 3, quorum met" in result.stdout
+    assert "quorum met, at 3" in result.stdout
     assert f"verified to 5; {SPLIT} from entry 3 on: not cosigned yet" in result.stdout
-    for command in (("show", "0"), ("search",), ("export", "--output", str(home.path / "all.jsonl"))):
+    for command in (
+        ("show", "0"),
+        ("search",),
+        ("verify", "head"),
+        ("verify", "full"),
+        ("export", "--output", str(home.path / "all.jsonl")),
+    ):
         assert f"{SPLIT} from entry 3 on" in run(home, *command).output
 
 
@@ -77,7 +84,7 @@ def test_too_few_witnesses_are_said(home: Home, exchange: AuditedExchange) -> No
     exchange.cosigners = COSIGNERS[:1]
     result = run(home, "sync")
     assert result.exit_code == 0
-    assert result.stdout.count("not cosigned by a quorum") == 2
+    assert result.stdout.count("quorum NOT MET") == 2
     assert f"verified to 5; {SPLIT}: no quorum of witnesses has cosigned" in result.stdout
 
 

@@ -1,9 +1,10 @@
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
 
-from exchange.batching import Batcher, ClosedError, split
+from exchange.batching import Batcher, ClosedError, LateBatcher, Take, split
 
 
 class Worker:
@@ -132,6 +133,51 @@ async def test_a_cancelled_close_does_not_stop_the_work() -> None:
     await asyncio.wait([closing])
     worker.gate.set()
     assert await future == 2
+
+
+class Locked:
+    """Takes its batch in another thread, once a lock is free; or fails then, once, if it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.batches: list[list[int]] = []
+        self.started = asyncio.Event()
+        self.lock = threading.Lock()
+        self.error = error
+
+    async def __call__(self, take: Take[int]) -> Sequence[int]:
+        self.started.set()
+        return await asyncio.to_thread(self._work, take)
+
+    def _work(self, take: Take[int]) -> Sequence[int]:
+        with self.lock:
+            error, self.error = self.error, None
+            if error is not None:
+                raise error
+            self.batches.append(list(take()))
+            return self.batches[-1]
+
+
+async def test_what_queues_while_the_work_waits_for_a_lock_goes_with_it() -> None:
+    work = Locked()
+    batcher: LateBatcher[int, int] = LateBatcher(work, limit=4)
+    with work.lock:
+        first = batcher.submit(1)
+        await work.started.wait()
+        rest = [batcher.submit(number) for number in (2, 3, 4, 5)]
+    assert await asyncio.gather(first, *rest) == [1, 2, 3, 4, 5]
+    assert work.batches == [[1, 2, 3, 4], [5]]
+
+
+async def test_work_that_fails_before_it_takes_fails_what_it_was_begun_for_and_no_more() -> None:
+    work = Locked(OSError("no lock"))
+    batcher: LateBatcher[int, int] = LateBatcher(work, limit=2)
+    with work.lock:
+        begun = [batcher.submit(number) for number in (1, 2, 3)]
+        await work.started.wait()
+        later = batcher.submit(4)
+    found = await asyncio.gather(*begun, later, return_exceptions=True)
+    assert [type(result) for result in found[:2]] == [OSError, OSError]
+    assert found[2:] == [3, 4]
 
 
 @pytest.mark.parametrize(

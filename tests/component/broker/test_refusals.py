@@ -6,8 +6,8 @@ import pytest
 
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.refusals import RefusedError
-from exchange.cli.audit.checks import judge
-from exchange.cli.audit.opening import open_entry
+from exchange.cli.audit.checking.checks import judge
+from exchange.cli.audit.checking.opening import open_entry
 from exchange.core.access import read_refusal
 from exchange.core.decision import Deny
 from exchange.core.envelope import decode_envelope, verify_signature

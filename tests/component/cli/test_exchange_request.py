@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 from exchange.cli import acting, request
 from exchange.cli.main import app
-from exchange.client import Session, storage
+from exchange.client import Session, sqlite_file
 from exchange.core.tlog_proof import parse_proof, verify_proof
 from tests.simulator import Simulator, make_home, trust_of
 from tests.world import ID_NUMBER, PURPOSE, World
@@ -16,7 +16,7 @@ from tests.world import ID_NUMBER, PURPOSE, World
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
     simulator = Simulator(World.standard())
-    monkeypatch.setattr(storage, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(sqlite_file, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(acting, "Session", lambda home: Session(home, simulator, simulator.clock))
     return simulator
 

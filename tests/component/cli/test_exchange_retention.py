@@ -1,8 +1,6 @@
 """`exchange log retain` and `erase`: the operator is shown what may go, a coordinator or an owner signs."""
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,11 +11,14 @@ import exchange.cli.log as log
 from exchange.broker import retention
 from exchange.cli.main import app
 from exchange.home import Home
+from exchange.store import inspection
 from exchange.store.sql import SqlLogStore
 from tests.component.audit.copies import ask, busy_world
+from tests.component.cli.stores import alter, broker_home, configure, database, store_name
 from tests.component.cli.test_exchange_directory import FakeSession
-from tests.component.cli.test_exchange_log import broker_home
 from tests.world import AUDITOR, COORDINATOR, DAY, POPULATION, World
+
+__all__ = ["database"]
 
 TEXTS = ("--reason", "the retention is over", "--legal-basis", "Archives Act, article 9")
 
@@ -41,9 +42,9 @@ def world() -> World:
 
 
 @pytest.fixture
-def home(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, world: World, database: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(log, "now", lambda: world.now)
-    return broker_home(tmp_path / "broker", world)
+    return broker_home(tmp_path / "broker", world, database)
 
 
 def ranges(home: Path, *arguments: object) -> list[tuple[int, int]]:
@@ -99,10 +100,15 @@ def test_shows_nothing_while_it_is_not_known_what_is_on_hold(home: Path) -> None
 
 
 def test_leaves_out_what_is_erased_already(home: Path) -> None:
-    with closing(sqlite3.connect(home / "exchange.db")) as connection, connection:
-        connection.execute("UPDATE entries SET body = x'' WHERE log = 'access' AND idx IN (0, 3)")
+    alter(home, "UPDATE entries SET body = ? WHERE log = 'access' AND idx IN (0, 3)", b"")
     assert ranges(home) == [(1, 3), (4, 5)]
     assert "3 entries have bodies" in run(home, "retain").stdout
+
+
+def test_bodies_are_looked_for_in_pages(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_WINDOW", 2)
+    alter(home, "UPDATE entries SET body = ? WHERE log = 'access' AND idx = 2", b"")
+    assert ranges(home) == [(0, 2), (3, 5)]
 
 
 def test_names_no_more_than_one_erasure_may(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +117,7 @@ def test_names_no_more_than_one_erasure_may(home: Path, monkeypatch: pytest.Monk
 
 
 def test_reads_beside_a_running_broker_and_writes_nothing(home: Path) -> None:
-    store = SqlLogStore.open(home / "exchange.db")
+    store = SqlLogStore.open(store_name(home))
     try:
         assert ranges(home) == [(0, 5)]
     finally:
@@ -119,7 +125,7 @@ def test_reads_beside_a_running_broker_and_writes_nothing(home: Path) -> None:
 
 
 def test_a_broker_without_a_database_cannot_be_asked(home: Path) -> None:
-    (home / "exchange.db").unlink()
+    configure(home, "other.db")
     assert run(home, "retain").exit_code == 3
 
 

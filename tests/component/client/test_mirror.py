@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange.client import arriving
 from exchange.client import mirror as module
 from exchange.client.calls import MAX_CHECKPOINT
 from exchange.client.errors import (
@@ -182,8 +183,8 @@ async def test_a_sync_takes_so_much_and_no_more(
 ) -> None:
     log = simulator.directory_log = Endless(simulator.world.directory_log.signer.name)
     simulator.page = 1000
-    monkeypatch.setattr(module, "MAX_SYNC", 2_000_000)
-    with pytest.raises(EvidenceError, match="more than 1 MiB of entries"):
+    monkeypatch.setattr(arriving, "STRETCH", 2_000_000)
+    with pytest.raises(EvidenceError, match="does not prove its entries"):
         await mirror.sync(simulator)
     # Entries without anything in them count too.
     assert simulator.count(DIRECTORY_SYNC) == 8
@@ -200,6 +201,9 @@ class Endless(MemoryLog):
 
     def checkpoint(self, size: int | None = None) -> bytes:
         return sign_checkpoint(Checkpoint(self.signer.name, self.size, bytes(32)), self.signer)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        return ()
 
 
 async def test_a_checkpoint_that_is_too_long_is_not_read(mirror: DirectoryMirror, simulator: Simulator) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.client import Answer, ExchangeClient, Session, UnavailableError, receipt_file, receipts
+from exchange.client import Answer, ExchangeClient, Session, UnavailableError, receipts, sqlite_file
 from exchange.client.errors import EvidenceError
 from exchange.client.receipt_file import FILE, KeptReceipt, ReceiptFile
 from exchange.client.receipts import WITHIN
@@ -25,7 +25,7 @@ from tests.simulator import COSIGNERS, POLICY, Simulator, make_home
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receipts, "ROUND", 0.0)
-    monkeypatch.setattr(receipt_file, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(sqlite_file, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture

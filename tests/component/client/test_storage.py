@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from exchange.client import storage
+from exchange.client import sqlite_file, storage
 from exchange.client.errors import EvidenceError, UntrustedError
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
@@ -14,7 +14,7 @@ from exchange.core.note import NoteSigner
 
 def test_is_durable_and_free_of_the_wal_reset_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert storage.SYNCHRONOUS == "EXTRA"
+    assert sqlite_file.SYNCHRONOUS == "EXTRA"
     file = MirrorFile(tmp_path / "mirror.db")
     with file._open() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (3,)

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from exchange.broker.genesis import log_signers
-from exchange.cli.audit.access_mirror import FILE
+from exchange.cli.audit.mirror.access_mirror import FILE
 from exchange.core.note import NoteSigner
 from exchange.store.ports import Log
 from tests.e2e.attacks import commands

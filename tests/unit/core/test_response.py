@@ -107,6 +107,16 @@ def test_refuses_a_neighbouring_system_of_the_same_department(flight: Flight) ->
     refused(flight.check(flight.world.respond(flight.request, party=neighbour)), "does not answer for the dataset")
 
 
+@pytest.mark.parametrize("role", [Role.ROLE_HEAD, Role.ROLE_DEPARTMENT])
+def test_refuses_an_answer_by_a_key_that_is_no_systems(flight: Flight, role: Role.ValueType) -> None:
+    """A head's key lies below its department too; it signs consents, and no answer."""
+    directory = flight.world.directory
+    record = directory.state.keys[key_id(signer(str(REGISTRY)).public_key)]
+    keys = directory.state.keys.set(record.key_id, replace(record, role=role))
+    flight.world.directory = replace(directory, state=replace(directory.state, keys=keys))
+    refused(flight.check(flight.world.respond(flight.request)), "does not answer for the dataset")
+
+
 def _signed_by(flight: Flight, key: EcdsaSigner, origin: str = ORIGIN, kind: str = RESPONSE) -> Envelope:
     response = flight.world.respond(flight.request)
     return sign(key, origin, Draft(kind, response.payload, response.attachments))

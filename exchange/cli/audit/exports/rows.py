@@ -3,8 +3,8 @@
 import uuid
 from dataclasses import dataclass, fields
 
-from exchange.cli.audit.opening import OpenedEntry
-from exchange.cli.audit.rows import ProvenEntry, dataset_of, operation_of
+from exchange.cli.audit.checking.opening import OpenedEntry
+from exchange.cli.audit.searching.rows import ProvenEntry, dataset_of, operation_of
 from exchange.cli.times import iso
 from exchange.core.access import code_name, kind_name
 from exchange.core.directory import Directory

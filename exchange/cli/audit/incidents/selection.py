@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from exchange.cli.audit.access_mirror import AccessMirror
-from exchange.cli.audit.criteria import party
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.postings import Wanted
-from exchange.cli.audit.rows import ProvenEntry, proven_entries
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.mirror.access_mirror import AccessMirror
+from exchange.cli.audit.mirror.postings import Wanted
+from exchange.cli.audit.searching.criteria import party
+from exchange.cli.audit.searching.rows import ProvenEntry, proven_entries
 from exchange.cli.errors import WrongUsageError
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory

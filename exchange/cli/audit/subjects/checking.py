@@ -4,18 +4,19 @@ The log does not know whom an answer is about, so it cannot show that a row was 
 was read is the one that the log's answers came from, to its end, and that no row was made up or changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exchange.cli.audit.access_mirror import AccessMirror
-from exchange.cli.audit.checks import ledger_number, short
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.ledgers import Numbers
-from exchange.cli.audit.opening import RELEASED, SETTLING, OpenedEntry
-from exchange.cli.audit.postings import Wanted
-from exchange.cli.audit.progress import Advance
-from exchange.cli.audit.rows import ProvenEntry, proven_entries
+from exchange.cli.audit.checking.checks import ledger_number, short
+from exchange.cli.audit.checking.findings import Finding, plural
+from exchange.cli.audit.checking.ledgers import Numbers
+from exchange.cli.audit.checking.opening import RELEASED, SETTLING, OpenedEntry
+from exchange.cli.audit.mirror.access_mirror import AccessMirror
+from exchange.cli.audit.mirror.postings import Wanted
+from exchange.cli.audit.searching.rows import ProvenEntry, proven_entries
+from exchange.cli.output import listed
+from exchange.cli.progress import Advance
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
 from exchange.v1.request_pb2 import RequestHeader
@@ -27,6 +28,7 @@ class Doubt(StrEnum):
 
     WRONG = "FAIL"
     UNCHECKED = "not checked"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,19 @@ def check_coverage(
     """
     owner, last = header.answerer, disclosure.last_number
     numbers, highest = Numbers(1), 0
+    # An entry without its body still has the answer's digest; the rows that were told say which number that has.
+    told = {row.response_digest: row.number for row in disclosure.rows}
+    erased: dict[bytes, int] = {}
     for kind in SETTLING:
         for item in proven_entries(mirror, Wanted({"provider": owner, "kind": kind}), erasures=erasures):
             if isinstance(item, Finding):
                 yield Remark(owner, f"entry {item.index}: {item.text}")
                 continue
-            number = ledger_number(directory, item.entry)
-            if number is None or item.entry.answered is None:
+            digest, number = item.entry.leaf.response_digest, ledger_number(directory, item.entry)
+            if item.entry.erased_by is not None:
+                erased.setdefault(digest, item.entry.erased_by)
+                number = told.get(digest)
+            if number is None:
                 continue
             numbers.add(number)
             advance(number, max(last, number))
@@ -100,10 +108,28 @@ def check_coverage(
             yield from _compare(item, number, header, disclosure)
     gaps = [(first, min(stop, last)) for first, stop in numbers.gaps() if first <= last]
     gaps += [(highest + 1, last)] if highest < last else []
-    for first, stop in gaps:
-        which = f"answer {first}" if first == stop else f"answers {first} to {stop}"
-        text = f"the log, as it is mirrored here, has no entry of {which} of its ledger"
-        yield Remark(owner, text, Doubt.UNCHECKED)
+    yield from _absent(owner, gaps, [index for digest, index in erased.items() if digest not in told])
+
+
+def _absent(owner: str, gaps: Sequence[tuple[int, int]], erased: Sequence[int]) -> Iterator[Remark]:
+    """Tell answers whose bodies were erased from those that the log does not have.
+
+    Args:
+        owner: the system.
+        gaps: the numbers that no body in the log has, first and last of each run.
+        erased: for each answer in the log whose body and number are gone, the entry of the directory that erased it.
+    """
+    if not gaps:
+        return
+    which = listed(f"answer {first}" if first == last else f"answers {first} to {last}" for first, last in gaps)
+    missing = sum(last - first + 1 for first, last in gaps) - len(erased)
+    if erased:
+        by = listed(f"entry {index}" for index in sorted(set(erased)))
+        has = f"the log has {plural(len(erased))} of it without a body, erased by {by} of the directory"
+        yield Remark(owner, f"{which} of its ledger: {has}: which of them is which cannot be checked", Doubt.ERASED)
+    if missing > 0:
+        text = f"no entry of {which} of its ledger" if not erased else f"no entry of {missing} of these answers"
+        yield Remark(owner, f"the log, as it is mirrored here, has {text}", Doubt.UNCHECKED)
 
 
 def _compare(
@@ -149,6 +175,7 @@ def match_row(mirror: AccessMirror, erasures: Erasures, owner: str, row: Subject
     elif stray := [index for index in row.entries if index not in indexes and index < mirror.checkpoint.size]:
         remarks.append(Remark(owner, f"answer {row.number} is said to have entry {stray[0]}, which is of another"))
     remarks += [Remark(owner, text) for item in found for text in _contradictions(row, item.entry)]
+    remarks += [Remark(owner, text, Doubt.ERASED) for item in found for text in _erased(row, item)]
     asked = next((item.entry.asked for item in found if item.entry.asked is not None), None)
     released = any(item.entry.leaf.kind == RELEASED for item in found)
     size = max((item.entry.leaf.directory_size for item in found), default=0)
@@ -158,6 +185,13 @@ def match_row(mirror: AccessMirror, erasures: Erasures, owner: str, row: Subject
 def _should_be_here(mirror: AccessMirror, row: SubjectRow) -> bool:
     """Whether the owner names entries that this mirror would have."""
     return any(index < mirror.checkpoint.size for index in row.entries)
+
+
+def _erased(row: SubjectRow, item: ProvenEntry) -> Iterator[str]:
+    """What is not there to be compared any more."""
+    if item.entry.erased_by is not None:
+        by = f"the body of entry {item.index} was erased by entry {item.entry.erased_by} of the directory"
+        yield f"answer {row.number}: {by}: who asked, and what for, is the owner's word alone"
 
 
 def _contradictions(row: SubjectRow, entry: OpenedEntry) -> Iterator[str]:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.cli.audit.checks import short
-from exchange.cli.audit.naming import Names, names_of
-from exchange.cli.audit.progress import bar
+from exchange.cli.audit.checking.checks import short
+from exchange.cli.audit.mirror.naming import Names, names_of
 from exchange.cli.audit.subjects.checking import Doubt, Remark, Seen, check_coverage, match_row
 from exchange.cli.audit.subjects.office import Office, key_of, read_file
 from exchange.cli.errors import CommandError, WrongUsageError
+from exchange.cli.progress import bar
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.envelope import SUBJECT_ANSWER, SUBJECT_REQUEST, Envelope, decode_envelope

@@ -11,8 +11,8 @@ app = new_group(
 )
 for name, command, epilog, line in (
     ("head", head.head, head.EXAMPLE, "The latest checkpoints: signatures, witnesses, quorum, age."),
-    ("entry", logs.entry, logs.ENTRY_EXAMPLE, "One access entry, and the directory behind it."),
-    ("range", logs.range_, logs.RANGE_EXAMPLE, "A range of access entries, and the directory behind it."),
+    ("entry", logs.entry, logs.ENTRY_EXAMPLE, "One entry of either log, and what stands behind it."),
+    ("range", logs.range_, logs.RANGE_EXAMPLE, "A range of either log, and what stands behind it."),
     ("full", logs.full, logs.FULL_EXAMPLE, "Both logs whole: the mirror, or a copied database."),
     ("consistency", consistency.consistency, consistency.EXAMPLE, "Are two signed checkpoints of one history?"),
     ("bundle", bundle.bundle, bundle.EXAMPLE, "A bundle of entries, offline."),

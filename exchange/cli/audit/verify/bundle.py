@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.bundle_format import BundleReader
-from exchange.cli.audit.findings import Finding
-from exchange.cli.audit.offline import erasures_of, is_mirrored, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
-from exchange.cli.audit.seen import compare, keep_evidence
-from exchange.cli.audit.sources import LogName
-from exchange.cli.audit.tree import Expected, RangeLeaves
+from exchange.cli.audit.bundles.format import BundleReader
+from exchange.cli.audit.checking.findings import Finding
+from exchange.cli.audit.checking.policies import PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.checking.tree import Expected, RangeLeaves
+from exchange.cli.audit.mirror.offline import erasures_of, is_mirrored, opened_home
+from exchange.cli.audit.mirror.seen import compare, keep_evidence
+from exchange.cli.audit.mirror.sources import LogName
 from exchange.cli.audit.verify.outcome import Copy, print_outcome, verified
 from exchange.cli.errors import CommandError, ExitCode, say
 from exchange.client.errors import BrokenLogError, EvidenceError

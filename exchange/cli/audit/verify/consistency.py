@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.findings import plural
-from exchange.cli.audit.offline import is_mirrored, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
-from exchange.cli.audit.seen import compare, keep_evidence, log_of
-from exchange.cli.audit.sources import LogName
+from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.mirror.offline import is_mirrored, opened_home
+from exchange.cli.audit.mirror.seen import compare, keep_evidence, log_of
+from exchange.cli.audit.mirror.sources import LogName
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.client.errors import BrokenLogError, ForkError
@@ -114,7 +114,7 @@ def _print(notes: list[Standing], reached: bool) -> None:
         f"{item.checkpoint.origin}, {number}": [
             f"checkpoint {item.checkpoint.size}",
             f"root {encode_base64(item.checkpoint.root)}",
-            item.told(item.checkpoint.size),
+            item.told(),
         ]
         for number, item in enumerate(notes, 1)
     }

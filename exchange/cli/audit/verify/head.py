@@ -1,16 +1,18 @@
 """`exchange-audit verify head`: how far both logs are verified here, who cosigned that, and how long ago."""
 
+from collections.abc import Sequence
+
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.offline import AuditHome, opened_home
-from exchange.cli.audit.policies import (
+from exchange.cli.audit.checking.policies import (
     SEEN_BY_MANY,
     PolicyOption,
     Standing,
     read_policy,
 )
-from exchange.cli.audit.sources import LogName, altered, log_standing, mirrored_log, root_at
+from exchange.cli.audit.mirror.offline import AuditHome, opened_home
+from exchange.cli.audit.mirror.sources import LogName, altered, log_standing, mirrored_log, root_at
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import age, iso, now
@@ -31,8 +33,8 @@ def head(policy: PolicyOption = None, home: HomeOption = DEFAULT_HOME, as_json: 
     """
     with opened_home(home) as place:
         asked = read_policy(home, place.trust, policy)
-        directory, access = (log_standing(mirrored_log(place, name), asked) for name in BOTH)
-        heads = ((place.directory.checkpoint, directory), (place.access.checkpoint, access))
+        logs = [mirrored_log(place, name) for name in BOTH]
+        heads = [(log.checkpoint, log_standing(log, asked).beside(log.checkpoint.size)) for log in logs]
         _check_trees(place)
         code = max(_ending(item) for _, item in heads)
         _print(heads, code, as_json)
@@ -53,7 +55,7 @@ def _ending(item: Standing) -> ExitCode:
     return ExitCode.DONE if -MAX_AHEAD <= now() / 1000 - item.time <= MAX_AGE else ExitCode.STALE
 
 
-def _print(heads: tuple[tuple[Checkpoint, Standing], ...], code: ExitCode, as_json: bool) -> None:
+def _print(heads: Sequence[tuple[Checkpoint, Standing]], code: ExitCode, as_json: bool) -> None:
     caveats = list(dict.fromkeys(item.caveat for _, item in heads if item.caveat))
     if as_json:
         logs = [
@@ -77,4 +79,4 @@ def _print(heads: tuple[tuple[Checkpoint, Standing], ...], code: ExitCode, as_js
 def _told(checkpoint: Checkpoint, item: Standing) -> list[str]:
     when = "unknown without witnesses" if item.time is None else age(item.time * 1000, now())
     lines = [f"checkpoint {checkpoint.size}", f"root {encode_base64(checkpoint.root)}"]
-    return [*lines, item.told(checkpoint.size), f"age {when}"]
+    return [*lines, item.told(), f"age {when}"]

@@ -1,25 +1,26 @@
 """`exchange-audit verify full`, `range` and `entry`: recompute everything, in the mirror or in a copied database."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.database import BrokerDatabase
-from exchange.cli.audit.findings import Finding, Level, plural, span
-from exchange.cli.audit.offline import AuditHome, erasures_of, is_mirrored, opened_home
-from exchange.cli.audit.policies import PolicyOption, Standing, read_policy, standing
-from exchange.cli.audit.seen import compare, keep_evidence
-from exchange.cli.audit.sources import LogName, log_standing, mirrored_log
-from exchange.cli.audit.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
+from exchange.cli.audit.checking.findings import Finding, Level, plural, span
+from exchange.cli.audit.checking.policies import PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.checking.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
+from exchange.cli.audit.mirror.offline import AuditHome, erasures_of, is_mirrored, opened_home
+from exchange.cli.audit.mirror.seen import compare, keep_evidence
+from exchange.cli.audit.mirror.sources import LogName, LogOption, log_standing, mirrored_log
+from exchange.cli.audit.verify.database import BrokerDatabase
 from exchange.cli.audit.verify.outcome import Copy, Outcome, print_outcome, verified
 from exchange.cli.errors import WrongUsageError, say
 from exchange.client.errors import BrokenLogError
+from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import Verifier
 from exchange.core.policy import Policy
 from exchange.core.trust import Trust
@@ -28,6 +29,9 @@ from exchange.home import Home
 _RANGE = re.compile(r"([0-9]{1,18}):([0-9]{1,18})")
 
 Range = tuple[int, int]
+
+Heads = Mapping[LogName, tuple[Checkpoint | None, Sequence[Finding]]]
+"""The signed checkpoint of each log that is read, and what is wrong with it."""
 
 DatabaseOption = Annotated[
     Path | None,
@@ -45,7 +49,36 @@ FULL_EXAMPLE = example(
     "exchange-audit verify full --database ./copy/exchange.db --home ./audit-office",
 )
 RANGE_EXAMPLE = example("exchange-audit verify range 1000:2000 --home ./audit-office")
-ENTRY_EXAMPLE = example("exchange-audit verify entry 17 --home ./audit-office")
+ENTRY_EXAMPLE = example(
+    "exchange-audit verify entry 17 --home ./audit-office",
+    "exchange-audit verify entry 4 --log directory --home ./audit-office",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be verified.
+
+    Args:
+        log: whose entries; with those of the access log goes the directory.
+        range: first entry and the one behind the last; None for all.
+    """
+
+    log: LogName
+    range: Range | None
+
+    def bounds(self, size: int) -> Range:
+        """The entries that a log of a size has of it.
+
+        Raises:
+            WrongUsageError: none.
+        """
+        if self.range is None:
+            return 0, size
+        first, stop = self.range
+        if first >= size:
+            raise WrongUsageError(f"the {self.log} log has {plural(size)} here, and none from {first} on")
+        return first, min(stop, size)
 
 
 def full(
@@ -59,32 +92,38 @@ def full(
     It asks nobody. Each access entry is judged under the directory as it stood then, by the keys in HOME/trust.toml.
     A copy of the broker's database is compared with the mirror too: older, rolled back or forked, it ends with 4.
     """
-    _verify(home, database, policy, None, as_json)
+    _verify(home, database, policy, Asked(LogName.ACCESS, None), as_json)
 
 
 def range_(
-    range_: Annotated[str, typer.Argument(metavar="A:B", help="Access entries A to before B.")],
+    range_: Annotated[str, typer.Argument(metavar="A:B", help="Entries A to before B.")],
+    log: LogOption = LogName.ACCESS,
     database: DatabaseOption = None,
     policy: PolicyOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a range of the access log, and the directory that it was decided under.
+    """Verify a range of the access log and the directory that it was decided under, or a range of the directory.
 
-    What was released twice, or never settled, shows only over the whole log.
+    What was released twice, or never settled, shows only over the whole log. Of the directory all is read, since what
+    an entry may say depends on those before it; what else is wrong there is for `verify full` to tell.
     """
-    _verify(home, database, policy, _parsed(range_), as_json)
+    _verify(home, database, policy, Asked(log, _parsed(range_)), as_json)
 
 
 def entry(
-    index: Annotated[int, typer.Argument(min=0, metavar="INDEX", help="An access entry.")],
+    index: Annotated[int, typer.Argument(min=0, metavar="INDEX", help="The entry.")],
+    log: LogOption = LogName.ACCESS,
     database: DatabaseOption = None,
     policy: PolicyOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify one entry of the access log, and the directory that it was decided under; `show` tells its story."""
-    _verify(home, database, policy, (index, index + 1), as_json)
+    """Verify one entry: of the access log, with the directory that it was decided under, or of the directory.
+
+    `exchange-audit show` tells the story of an access entry.
+    """
+    _verify(home, database, policy, Asked(log, (index, index + 1)), as_json)
 
 
 def parsed_range(text: str, what: str) -> Range:
@@ -103,7 +142,7 @@ def _parsed(text: str) -> Range:
     return parsed_range(text, "A:B")
 
 
-def _verify(home: Path, database: Path | None, named: Path | None, asked: Range | None, as_json: bool) -> None:
+def _verify(home: Path, database: Path | None, named: Path | None, asked: Asked, as_json: bool) -> None:
     trust = Home(home).trust
     policy = read_policy(home, trust, named)
     if database is None:
@@ -123,28 +162,30 @@ def _verify(home: Path, database: Path | None, named: Path | None, asked: Range 
     raise typer.Exit(outcome.exit_code)
 
 
-def _outcome(copy: Copy, asked: Range | None, bounds: Range) -> Outcome:
-    tree: TreeCheck = WholeTree(copy.access) if asked is None else ProvenLeaves(copy.access, asked[0])
-    return verified(copy, tree, (asked,) if asked is not None else None, (bounds,))
+def _outcome(copy: Copy, asked: Asked, bounds: Range) -> Outcome:
+    tree: TreeCheck = WholeTree(copy.access) if asked.range is None else ProvenLeaves(copy.access, asked.range[0])
+    return verified(copy, tree, (asked.range,) if asked.range is not None else None, (bounds,), asked.log)
 
 
-def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Range | None) -> tuple[Copy, Range]:
+def _mirror_copy(place: AuditHome, policy: Policy | None, asked: Asked) -> tuple[Copy, Range]:
+    logs = {name: mirrored_log(place, name) for name in LogName}
     size, stored = place.access.checkpoint.size, place.access.size
-    start, stop = bounds = _bounded(asked, size)
+    bounds = asked.bounds(logs[asked.log].checkpoint.size)
+    rows = bounds if asked.log is LogName.ACCESS else (0, 0)
     text = f"{span(size, stored - 1)}: not verified yet, a sync was interrupted: run `exchange-audit sync`"
+    is_told = stored > size and asked.log is LogName.ACCESS
+    ends = {LogName.DIRECTORY: place.directory.checkpoint.size, asked.log: bounds[1]}
+    standings = {name: log_standing(logs[name], policy).beside(end) for name, end in ends.items()}
     copy = Copy(
         place.trust,
         place.directory.expected(),
         replace(place.access.expected(), seen=place.access.seen()),
         iter(place.directory.entries),
-        place.access.rows(start, stop),
-        stop - start,
+        place.access.rows(*rows),
+        rows[1] - rows[0],
         place.erasures(),
-        (
-            log_standing(mirrored_log(place, LogName.DIRECTORY), policy),
-            log_standing(mirrored_log(place, LogName.ACCESS), policy),
-        ),
-        (Finding(place.access.origin, None, text, Level.WARNING),) if stored > size else (),
+        (standings[LogName.DIRECTORY], standings.get(LogName.ACCESS)),
+        (Finding(place.access.origin, None, text, Level.WARNING),) if is_told else (),
     )
     return copy, bounds
 
@@ -161,30 +202,42 @@ def _mirror_beside(home: Path) -> Iterator[AuditHome | None]:
 
 
 def _database_copy(
-    file: BrokerDatabase, trust: Trust, policy: Policy | None, known: AuditHome | None, asked: Range | None
+    file: BrokerDatabase, trust: Trust, policy: Policy | None, known: AuditHome | None, asked: Asked
 ) -> tuple[Copy, Range]:
-    directory, problems = file.check_head("directory", trust.directory_log)
-    access, more = file.check_head("access", trust.access_log)
-    expected = (
-        Expected(trust.directory_log.name, directory, nodes=lambda place: file.node("directory", place)),
-        Expected(trust.access_log.name, access, nodes=lambda place: file.node("access", place)),
-    )
+    verifiers = {LogName.DIRECTORY: trust.directory_log, LogName.ACCESS: trust.access_log}
+    # With an access entry the directory is verified, but not the other way round.
+    read = tuple(LogName) if asked.log is LogName.ACCESS else (LogName.DIRECTORY,)
+    heads = {log: file.check_head(log, verifiers[log]) for log in read}
+    expected = {log: _expected(file, log, verifiers[log].name, heads) for log in LogName}
     if known is not None:
-        mirrored = known.directory
-        expected = (
-            replace(expected[0], seen=(mirrored.checkpoint,), known=mirrored.leaf_hash),
-            replace(expected[1], seen=known.access.seen(), known=known.access.leaf_node),
-        )
-    bounds = _bounded(asked, access.size if access is not None else 0)
-    rows = file.rows("access", *bounds) if asked is not None else file.rows("access")
-    count = bounds[1] - bounds[0] if asked is not None else file.count("access")
-    standings = (
-        _database_standing(file, "directory", trust.directory_log, policy) if directory is not None else None,
-        _database_standing(file, "access", trust.access_log, policy) if access is not None else None,
+        mirrored, access = known.directory, known.access
+        seen = {LogName.DIRECTORY: (mirrored.checkpoint,), LogName.ACCESS: access.seen()}
+        leaves = {LogName.DIRECTORY: mirrored.leaf_hash, LogName.ACCESS: access.leaf_node}
+        expected = {log: replace(item, seen=seen[log], known=leaves[log]) for log, item in expected.items()}
+    head = heads[asked.log][0]
+    bounds = asked.bounds(head.size if head is not None else 0)
+    is_whole = asked.log is LogName.ACCESS and asked.range is None
+    rows = bounds if asked.log is LogName.ACCESS else (0, 0)
+    copy = Copy(
+        trust,
+        expected[LogName.DIRECTORY],
+        expected[LogName.ACCESS],
+        file.rows("directory"),
+        file.rows("access") if is_whole else file.rows("access", *rows),
+        file.count("access") if is_whole else rows[1] - rows[0],
+        erasures_of(trust, lambda: file.rows("directory")),
+        (
+            _database_standing(file, LogName.DIRECTORY, trust.directory_log, policy, heads),
+            _database_standing(file, LogName.ACCESS, trust.access_log, policy, heads),
+        ),
+        tuple(finding for _, findings in heads.values() for finding in findings),
     )
-    erasures = erasures_of(trust, lambda: file.rows("directory"))
-    copy = Copy(trust, *expected, file.rows("directory"), rows, count, erasures, standings, (*problems, *more))
     return copy, bounds
+
+
+def _expected(file: BrokerDatabase, log: LogName, origin: str, heads: Heads) -> Expected:
+    checkpoint, _ = heads.get(log, (None, ()))
+    return Expected(origin, checkpoint, nodes=lambda place: file.node(log, place))
 
 
 def _remember(home: Path, known: AuditHome, copy: Copy) -> None:
@@ -198,14 +251,8 @@ def _remember(home: Path, known: AuditHome, copy: Copy) -> None:
         raise
 
 
-def _database_standing(file: BrokerDatabase, log: str, verifier: Verifier, policy: Policy | None) -> Standing | None:
-    head = file.head(log)
-    return standing(head.note, verifier, policy) if head is not None else None
-
-
-def _bounded(asked: Range | None, size: int) -> Range:
-    if asked is None:
-        return 0, size
-    if asked[0] >= size:
-        raise WrongUsageError(f"the access log has {plural(size)} here, and none from {asked[0]} on")
-    return asked[0], min(asked[1], size)
+def _database_standing(
+    file: BrokerDatabase, log: LogName, verifier: Verifier, policy: Policy | None, heads: Heads
+) -> Standing | None:
+    head, (checkpoint, _) = file.head(log), heads.get(log, (None, ()))
+    return standing(head.note, verifier, policy) if head is not None and checkpoint is not None else None

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.findings import Finding, Level, exit_code
-from exchange.cli.audit.policies import SEEN_BY_MANY, Standing
-from exchange.cli.audit.progress import bar, counted
-from exchange.cli.audit.remembered import Remembered
-from exchange.cli.audit.tree import Expected, TreeCheck, WholeTree
-from exchange.cli.audit.verification import LoggedEntry, Verification
+from exchange.cli.audit.checking.findings import Finding, Level, exit_code
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, Standing
+from exchange.cli.audit.checking.remembered import Remembered
+from exchange.cli.audit.checking.tree import Expected, TreeCheck, WholeTree
+from exchange.cli.audit.checking.verification import LoggedEntry, Verification
+from exchange.cli.audit.mirror.sources import LogName
 from exchange.cli.errors import ExitCode
 from exchange.cli.output import clean, print_json, print_line, print_pairs
+from exchange.cli.progress import bar, counted
 from exchange.core.erasures import Erasures
 from exchange.core.note import encode_base64
 from exchange.core.trust import Trust
@@ -50,15 +51,17 @@ class Outcome:
 
     Args:
         copy: what was read.
-        asked: the ranges of access entries asked for, each as first and stop; None for all.
+        asked: the ranges of entries asked for, each as first and stop; None for all.
         verified: those that were read.
         findings: in the order they were found.
+        log: whose ranges; with the access log the directory is verified, all of it.
     """
 
     copy: Copy
     asked: tuple[tuple[int, int], ...] | None
     verified: tuple[tuple[int, int], ...]
     findings: tuple[Finding, ...]
+    log: LogName = LogName.ACCESS
 
     @property
     def is_verified(self) -> bool:
@@ -85,14 +88,16 @@ def verified(
     tree: TreeCheck,
     asked: tuple[tuple[int, int], ...] | None,
     reached: tuple[tuple[int, int], ...],
+    log: LogName = LogName.ACCESS,
 ) -> Outcome:
-    """Verify both logs.
+    """Verify both logs, or the directory alone.
 
     Args:
         copy: what is read.
         tree: compares the access entries with what was signed.
         asked: the ranges asked for; None for all.
         reached: those of which there are entries.
+        log: whose ranges.
     """
     from_start, is_scattered = not reached or reached[0][0] == 0, len(reached) > 1
     with Remembered() as remembered, bar("verifying") as advance:
@@ -100,10 +105,22 @@ def verified(
         verification = Verification(
             copy.trust, *trees, remembered, copy.erasures, from_start=from_start, is_scattered=is_scattered
         )
-        rows = counted(copy.access_rows, copy.count, advance)
-        walked = list(verification.walk(copy.directory_rows, rows))
-        findings = (*verification.finish(), *walked)
-    return Outcome(copy, asked, reached, (*copy.findings, *sorted(findings, key=_entry_first)))
+        directory, access = copy.directory_rows, copy.access_rows
+        if log is LogName.ACCESS:
+            access = counted(access, copy.count, advance)
+        elif copy.directory.checkpoint is not None:
+            directory = counted(directory, copy.directory.checkpoint.size, advance)
+        walked = list(verification.walk(directory, access))
+        findings = [*verification.finish(), *walked]
+    if log is LogName.DIRECTORY and asked is not None:
+        findings = [finding for finding in findings if _is_about(finding, asked)]
+    return Outcome(copy, asked, reached, (*copy.findings, *sorted(findings, key=_entry_first)), log)
+
+
+def _is_about(finding: Finding, asked: tuple[tuple[int, int], ...]) -> bool:
+    """Whether something is found of the entries asked for, or of the log as a whole."""
+    index = finding.index
+    return index is None or finding.level > Level.TAMPERED or any(first <= index < stop for first, stop in asked)
 
 
 def print_outcome(outcome: Outcome, as_json: bool) -> None:
@@ -134,8 +151,9 @@ def _summary(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
     """For each log: what was asked, what was verified, and the checkpoint that it was verified against."""
     copy = outcome.copy
     whole = ((0, copy.directory.checkpoint.size if copy.directory.checkpoint is not None else 0),)
-    logs = ((copy.directory, None, whole), (copy.access, outcome.asked, outcome.verified))
-    for (expected, asked, done), standing in zip(logs, copy.standings, strict=True):
+    for expected, standing in _logs(outcome):
+        is_asked = outcome.log is LogName.DIRECTORY or expected is copy.access
+        asked, done = (outcome.asked, outcome.verified) if is_asked else (None, whole)
         checkpoint = expected.checkpoint
         if checkpoint is None or standing is None:
             yield expected.origin, ["no signed checkpoint"]
@@ -143,11 +161,18 @@ def _summary(outcome: Outcome) -> Iterator[tuple[str, list[str]]]:
         failed = any(f.log == expected.origin and f.level != Level.WARNING for f in outcome.findings)
         result = "NOT VERIFIED" if failed else f"verified {ranges_text(done)}"
         told = f"asked {ranges_text(asked) if asked is not None else 'all'}, {result}, checkpoint {checkpoint.size}"
-        yield expected.origin, [told, f"root {encode_base64(checkpoint.root)}, {standing.told(checkpoint.size)}"]
+        yield expected.origin, [told, f"root {encode_base64(checkpoint.root)}, {standing.told()}"]
+
+
+def _logs(outcome: Outcome) -> Iterator[tuple[Expected, Standing | None]]:
+    """What each log that was verified had to lead to, and what witnesses say of it."""
+    copy = outcome.copy
+    yield copy.directory, copy.standings[0]
+    if outcome.log is LogName.ACCESS:
+        yield copy.access, copy.standings[1]
 
 
 def _described(outcome: Outcome) -> dict[str, object]:
-    copy = outcome.copy
     return {
         "verified": outcome.is_verified,
         "logs": [
@@ -157,8 +182,9 @@ def _described(outcome: Outcome) -> dict[str, object]:
                 "root": encode_base64(expected.checkpoint.root) if expected.checkpoint else None,
                 **(standing.described() if standing is not None else {}),
             }
-            for expected, standing in zip((copy.directory, copy.access), copy.standings, strict=True)
+            for expected, standing in _logs(outcome)
         ],
+        "log_asked": outcome.copy.access.origin if outcome.log is LogName.ACCESS else outcome.copy.directory.origin,
         "ranges_asked": [list(item) for item in outcome.asked] if outcome.asked is not None else None,
         "ranges_verified": [list(item) for item in outcome.verified],
         "findings": [

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.offline import is_mirrored, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
-from exchange.cli.audit.seen import compare, keep_evidence, log_of
-from exchange.cli.audit.sources import LogName
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.mirror.offline import is_mirrored, opened_home
+from exchange.cli.audit.mirror.seen import compare, keep_evidence, log_of
+from exchange.cli.audit.mirror.sources import LogName
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import iso
@@ -82,7 +82,7 @@ def _compare(home: Path, name: LogName, seen: Standing) -> None:
 def _print(name: LogName, found: TlogProof, leaf: bytes, seen: Standing) -> None:
     size, checkpoint = seen.checkpoint.size, seen.checkpoint
     told = [f"asked {found.index}, verified {found.index}, checkpoint {size}", f"root {encode_base64(checkpoint.root)}"]
-    pairs: dict[str, object] = {checkpoint.origin: [*told, seen.told(size)]}
+    pairs: dict[str, object] = {checkpoint.origin: [*told, seen.told()]}
     if name is LogName.ACCESS:
         entry = read_access_leaf(leaf)
         code = f" {code_name(entry.code)}" if entry.code else ""

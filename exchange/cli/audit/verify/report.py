@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.audit.offline import AuditHome, is_mirrored, opened_home
-from exchange.cli.audit.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.checking.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
+from exchange.cli.audit.mirror.offline import AuditHome, is_mirrored, opened_home
+from exchange.cli.audit.mirror.sources import LogName, mirrored_log, root_at
 from exchange.cli.audit.sign import digest_of
-from exchange.cli.audit.sources import LogName, mirrored_log, root_at
 from exchange.cli.errors import CommandError, ExitCode, say
 from exchange.cli.output import print_json, print_line, print_pairs
 from exchange.cli.times import iso
@@ -99,7 +99,7 @@ def _print(signed: SignedReport, seen: Standing, revoked: int | None, as_json: b
         {
             "signer": f"{report.signer}, key {signed.key_id.hex()[:12]}{since}",
             "signed": f"{iso(report.time)}, by the auditor's clock",
-            "its entry": f"checkpoint {seen.checkpoint.size}, {seen.told(seen.checkpoint.size)}",
+            "its entry": f"checkpoint {seen.checkpoint.size}, {seen.told()}",
             "logs": f"verified to {report.access[0]} of the access log, {report.directory[0]} of the directory",
         }
     )

@@ -1,0 +1,1 @@
+"""The file that holds entries with all that proves them."""
