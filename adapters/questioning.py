@@ -1,6 +1,7 @@
 """From an opened query to the question for the source: what the agreement lets through of it (DESIGN section 6)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from adapters.connectors import Question
 from exchange.core.decision import Allow
@@ -25,6 +26,8 @@ def read_question(allow: Allow, query: Query, row_limit: int, masking: Masking) 
         FilterError: it is malformed, asks for too many keys, or reads a field that it may not filter by.
     """
     dataset, agreement, header = allow.dataset, allow.agreement, allow.asked.header
+    # A field that the dataset has no more needs no mask.
+    masking = replace(masking, masks={name: mask for name, mask in masking.masks.items() if name in dataset.types})
     types = _shown_types(allow, masking)
     check_query(query, header.operation, types[dataset.key], agreement.filterable, types)
     limit, most = row_limit, agreement.limits.rows
@@ -61,9 +64,8 @@ def shown(question: Question, row: Mapping[str, Scalar | None]) -> dict[str, Sca
 def _shown_types(allow: Allow, masking: Masking) -> Mapping[str, FieldType.ValueType]:
     """The types of the fields as they are masked; the dataset may have changed since its owner signed the masks."""
     types = allow.dataset.types
-    masks = [mask for field, mask in masking.masks.items() if field in types]
     try:
-        return masked_types(types, read_masks(masks, allow.agreement.fields, types))
+        return masked_types(types, read_masks(list(masking.masks.values()), allow.agreement.fields, types))
     except RestrictionError:
         reason = "a mask of the agreement does not fit the dataset any more: its owner signs a new version"
         raise FilterError(Code.CODE_FIELD_NOT_GRANTED, reason) from None

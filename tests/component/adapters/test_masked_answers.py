@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Thread
@@ -184,17 +184,27 @@ async def test_a_lookup_has_no_more_keys_than_the_agreement_grants(tmp_path: Pat
         assert "at most 2 keys" in deny.reason
 
 
+def publish_again(world: World, types: Mapping[str, FieldType.ValueType]) -> None:
+    """The owner publishes another version of the dataset."""
+    dataset = next(found for found in world.directory.terms.datasets.values() if found.code == "people")
+    fields = [Field(name=name, label=name, type=kind) for name, kind in types.items()]
+    version = ObjectVersion(dataset.object_id, dataset.version.digest)
+    world.publish("people", fields=fields, filterable=["id_number"], version=version)
+
+
 async def test_a_mask_that_fits_the_dataset_no_more_ends_answers(tmp_path: Path) -> None:
     """The owner has made another type of a field: what its mask would leave then, nobody signed."""
     async with masked(tmp_path, FIRST) as provider:
-        world = provider.world
-        dataset = next(found for found in world.directory.terms.datasets.values() if found.code == "people")
-        types = FIELDS | {"name": FieldType.FIELD_TYPE_INTEGER}
-        fields = [Field(name=name, label=name, type=kind) for name, kind in types.items()]
-        version = ObjectVersion(dataset.object_id, dataset.version.digest)
-        world.publish("people", fields=fields, filterable=list(FIELDS), version=version)
+        publish_again(provider.world, FIELDS | {"name": FieldType.FIELD_TYPE_INTEGER})
         deny = await denied(provider, fields=["area_m2"])
         assert (deny.check, deny.code) == (10, Code.CODE_FIELD_NOT_GRANTED)
+
+
+async def test_a_field_that_the_dataset_has_no_more_is_not_in_the_way(tmp_path: Path) -> None:
+    async with masked(tmp_path, FIRST, Mask(field="area_m2", hash=KeyedHash())) as provider:
+        publish_again(provider.world, {name: kind for name, kind in FIELDS.items() if name != "name"})
+        await read(provider, fields=["area_m2"])
+        assert set(asked(provider).masking.masks) == {"area_m2"}
 
 
 # --- the secret ----------------------------------------------------------------------------------------
