@@ -35,6 +35,12 @@ def dataset_name(dataset: DatasetTerms) -> str:
     return f"{dataset.version.owner.department}/{dataset.code}"
 
 
+def shown_types(agreement: AgreementTerms, dataset: DatasetTerms) -> Types:
+    """The types of a dataset's fields as an agreement shows them: keys and filters are read by these."""
+    types = dataset.types
+    return masked_types(types, {name: mask for name, mask in agreement.masks.items() if name in types})
+
+
 def choose_agreement(
     directory: Directory,
     party: Party,
@@ -81,12 +87,6 @@ def choose_agreement(
 def grants(agreement: AgreementTerms, operation: Operation.ValueType, fields: Collection[str], purpose: str) -> bool:
     """Whether an agreement's terms cover all that is asked; whether it is in force is asked apart."""
     return operation in agreement.operations and purpose in agreement.purposes and set(fields) <= set(agreement.fields)
-
-
-def shown_types(agreement: AgreementTerms, dataset: DatasetTerms) -> Types:
-    """The types of a dataset's fields as an agreement shows them: keys and filters are read by these."""
-    types = dataset.types
-    return masked_types(types, {name: mask for name, mask in agreement.masks.items() if name in types})
 
 
 def _datasets(directory: Directory) -> list[DatasetTerms]:
