@@ -9,7 +9,7 @@ import typer
 from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.drafting import Narrowing, Wish, draft_agreement, draft_application
-from exchange.cli.enforcing import require_enforced
+from exchange.cli.enforcing import require_enforced, warn_of_masked_key
 from exchange.cli.errors import CommandError, WrongUsageError, say
 from exchange.cli.explaining import EXPLAIN_EPILOG, explain_request
 from exchange.cli.grants import (
@@ -220,7 +220,9 @@ async def _sign(session: Session, typed: str, narrowing: Narrowing, where: str, 
     elif version.supersedes:
         # What the owner withheld before is not given away by saying nothing of it.
         keep_terms(agreement, directory.terms.agreements[version.supersedes])
-    require_enforced(session.home.path, directory.terms.datasets[application.dataset], agreement)
+    dataset = directory.terms.datasets[application.dataset]
+    require_enforced(session.home.path, dataset, agreement)
+    warn_of_masked_key(dataset, agreement)
     envelope = session.sign(body_entry(session.party, version, agreement, new_salt()))
     await session.append(envelope)
     return _shown(session, envelope.digest)

@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.errors import CommandError, ExitCode, say
 from exchange.cli.output import listed
 from exchange.core.enforcement import terms_of_draft
 from exchange.core.terms import DatasetTerms
 from exchange.v1.directory_pb2 import Agreement
+from exchange.v1.request_pb2 import Operation
 
 FOLDER = "capabilities"
 _MOST = 1024 * 1024
@@ -41,6 +42,13 @@ def require_enforced(home: Path, dataset: DatasetTerms, agreement: Agreement) ->
             f"{dataset.system} cannot enforce {listed(missing)} for {dataset.code}, so this cannot be signed",
             f"leave it out; or, if its adapter has changed since, {again}",
         )
+
+
+def warn_of_masked_key(dataset: DatasetTerms, agreement: Agreement) -> None:
+    """Say that a mask on the key takes back what LOOKUP is for, but for those who have its masked values."""
+    masked = any(mask.field == dataset.key for mask in agreement.masks)
+    if masked and Operation.OPERATION_LOOKUP in agreement.operations:
+        say(f"note: {dataset.key} is the key: masked, a LOOKUP finds it by what is shown of it, not by its value")
 
 
 def _read(path: Path, dataset: DatasetTerms, again: str) -> frozenset[str]:

@@ -9,7 +9,7 @@ import pytest
 from exchange.core.enforcement import TERMS
 from tests.component.cli.test_exchange_barring import TERMS as FILE
 from tests.component.cli.test_exchange_barring import newest, sign, write
-from tests.component.cli.test_exchange_directory import homes, waiting, world
+from tests.component.cli.test_exchange_directory import apply, homes, waiting, world
 from tests.world import POPULATION, REGISTRY, World
 
 __all__ = ["homes", "waiting", "world"]
@@ -83,3 +83,16 @@ def test_a_file_that_cannot_be_read_is_not_passed_over(world: World, homes: Path
     assert result.exit_code == 3
     assert "does not say what an adapter can enforce" in result.stderr
     assert entries(world) == before
+
+
+def test_a_mask_on_the_key_of_a_lookup_is_pointed_out(world: World, homes: Path) -> None:
+    application = apply(homes, "--json", fields="id_number,name")
+    waits = world.directory.terms.applications[bytes.fromhex(json.loads(application.stdout)["id"])]
+    terms = write(homes, '[masks]\nid_number = "last 4"\n', "terms.toml")
+    signed = sign(homes, waits, "--terms", terms)
+    assert signed.exit_code == 0, signed.stderr
+    assert "note: id_number is the key" in signed.stderr
+    other = write(homes, '[masks]\nname = "first 1"\n', "terms.toml")
+    on_another = sign(homes, waits, "--terms", other, "--supersedes", newest(world).digest.hex()[:12])
+    assert on_another.exit_code == 0, on_another.stderr
+    assert "note:" not in on_another.stderr
