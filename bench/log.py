@@ -21,14 +21,13 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256, shake_128
 from pathlib import Path
 
+from bench.log_directory import folds, snapshots
 from exchange.cli.audit.bundles.format import CHUNK, BundleReader, BundleWriter, Manifest
 from exchange.cli.audit.checking.remembered import Remembered
 from exchange.cli.audit.checking.tree import Expected, RangeLeaves, WholeTree
 from exchange.cli.audit.checking.verification import LoggedEntry, Verification
-from exchange.core import entries
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope, sign_batch
 from exchange.core.keys import is_signed
 from exchange.core.merkle import NodeId, frontier_nodes, inclusion_proof, verify_inclusion
@@ -37,9 +36,8 @@ from exchange.core.ranges import GrowingRoot, cover
 from exchange.core.wire import encode
 from exchange.store.ports import Log
 from exchange.store.sql import SqlLogStore
-from exchange.v1.directory_pb2 import Agreement
 from tests.simulator import trust_of
-from tests.world import APPLICATIONS, ORIGIN, POPULATION, REGISTRY, World
+from tests.world import APPLICATIONS, ORIGIN, REGISTRY, World
 
 # On this disk, not in /tmp: there a file may be in memory.
 FOLDER = Path(__file__).parents[1] / "build"
@@ -69,7 +67,7 @@ class Figure:
     def __str__(self) -> str:
         middle, least, most = map(_rounded, (statistics.median(self.values), min(self.values), max(self.values)))
         spread = f"{middle} ({least}–{most}) {self.unit}"
-        return f"{self.name:58}{spread}{f'   must be {self.target}' if self.target else ''}"
+        return f"{self.name:76}{spread}{f'   must be {self.target}' if self.target else ''}"
 
 
 def _rounded(value: float) -> str:
@@ -109,9 +107,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--log", type=int, default=10_000_000, metavar="N", help="entries of the long log of proofs")
     parser.add_argument("--short", type=int, default=10_000, metavar="N", help="entries of the short one")
     parser.add_argument("--directory", type=int, default=20_000, metavar="N", help="entries that are folded")
+    parser.add_argument(
+        "--states", type=int, nargs="*", default=[100_000, 1_000_000], metavar="N", help="sizes of directories kept"
+    )
     arguments = parser.parse_args()
     sizes = arguments.rounds, arguments.bundle, arguments.signed, arguments.log, arguments.short, arguments.directory
-    if min(sizes) < 1:
+    if min(*sizes, *arguments.states) < 1:
         parser.error("every number is positive")
     return arguments
 
@@ -293,34 +294,13 @@ def _prove_all(store: SqlLogStore, size: int, indexes: Sequence[int]) -> None:
 # --- the directory ------------------------------------------------------------------------------------
 
 
-def directory(_folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
-    """The fold of the directory: agreements whose bodies are not at hand, signed one by one and in batches of 64."""
-    for batch in (1, 64):
-        start, leaves = _agreements(arguments.directory, batch)
-        rates = [len(leaves) / _processor(lambda: _fold(start, leaves)) for _ in range(arguments.rounds)]  # noqa: B023
-        yield Figure(f"fold of {len(leaves):,} directory entries, {batch} to a signature", RATE, tuple(rates))
-
-
-def _agreements(size: int, batch: int) -> tuple[Directory, list[bytes]]:
-    world = World.standard()
-    signer, leaves = world.keys[POPULATION], list[bytes]()
-    for first in range(0, size, batch):
-        drafts = []
-        for number in range(first, min(first + batch, size)):
-            version = entries.ObjectVersion(number.to_bytes(16))
-            drafts.append(entries.body_entry(POPULATION, version, Agreement(format=1), number.to_bytes(32)))
-        signed = sign_batch(signer, ORIGIN, drafts)
-        leaves += [entries.directory_leaf(envelope, world.now) for envelope in signed]
-    return world.directory, leaves
-
-
-def _fold(start: Directory, leaves: Sequence[bytes]) -> None:
-    _forget_signatures()
-    folded = start
-    for leaf in leaves:
-        folded, applied = folded.apply(leaf, b"")
-        assert not applied.reason, applied.reason
-    assert folded.size == start.size + len(leaves)
+def directory(folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
+    """The fold of the directory with and without bodies, signed one by one and in batches; then snapshots of it."""
+    for name, unit, values in folds(arguments.directory, arguments.rounds):
+        yield Figure(name, unit, values, "at least 50,000" if unit == RATE and "bodies" not in name else "")
+    for size in arguments.states:
+        for name, unit, values in snapshots(folder, size, arguments.rounds):
+            yield Figure(name, unit, values, "under 3" if unit == "s" else "under 1,024" if unit == "MiB" else "")
 
 
 SECTIONS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Figure]]] = {

@@ -12,6 +12,7 @@ from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.keys import SEALING_PRIVATE, EcdsaSigner, sealing_public_bytes
 from exchange.core.merkle import Frontier, NodeId, consistency_proof, inclusion_proof, leaf_hash
 from exchange.core.note import NoteSigner
+from exchange.core.state import Version
 from exchange.v1.envelope_pb2 import Receipt
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -38,6 +39,19 @@ def sealing_private(label: str) -> bytes:
 def sealing_public(label: str) -> bytes:
     """The public half of `sealing_private`, 1,216 bytes."""
     return sealing_public_bytes(sealing_private(label))
+
+
+class LoggedBodies:
+    """The bodies of a log, except some; remembers which were asked for."""
+
+    def __init__(self, log: "MemoryLog", *without: int) -> None:
+        self.log, self.without = log, without
+        self.asked: list[int] = []
+
+    def body(self, version: Version) -> bytes:
+        """As `exchange.core.reopening.Bodies` says."""
+        self.asked.append(version.index)
+        return b"" if version.index in self.without else self.log.bodies[version.index]
 
 
 class MemoryLog:

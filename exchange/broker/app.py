@@ -19,6 +19,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
+from exchange.broker.beginning import FILE as STATE
+from exchange.broker.beginning import StateFile
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
@@ -45,7 +47,6 @@ from exchange.broker.snapshots import Snapshots
 from exchange.broker.taken import MEMORY, TakenIds
 from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
-from exchange.core.directory import Directory
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
@@ -68,6 +69,7 @@ class Broker:
 
     config: BrokerConfig
     logs: Logs
+    state: StateFile
     anchor: Anchor
     follower: Follower
     relay: Relay
@@ -152,7 +154,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     await asyncio.to_thread(anchor.check)
     snapshots = Snapshots(home.signer(), home.party)
     retention = Retention(config.retention_days, lambda: read_holds(home.path))
-    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), now_ms, snapshots, retention)
+    kept = StateFile(home.path / config.anchor / STATE, store, verifiers[Log.DIRECTORY])
+    beginning = await asyncio.to_thread(kept.begin, trust)
+    logs = Logs(store, signers, beginning, now_ms, snapshots, retention)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
     # What others append from here on is no older.
@@ -179,7 +183,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     )
     port = _bind(server, home, config)
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
+    return Broker(config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
 
 
 def _witnesses(
@@ -290,6 +294,7 @@ async def _drain(broker: Broker) -> None:
     await stopped
     await broker.refusals.close()
     await broker.logs.close()
+    await asyncio.to_thread(broker.state.close)
     if not broker.logs.failed.is_set():
         await asyncio.to_thread(broker.anchor.place)
     logger.info("stopped")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from exchange.broker.anchor import Anchor
+from exchange.broker.beginning import FILE as STATE
+from exchange.broker.beginning import StateFile
 from exchange.broker.config import BrokerConfig, load_config, new_config
 from exchange.broker.genesis import (
     AUTHORITY_FILE,
@@ -17,12 +19,11 @@ from exchange.broker.genesis import (
     write_config,
 )
 from exchange.broker.logs import AuditUnavailableError, DirectoryProposal, EntryRefusedError, Logs
-from exchange.core.directory import Directory
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust, encode_trust
 from exchange.home import Home, HomeError
-from exchange.store.ports import LogStore, StoreError
+from exchange.store.ports import Log, LogStore, StoreError
 from exchange.store.sql import SqlLogStore
 
 _USAGE = 2
@@ -78,8 +79,10 @@ async def _join(
 ) -> tuple[Home, int]:
     signers, trust = log_signers(first), operator.trust
     verifiers = {log: signer.verifier for log, signer in signers.items()}
-    Anchor(first.path / load_config(first.path).anchor, store, verifiers).check()
-    logs = Logs(store, signers, Directory.genesis(trust.name, trust.root_key), lambda: now)
+    anchor = first.path / load_config(first.path).anchor
+    Anchor(anchor, store, verifiers).check()
+    state = StateFile(anchor / STATE, store, verifiers[Log.DIRECTORY])
+    logs = Logs(store, signers, state.begin(trust), lambda: now)
     try:
         if logs.directory.state.keys_of(party):
             raise HomeError(f"{party} has a key in the directory already", "choose another name", _USAGE)
@@ -93,6 +96,7 @@ async def _join(
         raise HomeError(f"the entry could not be made durable: {error}") from error
     finally:
         await logs.close()
+        state.close()
     return home, entered.receipt.index
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from exchange.batching import ClosedError, LateBatcher, Take
+from exchange.broker.beginning import Beginning
 from exchange.broker.proofs import continued, receipts
 from exchange.broker.records import AccessRecord, access_entry
 from exchange.broker.retention import Erasure, Retention, RetentionError
@@ -22,6 +23,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.errors import CoreError
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
+from exchange.core.state import State
 from exchange.store.ports import (
     Batch,
     Head,
@@ -103,6 +105,7 @@ class _Tail:
     time: int
     entries: list[NewEntry] = field(default_factory=list)
     erasures: list[Erasure] = field(default_factory=list)
+    snapshot: State | None = None
 
     def settling(self, response_digest: bytes) -> int | None:
         """Where this batch settles an answer already: the transaction knows only of the batches before."""
@@ -123,7 +126,7 @@ class Logs:
     Args:
         store: opened for writing.
         signers: the note keys of both logs.
-        directory: the state before entry 0; it is folded up to the store's head.
+        beginning: the state before entry 0, or one that was kept; it is folded up to the store's head.
         clock: milliseconds.
         snapshots: signs what the directory folds to, every so many entries; None where no snapshots are made.
         retention: says which bodies may be erased; None where none may.
@@ -136,7 +139,7 @@ class Logs:
         self,
         store: LogStore,
         signers: Mapping[Log, NoteSigner],
-        directory: Directory,
+        beginning: Beginning,
         clock: Callable[[], int],
         snapshots: Snapshots | None = None,
         retention: Retention | None = None,
@@ -147,7 +150,8 @@ class Logs:
         self.failed = asyncio.Event()
         self._signers = signers
         self._clock = clock
-        self._directory = directory
+        self._beginning = beginning
+        self._directory = beginning.directory
         self._frontiers = {log: Frontier() for log in Log}
         self._indexes: dict[bytes, int] = {}
         self._writer = ThreadPoolExecutor(1, "append")
@@ -271,6 +275,7 @@ class Logs:
                 self._indexes[place.digest] = place.index
         self._directory = directory
         self.usage.commit(heads[Log.ACCESS].size)
+        self._beginning.keep(tails[Log.DIRECTORY].snapshot)
         return self._prove(places, heads, tails)
 
     def _decide(
@@ -295,8 +300,8 @@ class Logs:
         self, proposal: DirectoryProposal, directory: Directory, tail: _Tail, known: MutableMapping[bytes, int]
     ) -> tuple[Directory, _Place]:
         digest = proposal.envelope.digest
-        if digest in known:
-            return directory, _Place(Log.DIRECTORY, known[digest])
+        if (standing := known.get(digest, self._beginning.index_of(digest))) is not None:
+            return directory, _Place(Log.DIRECTORY, standing)
         time = max(self._clock(), tail.time)
         leaf = directory_leaf(proposal.envelope, time)
         grown, applied = directory.apply(leaf, proposal.body)
@@ -326,6 +331,7 @@ class Logs:
             logger.error("no snapshot was appended", reason=applied.reason)
             return directory
         tail.add(NewEntry(leaf, b"", None), tail.time)
+        tail.snapshot = directory.state
         return grown
 
     def _draw(self, proposal: AccessProposal, directory: Directory, tail: _Tail, transaction: Transaction) -> _Place:
@@ -339,8 +345,7 @@ class Logs:
             place = tail.settling(record.response.digest)
             if place is not None:
                 return _Place(Log.ACCESS, place, deny=record.deny)
-        if record.counted is not None:
-            self.usage.release(*record.counted, time)
+        self.usage.release(record.counted, time)
         return _Place(Log.ACCESS, tail.add(access_entry(record, time, directory.size), time), deny=record.deny)
 
     def _grow(self, tail: _Tail) -> tuple[Batch, Frontier]:
@@ -369,8 +374,7 @@ class Logs:
         return leaves
 
     def _leaf(self, place: _Place) -> bytes:
-        entry = self.store.entry(place.log, place.index)
-        if entry is None:
+        if (entry := self.store.entry(place.log, place.index)) is None:
             raise StoreFatalError("an entry below the head is missing")
         return entry.leaf
 
@@ -381,12 +385,16 @@ class Logs:
                 self._frontiers[log] = continued(self.store, head, self._frontiers[log], self._signers[log].verifier)
                 self._checkpoints[log] = head.checkpoint
         size = heads[Log.DIRECTORY].size
-        directory = self._directory
+        directory, kept, snapshot = self._directory, self._beginning.directory.size, None
         while directory.size < size:
             for entry in self.store.entries(Log.DIRECTORY, directory.size, _PAGE_BYTES, _PAGE):
+                before = directory.state
                 directory, applied = directory.apply(entry.leaf, entry.body)
                 if applied.differs:
                     text = f"entry {entry.index} of the directory is a snapshot, and {applied.reason}"
                     raise DirectoryDiffersError(f"{text}: compare the brokers' versions")
                 self._indexes[applied.digest] = entry.index
+                if applied.entry is not None and applied.entry.WhichOneof("body") == "snapshot" and before.size > kept:
+                    snapshot = before
         self._directory = directory
+        self._beginning.keep(snapshot)

@@ -64,8 +64,9 @@ class Retention:
         problem = directory.erasure_problem(erased)
         if problem:
             raise RetentionError(f"the body stays: {problem}")
-        object_id = directory.state.versions[erased.digest].object_id
-        versions = [version for version in directory.state.versions.values() if version.object_id == object_id]
+        named = directory.state.versions[erased.digest]
+        own = directory.state.versions_of(named.owner)
+        versions = [version for version in own if version.object_id == named.object_id]
         return tuple(Erasure(Log.DIRECTORY, version.index, version.index + 1) for version in versions)
 
     def _check(self, entries: EntryRange, store: LogStore, now: int) -> None:

@@ -111,9 +111,10 @@ class UsageCounts:
             tally = tally.counted(time) if other == key else tally
         return tally.usage(now)
 
-    def release(self, agreement: AgreementTerms, department: Party, now: int) -> None:
-        """This batch releases an answer."""
-        self._pending.append(((agreement.object_id, department), now))
+    def release(self, counted: tuple[AgreementTerms, Party] | None, now: int) -> None:
+        """This batch has an entry, which releases an answer under an agreement to a department; or None."""
+        if counted is not None:
+            self._pending.append(((counted[0].object_id, counted[1]), now))
 
     def commit(self, size: int) -> None:
         """The batch is durable: the access log has this size, and nobody else has appended to it."""

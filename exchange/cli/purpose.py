@@ -16,7 +16,7 @@ from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion, purpose_entry
 from exchange.core.names import is_code
 from exchange.core.state import Version
-from exchange.v1.directory_pb2 import EntryKind, Purpose
+from exchange.v1.directory_pb2 import Purpose
 
 app = new_group("Register purposes (coordinator), and list them.", "exchange purpose list --home ./health")
 
@@ -76,8 +76,9 @@ async def _register(session: Session, purpose: Purpose) -> tuple[int, bool]:
 
 
 async def _purposes(session: Session) -> list[Version]:
-    versions = session.directory.state.versions.values()
-    found = (item for item in versions if item.kind == EntryKind.ENTRY_KIND_PURPOSE and item.ended_index is None)
+    state = session.directory.state
+    latest = (state.versions[digest] for digest in state.purposes.values())
+    found = (item for item in latest if item.ended_index is None)
     return sorted(found, key=lambda item: item.purpose.code if item.purpose is not None else "")
 
 

@@ -5,19 +5,18 @@ signed, and the first of them must be a snapshot entry of just this state.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exchange.client.errors import DirectoryDiffersError, EvidenceError
-from exchange.client.storage import Entry, KeptSnapshot, MirrorFile
+from exchange.client.storage import Entry, MirrorFile, NewParts
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied
 from exchange.core.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of
-from exchange.core.snapshot import decode_state, encode_state
-from exchange.core.state import State
-from exchange.core.state import genesis as genesis_state
+from exchange.core.snapshot import encode_part, open_state, part_hashes, said_digest, state_digest
+from exchange.core.state import State, Version
 from exchange.core.trust import Trust
 from exchange.v1.directory_pb2 import EntryKind
 
@@ -84,6 +83,8 @@ def genesis(trust: Trust) -> Folded:
 def beginning(file: MirrorFile, trust: Trust) -> Folded:
     """Where folding begins: the snapshot that the file has, or entry 0.
 
+    Of the snapshot only the form is known, until `fold` has compared it with the entry that follows it.
+
     Raises:
         EvidenceError: the file was altered.
     """
@@ -91,13 +92,13 @@ def beginning(file: MirrorFile, trust: Trust) -> Folded:
     if kept is None:
         return start
     try:
-        base, state = Frontier(kept.size, kept.hashes), decode_state(kept.parts)
+        base, opened = Frontier(kept.size, kept.hashes), open_state(kept.parts)
     except CoreError as error:
         raise file.tampered(f"its snapshot cannot be read: {error}") from error
-    root = genesis_state(trust.name, trust.root_key)
-    if (state.origin, state.size) != (trust.name, kept.size) or any(key not in state.keys for key in root.keys):
+    state = opened.state
+    if (state.origin, state.size, opened.root_key) != (trust.name, kept.size, trust.root_key):
         raise file.tampered("its snapshot is of another directory")
-    directory = Directory.reopened(state, _named(file, state))
+    directory = Directory.reopened(state, _FileBodies(file))
     return Folded(directory, base, (), start.checkpoint, b"", base)
 
 
@@ -116,8 +117,8 @@ def fold(seen: Folded, entries: Sequence[Entry]) -> Grown:
         DirectoryDiffersError: a broker signed another state than they fold to here.
     """
     directory, kept, snapshot = seen.directory, list[Entry](), None
-    if directory.size == seen.base.size and directory.size and not entries:
-        raise EvidenceError("its snapshot is not one that the directory log has")
+    if directory.size == seen.base.size and directory.size:
+        _check_base(directory.state, entries)
     for entry in entries:
         before = directory.state
         directory, applied = directory.apply(entry.leaf, entry.body)
@@ -136,7 +137,16 @@ def keep(file: MirrorFile, folded: Folded, snapshot: State | None) -> None:
     if snapshot is not None and snapshot.size > folded.base.size:
         hashes = folded.between(folded.base.size, snapshot.size, folded.hashes)
         frontier, _ = folded.base.extend(hashes)
-        file.keep_snapshot(KeptSnapshot(snapshot.size, frontier.hashes, tuple(encode_state(snapshot))))
+        parts = NewParts(part_hashes(snapshot), lambda number: encode_part(snapshot, number))
+        file.keep_snapshot(snapshot.size, frontier.hashes, parts)
+
+
+def _check_base(state: State, entries: Sequence[Entry]) -> None:
+    """Before anything in a kept state is used: its bytes are what the entry after it says, whoever signed that."""
+    if not entries:
+        raise EvidenceError("its snapshot is not one that the directory log has")
+    if said_digest(entries[0].leaf, state.size) != state_digest(state):
+        raise EvidenceError("its snapshot is not the one that the directory log has there")
 
 
 def _differs(applied: Applied) -> DirectoryDiffersError:
@@ -146,14 +156,17 @@ def _differs(applied: Applied) -> DirectoryDiffersError:
     )
 
 
-def _named(file: MirrorFile, state: State) -> Iterator[tuple[int, bytes]]:
-    """The bodies in the file that entries of the state name."""
-    digests = {version.index: version.body_sha256 for version in state.versions.values() if version.body_sha256}
-    for index, body in file.bodies(state.size):
-        if index in digests:
-            if hashlib.sha256(body).digest() != digests[index]:
-                raise file.tampered(f"the body of entry {index} is not the one that was signed")
-            yield index, body
+@dataclass(frozen=True, slots=True)
+class _FileBodies:
+    """The bodies in a mirror's file, read one by one."""
+
+    file: MirrorFile
+
+    def body(self, version: Version) -> bytes:
+        body = self.file.body(version.index)
+        if body and hashlib.sha256(body).digest() != version.body_sha256:
+            raise self.file.tampered(f"the body of entry {version.index} is not the one that was signed")
+        return body
 
 
 def _is_named(applied: Applied, body: bytes) -> bool:

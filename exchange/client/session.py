@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -26,7 +26,7 @@ from exchange.core.keys import EcdsaSigner
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.policy import MAX_AGE
-from exchange.core.state import MAX_ENTRY
+from exchange.core.state import MAX_ENTRY, Version
 from exchange.core.trust import Trust
 from exchange.core.wire import decode
 from exchange.home import Home
@@ -62,6 +62,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+_APPLICATION = EntryKind.ENTRY_KIND_APPLICATION
 _AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
 
 AGAIN = 60.0
@@ -81,27 +82,26 @@ class _Owed:
         self._asked: dict[int, float] = {}
 
     def __call__(self, directory: Directory) -> dict[int, bytes]:
-        terms, now = directory.terms, time.monotonic()
-        datasets = {item.version.digest for item in terms.datasets.values()}
-        applied = (item for item in terms.applications.values() if item.version.owner == self._department)
-        owners = {terms.datasets[item.dataset].version.owner for item in applied if item.dataset in terms.datasets}
-        missing = [
-            version
-            for digest, version in directory.state.versions.items()
-            if version.body_sha256
-            and version.ended_index is None
-            and not (digest in datasets or digest in terms.applications or digest in terms.agreements)
-        ]
-        unread = any(version.kind == _AGREEMENT and version.owner == self._department for version in missing)
-        wanted = {}
-        for version in missing:
-            if version.owner != self._department and version.kind != EntryKind.ENTRY_KIND_DATASET:
-                may = version.owner in owners if version.kind == _AGREEMENT else unread
-                if not may or self._asked.get(version.index, -AGAIN) + AGAIN > now:
-                    continue
-                self._asked[version.index] = now
+        own = list(directory.bodies_lacking(self._department))
+        wanted = {version.index: version.body_sha256 for version in (*own, *directory.datasets_lacking())}
+        unread = any(version.kind == _AGREEMENT for version in own)
+        now = time.monotonic()
+        for version in self._maybe_ours(directory, unread=unread):
+            if version.owner == self._department or self._asked.get(version.index, -AGAIN) + AGAIN > now:
+                continue
+            self._asked[version.index] = now
             wanted[version.index] = version.body_sha256
         return wanted
+
+    def _maybe_ours(self, directory: Directory, *, unread: bool) -> Iterator[Version]:
+        terms = directory.terms
+        own = directory.state.versions_of(self._department)
+        applied = (terms.applications.get(version.digest) for version in own if version.kind == _APPLICATION)
+        asked_for = (terms.datasets.get(application.dataset) for application in applied if application is not None)
+        for owner in {dataset.version.owner for dataset in asked_for if dataset is not None}:
+            yield from (version for version in directory.bodies_lacking(owner) if version.kind == _AGREEMENT)
+        if unread:
+            yield from directory.applications_lacking()
 
 
 class Session:

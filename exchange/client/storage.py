@@ -3,7 +3,7 @@
 import binascii
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ DIRECTORY: Final = "directory"
 ACCESS: Final = "access"
 
 _SIGNATURE = re.compile("— (\\S+) ((?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
-_VERSION = 2
+_VERSION = 3
 _HASH = 32
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, body BLOB NOT NULL);
@@ -33,8 +33,10 @@ CREATE TABLE IF NOT EXISTS unchecked (note BLOB PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS failures (
     log TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB NOT NULL, later BLOB NOT NULL
 );
-CREATE TABLE IF NOT EXISTS snapshot (one INTEGER PRIMARY KEY, size INTEGER NOT NULL, hashes BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS snapshot_parts (part INTEGER PRIMARY KEY, data BLOB NOT NULL);
+DROP TABLE IF EXISTS snapshot;
+DROP TABLE IF EXISTS snapshot_parts;
+CREATE TABLE snapshot (one INTEGER PRIMARY KEY, size INTEGER NOT NULL, hashes BLOB NOT NULL);
+CREATE TABLE snapshot_parts (part INTEGER PRIMARY KEY, digest BLOB NOT NULL, data BLOB NOT NULL);
 """
 
 
@@ -70,6 +72,19 @@ class KeptSnapshot:
     parts: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NewParts:
+    """The parts of a state, which are encoded only where the file has others.
+
+    Args:
+        digests: what a part is known by, whoever wrote it.
+        encode: gives a part by its number.
+    """
+
+    digests: Sequence[bytes]
+    encode: Callable[[int], bytes]
+
+
 class MirrorFile(SqliteFile):
     """The file, which only its owner can read.
 
@@ -78,8 +93,8 @@ class MirrorFile(SqliteFile):
     """
 
     def __init__(self, path: Path) -> None:
-        # Version 1 had no snapshots.
-        super().__init__(path, "mirror", _SCHEMA, _VERSION, older=(1,))
+        # Versions 1 and 2 had no snapshots, or others; they are taken anew when the file is first opened.
+        super().__init__(path, "mirror", _SCHEMA, _VERSION, older=(1, 2))
         with self._open() as connection:
             self._make_tables(connection)
 
@@ -144,15 +159,28 @@ class MirrorFile(SqliteFile):
             rows = [(body, position) for position, body in bodies.items()]
             connection.executemany("UPDATE entries SET body = ? WHERE position = ? AND length(body) = 0", rows)
 
-    def keep_snapshot(self, kept: KeptSnapshot) -> None:
-        """Keep a folded state for the next opening, in place of an earlier one."""
+    def keep_snapshot(self, size: int, hashes: Sequence[bytes], parts: NewParts) -> None:
+        """Keep a folded state for the next opening, in place of an earlier one.
+
+        Args:
+            size: entries of the directory that it is of.
+            hashes: those of the tree's right edge at that size, 32 bytes each.
+            parts: the state.
+        """
+        with self._transaction("BEGIN") as connection:
+            before = _snapshot_size(connection)
+            known = dict(connection.execute("SELECT part, CAST(digest AS BLOB) FROM snapshot_parts"))
+        if before is not None and before >= size:
+            return
+        # Outside of every transaction: the first time it is all of them.
+        rows = [
+            (part, digest, parts.encode(part)) for part, digest in enumerate(parts.digests) if known.get(part) != digest
+        ]
         with self._transaction("BEGIN IMMEDIATE") as connection:
-            row = connection.execute("SELECT size FROM snapshot").fetchone()
-            if row is not None and row[0] >= kept.size:
-                return
-            connection.execute("DELETE FROM snapshot_parts")
-            connection.execute("INSERT OR REPLACE INTO snapshot VALUES (0, ?, ?)", (kept.size, b"".join(kept.hashes)))
-            connection.executemany("INSERT INTO snapshot_parts VALUES (?, ?)", enumerate(kept.parts))
+            # Another process of this home may have kept one meanwhile: then that is the one to begin with.
+            if _snapshot_size(connection) == before:
+                connection.execute("INSERT OR REPLACE INTO snapshot VALUES (0, ?, ?)", (size, b"".join(hashes)))
+                connection.executemany("INSERT OR REPLACE INTO snapshot_parts VALUES (?, ?, ?)", rows)
 
     def snapshot(self) -> KeptSnapshot | None:
         """What `keep_snapshot` kept."""
@@ -165,14 +193,12 @@ class MirrorFile(SqliteFile):
             edge = tuple(hashes[start : start + _HASH] for start in range(0, len(hashes), _HASH))
             return KeptSnapshot(size, edge, tuple(data for (data,) in parts))
 
-    def bodies(self, stop: int) -> tuple[tuple[int, bytes], ...]:
-        """The bodies that are here, of entries below a position, with their positions."""
+    def body(self, position: int) -> bytes:
+        """The body of an entry; empty where it is not here."""
         with self._transaction("BEGIN") as connection:
-            query = (
-                "SELECT position, CAST(body AS BLOB) FROM entries"
-                " WHERE position < ? AND length(body) > 0 ORDER BY position"
-            )
-            return tuple(connection.execute(query, (stop,)))
+            query = "SELECT CAST(body AS BLOB) FROM entries WHERE position = ?"
+            row = connection.execute(query, (position,)).fetchone()
+            return bytes(row[0]) if row is not None else b""
 
     def leaf_hashes(self, stop: int) -> tuple[bytes, ...]:
         """The hashes of the leaves below a position."""
@@ -264,6 +290,11 @@ def named_signers(note: bytes) -> dict[str, bytes]:
 def _head(connection: sqlite3.Connection, log: str) -> bytes:
     row = connection.execute("SELECT CAST(note AS BLOB) FROM heads WHERE log = ?", (log,)).fetchone()
     return bytes(row[0]) if row is not None else b""
+
+
+def _snapshot_size(connection: sqlite3.Connection) -> int | None:
+    row = connection.execute("SELECT size FROM snapshot").fetchone()
+    return row[0] if row is not None else None
 
 
 def _move(connection: sqlite3.Connection, log: str, note: bytes) -> None:

@@ -106,6 +106,11 @@ class Bars:
             return None
         return next((suspension for suspension in held if suspension.is_due(now)), None)
 
+    def digests(self) -> Iterator[bytes]:
+        """The message digests of all of them."""
+        yield from (guardrail.digest for guardrail in self.guardrails)
+        yield from (suspension.digest for _, suspension in self.all_suspensions())
+
     def all_suspensions(self) -> Iterator[tuple[Target, StandingSuspension]]:
         """Every suspension that was not lifted, with what it holds up, due or not; in no order."""
         for target, held in self.suspensions.items():

@@ -1,14 +1,15 @@
 """The directory as everyone folds it: the state of the leaves with the terms of the bodies (DESIGN section 7)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied, apply
 from exchange.core.names import Party
-from exchange.core.state import KeyRecord, State, genesis
-from exchange.core.terms import AgreementTerms, DatasetTerms, Terms, open_terms, reopen_terms
-from exchange.v1.directory_pb2 import Erased, Role, Suite
+from exchange.core.reopening import Bodies, reopened_terms
+from exchange.core.state import KeyRecord, State, Version, genesis
+from exchange.core.terms import AgreementTerms, DatasetTerms, Terms, open_terms
+from exchange.v1.directory_pb2 import EntryKind, Erased, Role, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,14 @@ class Directory:
         return cls(genesis(origin, root_public_key), Terms())
 
     @classmethod
-    def reopened(cls, state: State, bodies: Iterable[tuple[int, bytes]]) -> "Directory":
+    def reopened(cls, state: State, bodies: Bodies) -> "Directory":
         """The directory of a state that was kept.
 
         Args:
             state: that of the leaves.
-            bodies: those at hand, by the index of their entry, ascending.
+            bodies: those at hand; each is opened when it is looked up.
         """
-        return cls(state, reopen_terms(state, bodies))
+        return cls(state, reopened_terms(state, bodies))
 
     @property
     def origin(self) -> str:
@@ -52,7 +53,8 @@ class Directory:
 
         Returns:
             The grown directory, and what became of the entry: a body that breaks a rule gives no rights, and its
-            `reason` says why; the fold of the leaves is the same with and without it. Never raises.
+            `reason` says why; the fold of the leaves is the same with and without it. Nothing is raised but what
+            `Bodies` raises, where an earlier body has to be opened for it.
         """
         state, applied = apply(self.state, leaf)
         version = state.versions.get(applied.digest)
@@ -81,15 +83,25 @@ class Directory:
 
     def agreements_of(self, party: Party, dataset: bytes, now: int) -> tuple[AgreementTerms, ...]:
         """The agreements in force that grant a dataset to this party or one above it, newest first."""
+        described = self.terms.datasets.get(dataset)
+        if described is None:
+            return ()
         found = (
             terms
-            for terms in self.terms.agreements.values()
+            for terms in self._agreements_of(described.version.owner)
             if terms.dataset == dataset
             and terms.grantee.covers(party)
             and self.stands(terms)
             and terms.not_before <= now <= terms.not_after
         )
         return tuple(sorted(found, key=lambda terms: terms.version.index, reverse=True))
+
+    def _agreements_of(self, owner: Party) -> "Iterator[AgreementTerms]":
+        """Those that an owner signed: an agreement's owner is its dataset's."""
+        for version in self.state.versions_of(owner):
+            terms = self.terms.agreements.get(version.digest)
+            if terms is not None:
+                yield terms
 
     def stands(self, agreement: AgreementTerms) -> bool:
         """Whether an agreement is neither revoked nor superseded."""
@@ -120,23 +132,56 @@ class Directory:
         if erased.WhichOneof("target") != "digest" or version is None:
             return ""
         objects = self.state.objects
-        for terms in self.terms.agreements.values():
+        for terms in self._agreements_about(version):
             application = self.state.versions[terms.application].object_id
             is_kept = objects.get(terms.version.object_id) in self.state.versions
             if is_kept and version.object_id in (terms.dataset, application):
                 return f"the agreement {terms.digest.hex()[:12]} needs it: erase that first"
         return ""
 
+    def _agreements_about(self, version: Version) -> "Iterator[AgreementTerms]":
+        """The agreements that may need an object: those of the owner of the dataset that it is, or is about."""
+        if version.kind == EntryKind.ENTRY_KIND_AGREEMENT:
+            return
+        owners = {version.owner}
+        if version.kind == EntryKind.ENTRY_KIND_APPLICATION:
+            asked = (self.terms.applications.get(v.digest) for v in self._versions_of_object(version))
+            about = (self.terms.datasets.get(terms.dataset) for terms in asked if terms is not None)
+            owners = {dataset.version.owner for dataset in about if dataset is not None}
+        for owner in owners:
+            yield from self._agreements_of(owner)
+
+    def _versions_of_object(self, version: Version) -> "Iterator[Version]":
+        return (other for other in self.state.versions_of(version.owner) if other.object_id == version.object_id)
+
     def lacks_body(self, department: Party) -> bool:
         """Whether the body of a standing object of this department is not known here."""
-        terms = self.terms
-        known = (terms.agreements, terms.applications)
-        datasets = {item.version.digest for item in terms.datasets.values()}
-        return any(
-            version.owner == department
-            and version.ended_index is None
-            and version.body_sha256
-            and digest not in datasets
-            and not any(digest in group for group in known)
-            for digest, version in self.state.versions.items()
+        return any(self._lacking(self.state.versions_of(department)))
+
+    def bodies_lacking(self, owner: Party) -> "Iterator[Version]":
+        """The standing versions of an owner whose bodies are not known here."""
+        return self._lacking(self.state.versions_of(owner))
+
+    def datasets_lacking(self) -> "Iterator[Version]":
+        """The standing versions of datasets, of any owner, whose bodies are not known here."""
+        histories, versions = self.state.histories, self.state.versions
+        latest = (versions[histories[object_id][-1]] for object_id in histories)
+        return self._lacking(version for version in latest if version.kind == EntryKind.ENTRY_KIND_DATASET)
+
+    def applications_lacking(self) -> "Iterator[Version]":
+        """The standing applications, of any owner, whose bodies are not known here; this opens the whole state."""
+        versions = (record for record in self.state.records() if isinstance(record, Version))
+        return self._lacking(version for version in versions if version.kind == EntryKind.ENTRY_KIND_APPLICATION)
+
+    def _lacking(self, versions: "Iterator[Version]") -> "Iterator[Version]":
+        return (
+            version
+            for version in versions
+            if version.ended_index is None and version.body_sha256 and not self._is_known(version)
         )
+
+    def _is_known(self, version: Version) -> bool:
+        if version.kind == EntryKind.ENTRY_KIND_DATASET:
+            terms = self.terms.datasets.get(version.object_id)
+            return terms is not None and terms.version.digest == version.digest
+        return version.digest in self.terms.applications or version.digest in self.terms.agreements

@@ -13,6 +13,7 @@ from hashlib import sha256
 from exchange.core.errors import ProofError
 
 HASH_SIZE = 32
+_SIZES = frozenset((HASH_SIZE,))
 MAX_SIZE = 2**63 - 1
 EMPTY_ROOT = sha256(b"").digest()
 
@@ -274,9 +275,10 @@ def path_root(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) ->
         raise ProofError(f"wrong path length {len(path)} for leaf {index} of {size}")
     _check_hashes((leaf_hash, *path))
     root = leaf_hash
+    # Written out: every entry of a directory, and every message of a batch, comes this way.
     for level, sibling in enumerate(path):
         is_left = level < inner and not index >> level & 1
-        root = node_hash(root, sibling) if is_left else node_hash(sibling, root)
+        root = sha256(b"\x01" + (root + sibling if is_left else sibling + root)).digest()
     return root
 
 
@@ -367,6 +369,6 @@ def _check_growth(old: int, new: int) -> None:
 
 def _check_hashes(hashes: Sequence[bytes]) -> None:
     # Without a fixed length, node_hash(left, right) would also stand for other splits of the same 64 bytes.
-    for hash_ in hashes:
-        if len(hash_) != HASH_SIZE:
-            raise ProofError(f"a hash is {len(hash_)} bytes, not {HASH_SIZE}")
+    if set(map(len, hashes)) - _SIZES:
+        wrong = next(len(hash_) for hash_ in hashes if len(hash_) != HASH_SIZE)
+        raise ProofError(f"a hash is {wrong} bytes, not {HASH_SIZE}")

@@ -30,6 +30,9 @@ SUCCESSION = "exchange.v1/succession"
 PUBLIC_VIEW = 72 * 3600 * 1000
 SEALING_LIFETIME = 30 * 24 * 3600 * 1000
 
+# An enum's attribute costs more than a hash, and every entry asks for it.
+_DEPARTMENT = Role.ROLE_DEPARTMENT
+
 Rule = Callable[[State, Signed], State]
 
 # Roles whose keys the root signs, each for a name of one segment below the exchange.
@@ -94,13 +97,7 @@ def _key(state: State, signed: Signed) -> State:
         key.not_after,
         signed.index,
     )
-    name = str(party)
-    return replace(
-        state,
-        keys=state.keys.set(record.key_id, record),
-        parties=state.parties.set(name, (*state.parties.get(name, ()), record.key_id)),
-        objects=state.objects.set(signed.entry.object_id, signed.envelope.digest),
-    )
+    return state.with_key(record, signed.entry.object_id, signed.envelope.digest)
 
 
 def _sealing(signed: Signed, statement: KeyStatement, key: Key) -> int:
@@ -162,14 +159,13 @@ def _purpose(state: State, signed: Signed) -> State:
     registered = state.purposes.get(purpose.code)
     if registered is not None and state.versions[registered].object_id != signed.entry.object_id:
         raise EntryError(f"the purpose {purpose.code} is registered already")
-    grown = _add_version(state, signed, b"")
-    return replace(grown, purposes=grown.purposes.set(purpose.code, signed.envelope.digest))
+    return _add_version(state, signed, b"")
 
 
 def _described(state: State, signed: Signed) -> State:
     """A dataset, application or agreement: the leaf holds only the digest of its body."""
     body_sha256 = _body(signed.entry, "body_sha256").body_sha256
-    _require_role(signed, Role.ROLE_DEPARTMENT)
+    _require_role(signed, _DEPARTMENT)
     if not is_digest(body_sha256):
         raise EntryError("the body's digest has an impossible length")
     return _add_version(state, signed, body_sha256)
@@ -180,7 +176,7 @@ def _revocation(state: State, signed: Signed) -> State:
     _new_object(state, signed.entry)
     if len(revocation.reason) > MAX_TEXT:
         raise EntryError("a reason has at most 2,000 characters")
-    grown = replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
+    grown = _add_object(state, signed)
     key = state.keys.get(revocation.target)
     if key is not None:
         return _revoke_key(grown, signed, key)
@@ -195,7 +191,7 @@ def _revoke_key(state: State, signed: Signed, key: KeyRecord) -> State:
         raise EntryError(f"{signed.signer.party} cannot revoke a key of {key.party}")
     if key.revoked_index is not None:
         raise EntryError("the key is revoked already")
-    return replace(state, keys=state.keys.set(key.key_id, replace(key, revoked_index=signed.index)))
+    return state.with_changed_key(replace(key, revoked_index=signed.index))
 
 
 def _revoke_version(state: State, signed: Signed, version: Version) -> State:
@@ -208,8 +204,7 @@ def _revoke_version(state: State, signed: Signed, version: Version) -> State:
         raise EntryError(f"{signer} cannot revoke what {owner} owns")
     if version.ended_index is not None:
         raise EntryError("it is revoked or superseded already")
-    ended = replace(version, ended_index=signed.index)
-    return replace(state, versions=state.versions.set(version.digest, ended), bars=state.bars_after(ended))
+    return state.with_changed_version(replace(version, ended_index=signed.index))
 
 
 def _erased(state: State, signed: Signed) -> State:
@@ -218,13 +213,12 @@ def _erased(state: State, signed: Signed) -> State:
     _new_object(state, signed.entry)
     if not all(0 < len(text) <= MAX_TEXT for text in (erased.reason, erased.legal_basis)):
         raise EntryError("an erasure has a reason and a legal basis, of at most 2,000 characters each")
-    grown = replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
     if erased.WhichOneof("target") == "digest":
-        return _erase_version(grown, signed, erased.digest)
+        return _erase_version(state, signed, erased.digest)
     _require_role(signed, Role.ROLE_COORDINATOR)
     if not erased.access.first < erased.access.end <= MAX_SIZE:
         raise EntryError("an erasure names a body, or entries of the access log")
-    return grown
+    return _add_object(state, signed)
 
 
 def _erase_version(state: State, signed: Signed, digest: bytes) -> State:
@@ -237,7 +231,7 @@ def _erase_version(state: State, signed: Signed, digest: bytes) -> State:
     if latest is not None and latest.ended_index is None:
         raise EntryError("the object still stands: revoke it first")
     # Closed for good: a later version would be opened by those alone who read the earlier ones in time.
-    return replace(state, objects=state.objects.set(version.object_id, signed.envelope.digest))
+    return _add_object(state, signed, closes=version.object_id)
 
 
 def _snapshot(state: State, signed: Signed) -> State:
@@ -249,7 +243,11 @@ def _snapshot(state: State, signed: Signed) -> State:
     if snapshot.state_sha256 != state_digest(state):
         text = f"the directory of {state.size} entries folds to another state here than {signed.signer.party} signed"
         raise SnapshotDiffersError(text)
-    return replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
+    return _add_object(state, signed)
+
+
+def _add_object(state: State, signed: Signed, closes: bytes = b"") -> State:
+    return state.with_object(signed.index, signed.entry.object_id, signed.envelope.digest, closes)
 
 
 def _guardrail(state: State, signed: Signed) -> State:
@@ -269,13 +267,10 @@ def _suspension(state: State, signed: Signed) -> State:
 
 def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
     entry, digest = signed.entry, signed.envelope.digest
-    versions, bars = state.versions, state.bars
     if entry.supersedes:
         before = _superseded(state, signed)
-        if before.ended_index is None:
-            before = replace(before, ended_index=signed.index)
-        before = replace(before, superseded_by=digest)
-        versions, bars = versions.set(before.digest, before), state.bars_after(before)
+        ended = signed.index if before.ended_index is None else before.ended_index
+        state = state.with_changed_version(replace(before, ended_index=ended, superseded_by=digest))
     else:
         _new_object(state, entry)
     version = Version(
@@ -289,10 +284,7 @@ def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
         entry.purpose if entry.WhichOneof("body") == "purpose" else None,
         barring=_barring(entry),
     )
-    grown = replace(
-        state, versions=versions.set(digest, version), objects=state.objects.set(entry.object_id, digest), bars=bars
-    )
-    return replace(grown, bars=grown.bars_after(version))
+    return state.with_version(version)
 
 
 def _barring(entry: Entry) -> Barring | None:

@@ -1,20 +1,28 @@
 """What the directory knows: keys, versions of objects, purposes (DESIGN section 7). Values, never changed in place."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from immutables import Map
 
 from exchange.core.bars import Barring, Bars, StandingSuspension, suspended_target
+from exchange.core.chunks import CHUNK, Chunk, Folded
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
+from exchange.core.layered import Table
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
 from exchange.v1.guardrail_pb2 import Guardrail
 
 MAX_ENTRY = 32 * 1024
 OBJECT_ID = 16
+# An enum's attribute costs more than a hash, and every entry asks for it.
+_SIGNING = Suite.SUITE_ECDSA_P256_SHA256
 MAX_TEXT = 2000
+HISTORIC = frozenset({EntryKind.ENTRY_KIND_PURPOSE, EntryKind.ENTRY_KIND_DATASET})
+"""The kinds whose earlier versions are asked for: bodies are read by what stood when they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +73,176 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """What a valid entry left that gives no version: a key, or only its object id.
+
+    Args:
+        index: of the entry; object_id, digest: its own.
+        key: that it gave; else None.
+        closes: the object whose later versions an erasure shuts out; else empty.
+    """
+
+    index: int
+    object_id: bytes
+    digest: bytes
+    key: KeyRecord | None = None
+    closes: bytes = b""
+
+
+Record: TypeAlias = Version | Other
+"""What one valid entry left. Every one of them has its index, its object id and its message digest."""
+
+_EMPTY: Folded[Record] = Folded()
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """What the leaves of the directory log say, up to `size`."""
+    """What the leaves of the directory log say, up to `size`.
+
+    Every valid entry leaves one record, which `chunks` has by its place; the tables are the ways to look it up. A rule
+    changes both at once through the methods `with_…`. Where a state begins with a snapshot, `core/kept.py` has a table
+    for each of these, over the same records.
+
+    Args:
+        origin: the exchange's name; size: entries folded; time: of the last valid one, milliseconds.
+        keys: by key id; parties: key ids by name, oldest first.
+        versions: by message digest; objects: the message digest of each object's latest entry.
+        purposes: the latest version by code.
+        histories: the versions of each purpose and each dataset by object id, oldest first.
+        chunks: records by the number of their chunk; where there are none, no entry.
+        bars: the guardrails and suspensions that stand.
+    """
 
     origin: str
     size: int
     time: int
-    keys: Map[bytes, KeyRecord]
-    parties: Map[str, tuple[bytes, ...]]
-    versions: Map[bytes, Version]
-    objects: Map[bytes, bytes]
-    purposes: Map[str, bytes]
+    keys: Table[bytes, KeyRecord]
+    parties: Table[str, tuple[bytes, ...]]
+    versions: Table[bytes, Version]
+    objects: Table[bytes, bytes]
+    purposes: Table[str, bytes]
+    histories: Table[bytes, tuple[bytes, ...]]
+    chunks: "Map[int, Chunk[Record]]"
     bars: Bars = Bars()  # noqa: RUF009 - an immutable value
+
+    # Written out, not `replace`, which takes ten times as long: every entry of every fold comes this way.
 
     def moved(self, size: int, time: int) -> "State":
         """What stands here, at another size and time of the last entry, milliseconds."""
-        # Written out: every entry of every fold comes this way, and `replace` takes ten times as long.
         return State(
-            self.origin, size, time, self.keys, self.parties, self.versions, self.objects, self.purposes, self.bars
+            self.origin,
+            size,
+            time,
+            self.keys,
+            self.parties,
+            self.versions,
+            self.objects,
+            self.purposes,
+            self.histories,
+            self.chunks,
+            self.bars,
         )
 
-    def bars_after(self, version: Version) -> Bars:
-        """What bars requests once a version of a guardrail or a suspension has come, or has ended; this state has it.
+    def with_key(self, key: KeyRecord, object_id: bytes, digest: bytes) -> "State":
+        """One key more, which the entry of this object id and message digest gave."""
+        name = str(key.party)
+        return State(
+            self.origin,
+            self.size,
+            self.time,
+            self.keys.set(key.key_id, key),
+            self.parties.set(name, (*self.parties.get(name, ()), key.key_id)),
+            self.versions,
+            self.objects.set(object_id, digest),
+            self.purposes,
+            self.histories,
+            self._recorded(Other(key.index, object_id, digest, key)),
+            self.bars,
+        )
+
+    def with_version(self, version: Version) -> "State":
+        """One version more, the latest of its object."""
+        purposes, histories = self.purposes, self.histories
+        if version.purpose is not None:
+            purposes = purposes.set(version.purpose.code, version.digest)
+        if version.kind in HISTORIC:
+            before = histories.get(version.object_id, ())
+            histories = histories.set(version.object_id, (*before, version.digest))
+        return State(
+            self.origin,
+            self.size,
+            self.time,
+            self.keys,
+            self.parties,
+            self.versions.set(version.digest, version),
+            self.objects.set(version.object_id, version.digest),
+            purposes,
+            histories,
+            self._recorded(version),
+            self._bars_after(version),
+        )
+
+    def with_object(self, index: int, object_id: bytes, digest: bytes, closes: bytes = b"") -> "State":
+        """One object id more that is in use; `closes` is an object that has no later version either."""
+        objects = self.objects.set(object_id, digest)
+        return State(
+            self.origin,
+            self.size,
+            self.time,
+            self.keys,
+            self.parties,
+            self.versions,
+            objects.set(closes, digest) if closes else objects,
+            self.purposes,
+            self.histories,
+            self._recorded(Other(index, object_id, digest, closes=closes)),
+            self.bars,
+        )
+
+    def with_changed_key(self, key: KeyRecord) -> "State":
+        """A key that is here already, otherwise: revoked, say."""
+        chunk = self.chunks[key.index // CHUNK]
+        entry = next(record for record in chunk.records if record.index == key.index)
+        return State(
+            self.origin,
+            self.size,
+            self.time,
+            self.keys.set(key.key_id, key),
+            self.parties,
+            self.versions,
+            self.objects,
+            self.purposes,
+            self.histories,
+            self._recorded(Other(key.index, entry.object_id, entry.digest, key)),
+            self.bars,
+        )
+
+    def with_changed_version(self, version: Version) -> "State":
+        """A version that is here already, otherwise: ended, say."""
+        return State(
+            self.origin,
+            self.size,
+            self.time,
+            self.keys,
+            self.parties,
+            self.versions.set(version.digest, version),
+            self.objects,
+            self.purposes,
+            self.histories,
+            self._recorded(version),
+            self._bars_after(version),
+        )
+
+    def _recorded(self, record: Record) -> "Map[int, Chunk[Record]]":
+        number = record.index // CHUNK
+        return self.chunks.set(number, self.chunks.get(number, _EMPTY).with_record(record))
+
+    def with_bar(self, version: Version) -> "State":
+        """A guardrail or a suspension that is here already, among those that stand."""
+        return replace(self, bars=self._bars_after(version))
+
+    def _bars_after(self, version: Version) -> Bars:
+        """What bars requests once a version of a guardrail or a suspension has come, or has ended.
 
         Raises:
             CoreError: the guardrail is not in its form, another one has its code, or nobody knows what is suspended.
@@ -106,6 +262,36 @@ class State:
         if version is None:
             raise EntryError("what is suspended is not in the directory")
         return version.object_id
+
+    def records(self) -> "Iterator[Record]":
+        """What every valid entry left, by index. It opens all of a snapshot."""
+        for number in sorted(self.chunks):
+            yield from self.chunks[number].records
+
+    def versions_of(self, owner: Party) -> "Iterator[Version]":
+        """Every version that a party owns, by index, without opening what others own."""
+        name = str(owner)
+        for number in sorted(self.chunks):
+            for record in self.chunks[number].of_owner(name):
+                if isinstance(record, Version) and record.owner == owner:
+                    yield record
+
+    def purpose_at(self, code: str, size: int) -> "Version | None":
+        """The latest registration of a code in a directory of an earlier size, whether or not it stands."""
+        latest = self.purposes.get(code)
+        if latest is None:
+            return None
+        # DESIGN section 7: a code belongs to one object, whose versions may have other codes.
+        for digest in reversed(self.histories[self.versions[latest].object_id]):
+            version = self.versions[digest]
+            if version.index < size and version.purpose is not None and version.purpose.code == code:
+                return version
+        return None
+
+    @property
+    def root(self) -> Party:
+        """The exchange itself, whose key is out of the trust file."""
+        return Party(self.origin)
 
     def keys_of(self, party: Party) -> tuple[KeyRecord, ...]:
         """All keys that ever stood under a name, oldest first."""
@@ -166,12 +352,14 @@ def genesis(origin: str, root_public_key: bytes) -> State:
         Map(),
         Map(),
         Map(),
+        Map(),
+        Map(),
     )
 
 
 def is_signing(record: KeyRecord) -> bool:
     """Whether a key signs, rather than seals."""
-    return record.suite == Suite.SUITE_ECDSA_P256_SHA256
+    return record.suite == _SIGNING
 
 
 def signing_record(state: State, envelope: Envelope, now: int) -> KeyRecord:

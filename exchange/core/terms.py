@@ -4,16 +4,17 @@ The leaf authenticates, the body gives meaning. No body, no rights.
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
+from typing import TypeVar
 
 from immutables import Map
 
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
+from exchange.core.layered import Table
 from exchange.core.names import Party, is_code, is_field
 from exchange.core.restrictions import read_hours, read_masks, read_officers
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
@@ -27,6 +28,8 @@ MAX_FIELDS = 500
 MOST_SENSITIVE = 4
 
 Grant = Application | Agreement
+
+H = TypeVar("H", bound=Hashable)
 
 
 class TermsError(CoreError):
@@ -120,12 +123,15 @@ class AgreementTerms:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Every body that was opened, by message digest, and the latest version of each dataset by object id."""
+    """What bodies say: the latest version of each dataset by object id, the others by message digest.
 
-    datasets: Map[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
-    applications: Map[bytes, ApplicationTerms] = Map()  # noqa: RUF009
-    agreements: Map[bytes, AgreementTerms] = Map()  # noqa: RUF009
-    codes: Map[tuple[str, str], bytes] = Map()  # noqa: RUF009
+    Bodies that came before a snapshot are opened when they are looked up (`core/reopening.py`).
+    """
+
+    datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
+    applications: Table[bytes, ApplicationTerms] = Map()  # noqa: RUF009
+    agreements: Table[bytes, AgreementTerms] = Map()  # noqa: RUF009
+    codes: Table[tuple[str, str], bytes] = Map()  # noqa: RUF009
 
 
 def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) -> Terms:
@@ -150,29 +156,6 @@ def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) 
     return opener(state, terms, version, attachment[SALT:])
 
 
-def reopen_terms(state: State, bodies: Iterable[tuple[int, bytes]]) -> Terms:
-    """Open bodies again, long after their entries were folded: each as it was opened when its entry came.
-
-    Args:
-        state: with all of their entries folded in.
-        bodies: of entries by their index, ascending; one that breaks a rule gives no rights.
-    """
-    versions = {version.index: version for version in state.versions.values() if version.body_sha256}
-    registered = sorted((v for v in state.versions.values() if v.purpose is not None), key=lambda v: v.index)
-    terms, then, rest = Terms(), replace(state, purposes=Map()), deque(registered)
-    for index, body in bodies:
-        while rest and rest[0].index < index:
-            version = rest.popleft()
-            code = version.purpose.code if version.purpose is not None else ""
-            then = replace(then, purposes=then.purposes.set(code, version.digest))
-        if index in versions:
-            # As its entry left it; what came later is in the state alone.
-            version = replace(versions[index], ended_index=None, superseded_by=None)
-            with suppress(CoreError):
-                terms = open_terms(then, terms, version, body)
-    return terms
-
-
 def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     dataset = decode(Dataset, body, MAX_ENTRY)
     system = _party(dataset.system)
@@ -193,10 +176,11 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
         frozenset(dataset.filterable),
         dataset,
     )
-    return replace(
-        terms,
-        datasets=terms.datasets.set(version.object_id, opened),
-        codes=terms.codes.set(name, version.object_id),
+    return Terms(
+        terms.datasets.set(version.object_id, opened),
+        terms.applications,
+        terms.agreements,
+        terms.codes.set(name, version.object_id),
     )
 
 
@@ -286,7 +270,7 @@ def _application(state: State, terms: Terms, version: Version, body: bytes) -> T
         application.scenario,
         application.not_after,
     )
-    return replace(terms, applications=terms.applications.set(version.digest, opened))
+    return Terms(terms.datasets, terms.applications.set(version.digest, opened), terms.agreements, terms.codes)
 
 
 def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
@@ -309,13 +293,13 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         raise TermsError("the agreement's term is empty, or ends beyond the year 9999")
     opened = AgreementTerms(
         version,
-        agreement.dataset,
+        dataset.object_id,
         grantee,
-        agreement.application,
-        frozenset(agreement.operations),
-        fields,
-        frozenset(agreement.filterable),
-        frozenset(agreement.purposes),
+        application.version.digest,
+        _shared(frozenset(agreement.operations)),
+        _shared(fields),
+        _shared(frozenset(agreement.filterable)),
+        _shared(frozenset(agreement.purposes)),
         agreement.not_before,
         agreement.not_after,
         _row_filter(agreement, dataset),
@@ -326,7 +310,7 @@ def _agreement(state: State, terms: Terms, version: Version, body: bytes) -> Ter
         agreement.review_at,
         agreement.retention_days,
     )
-    return replace(terms, agreements=terms.agreements.set(version.digest, opened))
+    return Terms(terms.datasets, terms.applications, terms.agreements.set(version.digest, opened), terms.codes)
 
 
 def _row_filter(agreement: Agreement, dataset: DatasetTerms) -> Filter | None:
@@ -343,8 +327,8 @@ def _check_purposes(state: State, codes: Sequence[str], size: int) -> None:
     if not codes or len(set(codes)) != len(codes):
         raise TermsError("at least one purpose is named, and each once")
     for code in codes:
-        digest = state.purposes.get(code)
-        if digest is None or not state.versions[digest].stood_at(size):
+        version = state.purpose_at(code, size)
+        if version is None or not version.stood_at(size):
             raise TermsError(f"the purpose {code[:80]!r} is not registered")
 
 
@@ -355,6 +339,13 @@ def _named_dataset(terms: Terms, object_id: bytes) -> DatasetTerms:
     return dataset
 
 
+@lru_cache(maxsize=4096)
+def _shared(value: H) -> H:
+    """The value that is known already, where an equal one is: a million agreements name few sets of fields."""
+    return value
+
+
+@lru_cache(maxsize=4096)
 def _party(text: str) -> Party:
     try:
         return Party.parse(text)

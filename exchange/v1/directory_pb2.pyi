@@ -437,7 +437,7 @@ class Snapshot(_message.Message):
     size: _builtins.int
     """Entries folded: all those before this one."""
     state_sha256: _builtins.bytes
-    """SHA-256 of the serialised DirectoryState."""
+    """Root of the RFC 6962 tree over the serialised DirectoryState and DirectoryChunks."""
     def __init__(
         self,
         *,
@@ -454,7 +454,7 @@ Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
 class DirectoryState(_message.Message):
-    """The folded state of the leaves, as it is hashed and kept."""
+    """The folded state of the leaves, as it is hashed and kept: one of these, then its chunks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -463,9 +463,7 @@ class DirectoryState(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     ROOT_KEY_FIELD_NUMBER: _builtins.int
-    KEYS_FIELD_NUMBER: _builtins.int
-    VERSIONS_FIELD_NUMBER: _builtins.int
-    OBJECTS_FIELD_NUMBER: _builtins.int
+    BARS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     origin: _builtins.str
     size: _builtins.int
@@ -474,16 +472,8 @@ class DirectoryState(_message.Message):
     root_key: _builtins.bytes
     """The root's SubjectPublicKeyInfo."""
     @_builtins.property
-    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyState]:
-        """By index."""
-
-    @_builtins.property
-    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionState]:
-        """By index."""
-
-    @_builtins.property
-    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectState]:
-        """The objects whose latest entry is no version: a key, revocation, erasure or snapshot. By object id."""
+    def bars(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indexes of the guardrails and suspensions that stand, ascending."""
 
     def __init__(
         self,
@@ -493,17 +483,109 @@ class DirectoryState(_message.Message):
         size: _builtins.int = ...,
         time: _builtins.int = ...,
         root_key: _builtins.bytes = ...,
-        keys: _abc.Iterable[Global___KeyState] | None = ...,
-        versions: _abc.Iterable[Global___VersionState] | None = ...,
-        objects: _abc.Iterable[Global___ObjectState] | None = ...,
+        bars: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "keys", b"keys", "objects", b"objects", "origin", b"origin", "root_key", b"root_key", "size", b"size", "time", b"time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "format", b"format", "origin", b"origin", "root_key", b"root_key", "size", b"size", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectoryState: _TypeAlias = DirectoryState  # noqa: Y015
+
+@_typing.final
+class DirectoryChunk(_message.Message):
+    """What 64 entries left. Rows are sorted by place; a place is one byte and counts in `records`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    PARTIES_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    HISTORIES_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    keys: _builtins.bytes
+    """Key id (32) and place."""
+    parties: _builtins.bytes
+    """SHA-256 of the name of a key's party, and place."""
+    entries: _builtins.bytes
+    """Message digest (32) and place, of every record."""
+    objects: _builtins.bytes
+    """Object id (16) and place, of every record, and of what an erasure closed."""
+    purposes: _builtins.bytes
+    """SHA-256 of a purpose's code, and place."""
+    histories: _builtins.bytes
+    """Object id (16) and place, of each version of a purpose or dataset."""
+    owners: _builtins.bytes
+    """SHA-256 of the name of a version's owner, and place."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialised EntryStates, by index."""
+
+    def __init__(
+        self,
+        *,
+        keys: _builtins.bytes = ...,
+        parties: _builtins.bytes = ...,
+        entries: _builtins.bytes = ...,
+        objects: _builtins.bytes = ...,
+        purposes: _builtins.bytes = ...,
+        histories: _builtins.bytes = ...,
+        owners: _builtins.bytes = ...,
+        records: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "histories", b"histories", "keys", b"keys", "objects", b"objects", "owners", b"owners", "parties", b"parties", "purposes", b"purposes", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectoryChunk: _TypeAlias = DirectoryChunk  # noqa: Y015
+
+@_typing.final
+class EntryState(_message.Message):
+    """What one valid entry left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CLOSES_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    object_id: _builtins.bytes
+    digest: _builtins.bytes
+    """Message digest of the entry."""
+    closes: _builtins.bytes
+    """The object whose later versions an erasure shuts out."""
+    @_builtins.property
+    def key(self) -> Global___KeyState: ...
+    @_builtins.property
+    def version(self) -> Global___VersionState: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        object_id: _builtins.bytes = ...,
+        digest: _builtins.bytes = ...,
+        key: Global___KeyState | None = ...,
+        version: Global___VersionState | None = ...,
+        closes: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closes", b"closes", "key", b"key", "left", b"left", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closes", b"closes", "digest", b"digest", "index", b"index", "key", b"key", "left", b"left", "object_id", b"object_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_left: _TypeAlias = _typing.Literal["key", "version", "closes"]  # noqa: Y015
+    _WhichOneofArgType_left: _TypeAlias = _typing.Literal["left", b"left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_left) -> _WhichOneofReturnType_left | None: ...
+
+Global___EntryState: _TypeAlias = EntryState  # noqa: Y015
 
 @_typing.final
 class KeyState(_message.Message):
@@ -515,7 +597,6 @@ class KeyState(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     NOT_BEFORE_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
     REVOKED_INDEX_FIELD_NUMBER: _builtins.int
     party: _builtins.str
     role: Global___Role.ValueType
@@ -524,8 +605,6 @@ class KeyState(_message.Message):
     not_before: _builtins.int
     """When it takes effect, milliseconds."""
     not_after: _builtins.int
-    index: _builtins.int
-    """Index of its entry."""
     revoked_index: _builtins.int
     """Index of its revocation; 0 while it stands."""
     def __init__(
@@ -537,12 +616,11 @@ class KeyState(_message.Message):
         public_key: _builtins.bytes = ...,
         not_before: _builtins.int = ...,
         not_after: _builtins.int = ...,
-        index: _builtins.int = ...,
         revoked_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "not_after", b"not_after", "not_before", b"not_before", "party", b"party", "public_key", b"public_key", "revoked_index", b"revoked_index", "role", b"role", "suite", b"suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before", "party", b"party", "public_key", b"public_key", "revoked_index", b"revoked_index", "role", b"role", "suite", b"suite"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -552,11 +630,8 @@ Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
 class VersionState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    DIGEST_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
-    OBJECT_ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     BODY_SHA256_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
@@ -564,12 +639,8 @@ class VersionState(_message.Message):
     SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     SUSPENSION_FIELD_NUMBER: _builtins.int
-    digest: _builtins.bytes
-    """Message digest of its entry."""
     kind: Global___EntryKind.ValueType
-    object_id: _builtins.bytes
     owner: _builtins.str
-    index: _builtins.int
     time: _builtins.int
     body_sha256: _builtins.bytes
     ended_index: _builtins.int
@@ -585,11 +656,8 @@ class VersionState(_message.Message):
     def __init__(
         self,
         *,
-        digest: _builtins.bytes = ...,
         kind: Global___EntryKind.ValueType = ...,
-        object_id: _builtins.bytes = ...,
         owner: _builtins.str = ...,
-        index: _builtins.int = ...,
         time: _builtins.int = ...,
         body_sha256: _builtins.bytes = ...,
         purpose: Global___Purpose | None = ...,
@@ -598,36 +666,15 @@ class VersionState(_message.Message):
         guardrail: _guardrail_pb2.Guardrail | None = ...,
         suspension: _guardrail_pb2.Suspension | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guardrail", b"guardrail", "purpose", b"purpose", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "guardrail", b"guardrail", "purpose", b"purpose", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_sha256", b"body_sha256", "digest", b"digest", "ended_index", b"ended_index", "guardrail", b"guardrail", "index", b"index", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "owner", b"owner", "purpose", b"purpose", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_barring: _TypeAlias = _typing.Literal["guardrail", "suspension"]  # noqa: Y015
+    _WhichOneofArgType_barring: _TypeAlias = _typing.Literal["barring", b"barring"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_barring) -> _WhichOneofReturnType_barring | None: ...
 
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
-
-@_typing.final
-class ObjectState(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    OBJECT_ID_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
-    object_id: _builtins.bytes
-    digest: _builtins.bytes
-    """Message digest of its entry."""
-    def __init__(
-        self,
-        *,
-        object_id: _builtins.bytes = ...,
-        digest: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "object_id", b"object_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ObjectState: _TypeAlias = ObjectState  # noqa: Y015
 
 @_typing.final
 class Field(_message.Message):

@@ -8,6 +8,7 @@ from typing import Any
 
 from exchange.broker.anchor import Anchor
 from exchange.broker.append import AppendCommand
+from exchange.broker.beginning import Beginning
 from exchange.broker.config import load_config
 from exchange.broker.genesis import found, load_authority, log_signers
 from exchange.broker.logs import Logs
@@ -97,7 +98,9 @@ class Founding:
         home = self._home(BROKER)
         self._store = SqlLogStore.open(load_config(home.path).store_name(home.path))
         self._signers = log_signers(home)
-        self._logs = Logs(self._store, self._signers, Directory.genesis(ORIGIN, home.trust.root_key), wall_clock)
+        self._logs = Logs(
+            self._store, self._signers, Beginning(Directory.genesis(ORIGIN, home.trust.root_key)), wall_clock
+        )
         self._append = AppendCommand(self._logs, load_authority(home), wall_clock)
         self._trust = home.read("trust.toml")
 

@@ -10,12 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from exchange.broker.beginning import FILE, StateFile
+from exchange.broker.config import load_config
+from exchange.broker.genesis import log_signers
+from exchange.broker.logs import DirectoryProposal, Logs
+from exchange.broker.snapshots import Snapshots
+from exchange.client.session import wall_clock
+from exchange.core.entries import ObjectVersion, purpose_entry
+from exchange.core.envelope import sign
+from exchange.home import Home
 from exchange.store.ports import Log
+from exchange.store.sql import SqlLogStore
 from exchange.v1.access_pb2 import Code
+from exchange.v1.directory_pb2 import Purpose
 from tests.e2e.asking import ask, prepare, refused
 from tests.e2e.city import City
 from tests.e2e.conftest import NewCity
-from tests.e2e.founding import BROKER, REGISTRY
+from tests.e2e.founding import BROKER, BUREAU, REGISTRY
 
 FORK, UNCHECKED = 4, 3
 
@@ -245,3 +256,35 @@ async def test_an_fsync_error_stops_the_adapter_and_nothing_leaves(city: City) -
         await client.submit(prepared)
     assert len(city.rows_of(prepared.envelope.digest)) == 1
     assert city.kinds_of(prepared.envelope.digest).count("released") == 1
+
+
+async def test_a_broker_begins_with_the_state_that_it_kept_and_says_why_where_it_does_not(city: City) -> None:
+    assert city.broker.stop() == 0
+    await take_snapshot(city.path)
+    state = city.path / BROKER / "anchor" / "directory.state"
+    data = state.read_bytes()
+    for altered in (False, True):
+        state.write_bytes(data[:-1] + bytes((data[-1] ^ altered,)))
+        await asyncio.to_thread(city.start)
+        async with city.client() as client:
+            await ask(client)
+        assert city.broker.stop() == 0
+        said = city.broker.output
+        assert ("folding from entry 0: the kept state is not the log's" in said) == altered, said
+
+
+async def take_snapshot(path: Path) -> None:
+    """What a broker does every 10,000 entries."""
+    home, bureau = Home(path / BROKER), Home(path / BUREAU)
+    config, signers = load_config(home.path), log_signers(home)
+    store = SqlLogStore.open(config.store_name(home.path))
+    kept = StateFile(home.path / config.anchor / FILE, store, signers[Log.DIRECTORY].verifier)
+    beginning = kept.begin(home.trust)
+    every = store.head(Log.DIRECTORY).size + 1
+    logs = Logs(store, signers, beginning, wall_clock, Snapshots(home.signer(), home.party, every))
+    purpose = Purpose(code="tax.audit", label="税务稽查", label_en="Tax audit", legal_basis="Tax Act")
+    draft = purpose_entry(bureau.party, ObjectVersion(bytes(16)), purpose)
+    await logs.append(DirectoryProposal(sign(bureau.signer(), home.trust.name, draft), b""))
+    await logs.close()
+    kept.close()
+    store.close()

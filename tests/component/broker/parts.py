@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from exchange.broker.beginning import Beginning
 from exchange.broker.gateway import Gateway
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import DirectoryProposal, Entered, Logs
@@ -110,7 +111,7 @@ def note_signers(world: World) -> Mapping[Log, NoteSigner]:
 def logs_of(world: World, store: LogStore, directory: Directory | None = None) -> Logs:
     """A broker's logs over a store, another broker's where it has one already; folded from entry 0 unless told to."""
     start = directory or Directory.genesis(ORIGIN, signer("root").public_key)
-    return Logs(store, note_signers(world), start, lambda: world.now)
+    return Logs(store, note_signers(world), Beginning(start), lambda: world.now)
 
 
 class Broker:
@@ -128,7 +129,9 @@ class Broker:
         self.store: Any = store or store_of(world)
         # What is in the store is what the world has folded; another broker's store is folded from entry 0.
         self.logs = (
-            logs_of(world, store) if store else Logs(self.store, note_signers(world), world.directory, self.clock)
+            logs_of(world, store)
+            if store
+            else Logs(self.store, note_signers(world), Beginning(world.directory), self.clock)
         )
         self.tunnels = Tunnels()
         self.taken = TakenIds()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from exchange.broker.beginning import Beginning
 from exchange.broker.logs import AccessProposal, DirectoryProposal, Entered, EntryRefusedError, Logs
 from exchange.broker.records import AccessRecord
 from exchange.broker.retention import AT_ONCE, DAY, Retention, read_holds
@@ -34,7 +35,7 @@ async def logs(world: World, store: FailingStore, tmp_path: Path) -> AsyncIterat
     """Six access entries, a day apart; the last two are younger than 30 days at the end."""
     genesis = Directory.genesis(ORIGIN, signer("root").public_key)
     retention = Retention(DAYS, lambda: read_holds(tmp_path))
-    logs = Logs(store, note_signers(world), genesis, lambda: world.now, retention=retention)
+    logs = Logs(store, note_signers(world), Beginning(genesis), lambda: world.now, retention=retention)
     for _ in range(COUNT):
         await logs.append(refused(world))
         world.now += DAY

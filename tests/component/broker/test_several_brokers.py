@@ -9,6 +9,7 @@ import pytest
 
 from exchange.broker.append import AppendCommand
 from exchange.broker.authority import found_authority
+from exchange.broker.beginning import Beginning
 from exchange.broker.following import LOOKS, LOOKS_AT_ONCE, Follower
 from exchange.broker.logs import AuditUnavailableError, DirectoryProposal, Logs
 from exchange.core.access import read_access_leaf, verify_release
@@ -379,7 +380,7 @@ async def test_a_log_with_another_past_is_not_extended(world: World) -> None:
     logs = logs_of(world, store)
     await logs.append(saying(refusal(0)))
     forged = store_of(world)
-    forging = Logs(forged, note_signers(world), world.directory, lambda: world.now + 1)
+    forging = Logs(forged, note_signers(world), Beginning(world.directory), lambda: world.now + 1)
     for number in (7, 8):
         await forging.append(saying(refusal(number)))
     store._content = forged._content

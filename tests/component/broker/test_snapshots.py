@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from exchange.broker.beginning import Beginning, StateFile
 from exchange.broker.logs import AccessProposal, AuditUnavailableError, DirectoryProposal, Logs
 from exchange.broker.records import AccessRecord
 from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
@@ -21,13 +23,16 @@ from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind
 from tests.component.broker.parts import FailingStore, note_signers, store_of
 from tests.component.broker.test_logs import check_log, purpose
+from tests.simulator import trust_of
 from tests.world import BROKER, ORIGIN, World, signer
 
+FROM_START = "folding from entry 0: the kept state is not the log's"
 SNAPSHOT = EntryKind.ENTRY_KIND_SNAPSHOT
 
 
-def logs_with(world: World, store: FailingStore, every: int, start: Directory | None = None) -> Logs:
+def logs_with(world: World, store: FailingStore, every: int, start: Directory | Beginning | None = None) -> Logs:
     start = start or Directory.genesis(ORIGIN, signer("root").public_key)
+    start = start if isinstance(start, Beginning) else Beginning(start)
     snapshots = Snapshots(world.keys[BROKER], BROKER, every)
     return Logs(store, note_signers(world), start, lambda: world.now, snapshots)
 
@@ -129,5 +134,157 @@ async def test_a_running_broker_stops_when_another_one_signs_another_state(
 def differing() -> Directory:
     """A program that gets one thing wrong: it knows of an object that no entry made."""
     directory = Directory.genesis(ORIGIN, signer("root").public_key)
-    objects = directory.state.objects.set(bytes(16), bytes(32))
-    return replace(directory, state=replace(directory.state, objects=objects))
+    return replace(directory, state=directory.state.with_object(63, bytes(16), bytes(32)))
+
+
+# --- where a broker begins ----------------------------------------------------------------------------
+
+
+def kept_in(folder: Path, world: World, store: FailingStore) -> StateFile:
+    return StateFile(folder / "directory.state", store, world.directory_log.signer.verifier)
+
+
+async def keep_a_snapshot(folder: Path, world: World, store: FailingStore) -> Logs:
+    """A broker that has appended two snapshots, kept the state of the last, and one entry after it."""
+    state = kept_in(folder, world, store)
+    logs = logs_with(world, store, world.directory.size + 2, state.begin(trust_of(world)))
+    logs._snapshots = replace(logs._snapshots, every=4)
+    for number in range(9):
+        await logs.append(purpose(world, f"purpose.{number}"))
+    await logs.close()
+    state.close()
+    return logs
+
+
+def begin(folder: Path, world: World, store: FailingStore) -> Beginning:
+    state = kept_in(folder, world, store)
+    beginning = state.begin(trust_of(world))
+    state.close()
+    return beginning
+
+
+async def test_a_broker_begins_with_the_state_that_it_kept(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    logs = await keep_a_snapshot(tmp_path, world, store)
+    beginning = begin(tmp_path, world, store)
+    places = [index for index, entry in enumerate(entries_of(store)) if entry.kind == SNAPSHOT]
+    assert beginning.directory.size == places[-1] > places[0]
+    again = logs_with(world, store, 1000, beginning)
+    assert again.directory == logs.directory
+    assert again.directory.agreement(world.agreement.digest) == world.agreement
+    assert not logged
+    await again.append(purpose(world, "tax.audit"))
+    check_log(world, store, Log.DIRECTORY)
+    await again.close()
+
+
+async def test_an_entry_of_before_the_kept_state_is_appended_once(
+    tmp_path: Path, world: World, store: FailingStore
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    again = logs_with(world, store, 1000, begin(tmp_path, world, store))
+    size = again.directory.size
+    for index in (0, 3, 9):
+        entered = await again.append(DirectoryProposal(world.entries[index], b""))
+        assert entered.receipt.index == index
+    assert again.directory.size == size
+    await again.close()
+
+
+async def test_without_a_kept_state_a_broker_folds_from_entry_0(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    (tmp_path / "directory.state").unlink()
+    assert begin(tmp_path, world, store).directory.size == 0
+    assert not logged
+
+
+async def test_a_broker_that_folded_from_entry_0_keeps_the_last_snapshot(
+    tmp_path: Path, world: World, store: FailingStore
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    kept = (tmp_path / "directory.state").read_bytes()
+    (tmp_path / "directory.state").unlink()
+    state = kept_in(tmp_path, world, store)
+    await logs_with(world, store, 1000, state.begin(trust_of(world))).close()
+    state.close()
+    assert (tmp_path / "directory.state").read_bytes() == kept
+
+
+async def test_a_kept_state_that_was_altered_is_not_used(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    data = (tmp_path / "directory.state").read_bytes()
+    opened: list[bytes] = []
+    monkeypatch.setattr("exchange.core.kept.decode_record", lambda record, _size: opened.append(record))
+    places = [*range(0, len(data), len(data) // 50), len(data) - 1]
+    for place in places:
+        altered = bytearray(data)
+        altered[place] ^= 1
+        (tmp_path / "directory.state").write_bytes(altered)
+        assert begin(tmp_path, world, store).directory.size == 0
+    assert opened == []
+    assert [entry["event"] for entry in logged] == ["folding from entry 0: the kept state is not the log's"] * len(
+        places
+    )
+
+
+@pytest.mark.parametrize("length", [0, 10, 40, 200, -1])
+async def test_a_kept_state_that_was_cut_short_is_not_used(
+    tmp_path: Path, world: World, store: FailingStore, length: int, logged: list[dict]
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    data = (tmp_path / "directory.state").read_bytes()
+    (tmp_path / "directory.state").write_bytes(data[:length])
+    assert begin(tmp_path, world, store).directory.size == 0
+    assert len(logged) == 1
+
+
+async def test_a_kept_state_that_cannot_be_read_is_not_used(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    (tmp_path / "directory.state").mkdir()
+    assert begin(tmp_path, world, store).directory.size == 0
+    assert [entry["event"] for entry in logged] == ["folding from entry 0: the kept state cannot be read"]
+
+
+async def test_the_kept_state_of_another_exchange_or_log_is_not_used(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    trust = trust_of(world)
+    state = kept_in(tmp_path, world, store)
+    for other in (replace(trust, name="other.example"), replace(trust, root_key=signer("another").public_key)):
+        assert state.begin(other).directory.size == 0
+    state.close()
+    assert begin(tmp_path, world, store_of(World.standard())).directory.size == 0
+    longer = World.standard()
+    for number in range(30):
+        longer.register(f"other.{number}")
+    assert begin(tmp_path, longer, store_of(longer)).directory.size == 0
+    reasons = [entry["reason"] for entry in logged]
+    assert reasons[:2] == ["it is of another exchange"] * 2
+    assert "and it is of" in reasons[2]
+    assert "is no snapshot of it" in reasons[3]
+
+
+async def test_a_kept_state_whose_entry_is_not_under_the_head_is_not_used(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    nodes = store.nodes
+    monkeypatch.setattr(store, "nodes", lambda log, ids: tuple(bytes(32) for _ in nodes(log, ids)))
+    assert begin(tmp_path, world, store).directory.size == 0
+    assert "does not lead to the root" in logged[0]["reason"]
+
+
+async def test_a_state_that_cannot_be_kept_stops_nobody(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    (tmp_path / "directory.state").mkdir()
+    logs = await keep_a_snapshot(tmp_path, world, store)
+    assert logs.directory.size == store.head(Log.DIRECTORY).size
+    assert any("was not kept" in entry["event"] for entry in logged)

@@ -18,6 +18,7 @@ import exchange.broker
 import exchange.core
 from exchange import batching, home, transport
 from exchange.broker.anchor import AnchorError
+from exchange.broker.beginning import NoBeginningError
 from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
@@ -37,6 +38,7 @@ from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope, decode_envelope
 from exchange.core.errors import CoreError
 from exchange.core.filters import FilterError
+from exchange.core.kept import SnapshotBrokenError
 from exchange.store import ports
 from exchange.store.ports import StoreError
 from exchange.transport import CHANNEL_OPTIONS, ERROR_DOMAIN, MAX_METADATA, SERVER_OPTIONS, PeerError
@@ -62,7 +64,9 @@ INTERNAL = {
     AnchorError,
     ConfigError,
     ForkAlarmError,
+    NoBeginningError,
     RetentionError,
+    SnapshotBrokenError,
     TunnelLostError,
     TunnelFullError,
     WitnessError,

@@ -11,16 +11,18 @@ import pytest
 
 from exchange.client.errors import DirectoryDiffersError, EvidenceError, ForkError
 from exchange.client.mirror import DirectoryMirror
-from exchange.client.storage import KeptSnapshot, MirrorFile
+from exchange.client.storage import MirrorFile, NewParts
 from exchange.core import directory as directory_module
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.chunks import CHUNK
 from exchange.core.entries import snapshot_entry
 from exchange.core.fold import apply
 from exchange.core.merkle import Frontier, leaf_hash
-from exchange.core.snapshot import encode_state, state_digest
+from exchange.core.snapshot import encode_part, part_hashes, state_digest
+from exchange.core.state import State, genesis
 from exchange.core.trust import Trust
 from exchange.v1.log_pb2 import Record
-from tests.memory import MemoryLog
+from tests.memory import MemoryLog, signer
 from tests.simulator import Simulator, trust_of
 from tests.world import BROKER, COORDINATOR, PURPOSE, World
 
@@ -110,11 +112,18 @@ async def test_a_mirror_without_snapshot_takes_one_from_its_own_entries(
     assert folded == [snapshot, snapshot + 1]
 
 
-async def test_a_file_of_the_version_before_gets_a_snapshot(
-    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+@pytest.mark.parametrize(
+    "before",
+    [
+        "DROP TABLE snapshot; DROP TABLE snapshot_parts; PRAGMA user_version = 1",
+        "ALTER TABLE snapshot_parts DROP COLUMN digest; UPDATE snapshot_parts SET data = 'x'; PRAGMA user_version = 2",
+    ],
+)
+async def test_a_file_of_a_version_before_gets_a_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int, before: str
 ) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript("DROP TABLE snapshot; DROP TABLE snapshot_parts; PRAGMA user_version = 1")
+        connection.executescript(before)
     assert (await DirectoryMirror.open(path, trust)).directory == simulator.world.directory
     kept = MirrorFile(path).snapshot()
     assert kept is not None
@@ -156,16 +165,26 @@ async def test_stops_where_a_broker_signed_another_state(path: Path, trust: Trus
 # A file that was altered.
 
 
-def other_state(world: World) -> tuple[bytes, ...]:
+def other_state(world: World) -> State:
     """A state that grants what the log never did: the keys of one more party."""
     state = world.directory.state
-    key = next(key for key, record in state.keys.items() if record.party == BROKER)
-    return tuple(encode_state(replace(state, keys=state.keys.set(key, replace(state.keys[key], not_after=1 << 62)))))
+    key = next(record for record in state.keys.values() if record.party == BROKER)
+    return state.with_changed_key(replace(key, not_after=1 << 62))
 
 
-def kept_of(log: MemoryLog, size: int, parts: tuple[bytes, ...]) -> KeptSnapshot:
+def keep_in(path: Path, log: MemoryLog, size: int, state: State) -> None:
     frontier, _ = Frontier().extend([leaf_hash(leaf) for leaf in log.leaves[:size]])
-    return KeptSnapshot(size, frontier.hashes, parts)
+    parts = NewParts(part_hashes(state), lambda number: encode_part(state, number))
+    MirrorFile(path).keep_snapshot(size, frontier.hashes, parts)
+
+
+def flip(path: Path, part: int, place: int) -> None:
+    """One bit of a part is another one; its name in the file is as it was."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        (data,) = connection.execute("SELECT data FROM snapshot_parts WHERE part = ?", (part,)).fetchone()
+        altered = bytearray(data)
+        altered[place] ^= 1
+        connection.execute("UPDATE snapshot_parts SET data = ? WHERE part = ?", (bytes(altered), part))
 
 
 ALTERED: dict[str, Callable[[Path], None]] = {
@@ -175,7 +194,10 @@ ALTERED: dict[str, Callable[[Path], None]] = {
     "another size": lambda path: alter(path, "UPDATE snapshot SET size = size - 1"),
     "another tree": lambda path: alter(path, "UPDATE snapshot SET hashes = zeroblob(length(hashes))"),
     "no tree": lambda path: alter(path, "UPDATE snapshot SET hashes = x''"),
-    "another body": lambda path: alter(path, "UPDATE entries SET body = x'00' WHERE length(body) > 0"),
+    "a state less": lambda path: alter(path, "DELETE FROM snapshot_parts WHERE part = 0"),
+    "another head": lambda path: flip(path, 0, 40),
+    "another record": lambda path: flip(path, 1, -40),
+    "another row": lambda path: flip(path, 1, 5),
     "no entries after it": lambda path: alter(
         path, "DELETE FROM entries WHERE position >= (SELECT size FROM snapshot)"
     ),
@@ -195,12 +217,67 @@ async def test_refuses_a_snapshot_with(path: Path, trust: Trust, change: Callabl
         await DirectoryMirror.open(path, trust)
 
 
+@pytest.mark.usefixtures("snapshot")
+@pytest.mark.parametrize("place", range(0, 4000, 97))
+async def test_uses_no_record_of_an_altered_snapshot(
+    path: Path, trust: Trust, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(path, 1, place)
+    opened: list[bytes] = []
+    monkeypatch.setattr("exchange.core.kept.decode_record", lambda data, _size: opened.append(data))
+    with pytest.raises(EvidenceError, match="was altered"):
+        await DirectoryMirror.open(path, trust)
+    assert opened == []
+
+
+@pytest.mark.usefixtures("snapshot")
+async def test_refuses_the_snapshot_of_another_exchange(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+) -> None:
+    log = simulator.world.directory_log
+    other = replace(genesis("other.example", trust.root_key), size=snapshot)
+    for state in (other, replace(genesis(trust.name, signer("another root").public_key), size=snapshot)):
+        alter(path, "DELETE FROM snapshot")
+        keep_in(path, log, snapshot, state)
+        with pytest.raises(EvidenceError, match="is of another directory"):
+            await DirectoryMirror.open(path, trust)
+
+
+async def test_finds_an_altered_body_of_before_its_snapshot_when_it_is_looked_up(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+) -> None:
+    alter(path, "UPDATE entries SET body = x'00' WHERE length(body) > 0")
+    mirror = await DirectoryMirror.open(path, trust)
+    with pytest.raises(EvidenceError, match=r"the body of entry .* is not the one that was signed"):
+        mirror.directory.agreement(simulator.world.agreement.digest)
+    with pytest.raises(EvidenceError, match="was altered"):
+        mirror.directory.dataset(simulator.world.dataset.object_id)
+
+
+async def test_writes_only_what_changed_since_its_last_snapshot(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int
+) -> None:
+    world = simulator.world
+    while world.directory.size < 2 * CHUNK:
+        world.register(f"purpose.{world.directory.size}")
+    take_snapshot(world)
+    mirror = await DirectoryMirror.open(path, trust)
+    await mirror.sync(simulator)
+    alter(path, "UPDATE snapshot_parts SET data = x'00' WHERE part = 1")
+    world.register("tax.refund")
+    take_snapshot(world)
+    await mirror.sync(simulator)
+    kept = MirrorFile(path).snapshot()
+    assert kept is not None
+    assert [part == b"\0" for part in kept.parts] == [False, True, False, False]
+
+
 async def test_refuses_a_state_that_its_entry_does_not_say(
     path: Path, trust: Trust, simulator: Simulator, snapshot: int
 ) -> None:
     twin = World.standard()
     alter(path, "DELETE FROM snapshot")
-    MirrorFile(path).keep_snapshot(kept_of(simulator.world.directory_log, snapshot, other_state(twin)))
+    keep_in(path, simulator.world.directory_log, snapshot, other_state(twin))
     with pytest.raises(EvidenceError, match="its snapshot is not the one that the directory log has there"):
         await DirectoryMirror.open(path, trust)
 
@@ -210,7 +287,7 @@ async def test_refuses_a_state_that_no_entry_follows(path: Path, trust: Trust, s
     world = simulator.world
     await (await DirectoryMirror.open(path, trust)).sync(simulator)
     log = world.directory_log
-    MirrorFile(path).keep_snapshot(kept_of(log, log.size, other_state(world)))
+    keep_in(path, log, log.size, other_state(world))
     with pytest.raises(EvidenceError, match="its snapshot is not one that the directory log has"):
         await DirectoryMirror.open(path, trust)
 

@@ -1,5 +1,7 @@
 """Who may forbid and suspend what, and who lifts it; each rule refuses the entry that breaks exactly it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +9,11 @@ import pytest
 from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
 from exchange.core.entries import ObjectVersion, guardrail_entry, revocation_entry, suspension_entry
 from exchange.core.envelope import Draft
+from exchange.core.errors import CoreError
 from exchange.core.names import Party
-from exchange.core.snapshot import decode_state, encode_state
-from exchange.core.wire import MAX_TIME
-from exchange.v1.directory_pb2 import EntryKind, Role
+from exchange.core.snapshot import digest_of, encode_state, open_state
+from exchange.core.wire import MAX_TIME, decode, encode
+from exchange.v1.directory_pb2 import DirectoryState, EntryKind, Role
 from exchange.v1.guardrail_pb2 import Guardrail, Officer, Suspension
 from exchange.v1.guardrail_pb2 import Test as Node
 from tests.drafts import accepted, entry_draft, refused
@@ -267,12 +270,49 @@ def test_a_snapshot_has_what_stands_and_not_what_was_lifted(world: World) -> Non
     lifted = world.suspend(COORDINATOR, party=str(HOUSING)).digest
     world.revoke(gone, COORDINATOR)
     world.revoke(lifted, COORDINATOR)
-    state = world.directory.state
-    read = decode_state(encode_state(state))
-    assert read == state
+    state, parts = world.directory.state, tuple(encode_state(world.directory.state))
+    read = open_state(parts).state
+    assert read.bars == state.bars
     assert [standing.said.code for standing in read.bars.guardrails] == ["one"]
     assert [len(held) for held in read.bars.suspensions.values()] == [2]
-    assert {version.kind for version in read.versions.values() if version.barring is not None} == {
-        EntryKind.ENTRY_KIND_GUARDRAIL,
-        EntryKind.ENTRY_KIND_SUSPENSION,
-    }
+    assert digest_of(tuple(encode_state(read))) == digest_of(parts)
+    ended = [read.versions[digest] for digest in (gone, lifted)]
+    assert [version.kind for version in ended] == [EntryKind.ENTRY_KIND_GUARDRAIL, EntryKind.ENTRY_KIND_SUSPENSION]
+    assert all(version.barring is not None and version.ended_index is not None for version in ended)
+
+
+def test_a_state_that_was_read_goes_on_as_one_that_was_folded(world: World) -> None:
+    standing = world.forbid(FORBIDDEN, "one").digest
+    held = world.suspend(POPULATION, agreement=world.agreement.digest).digest
+    world.directory = replace(world.directory, state=open_state(tuple(encode_state(world.directory.state))).state)
+    world.forbid(FORBIDDEN, "two")
+    world.suspend(COORDINATOR, agreement=world.agreement.digest)
+    world.revoke(standing, COORDINATOR)
+    world.revoke(held, COORDINATOR)
+    assert codes(world) == ["two"]
+    assert [suspension.by for _, suspension in world.directory.state.bars.all_suspensions()] == [COORDINATOR]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda bars: bars[::-1], lambda bars: [bars[0], bars[0]], lambda bars: [0], lambda bars: [1 << 40]],
+    ids=["out of order", "twice", "a key", "past the end"],
+)
+def test_refuses_a_head_that_names_as_a_bar_what_is_none(world: World, wrong: Callable[[list[int]], list[int]]) -> None:
+    world.forbid(FORBIDDEN, "one")
+    world.suspend(POPULATION, agreement=world.agreement.digest)
+    first, *others = encode_state(world.directory.state)
+    head = decode(DirectoryState, first)
+    head.bars[:] = wrong(list(head.bars))
+    with pytest.raises(CoreError):
+        open_state((encode(head), *others))
+
+
+def test_refuses_a_head_that_names_as_a_bar_what_was_lifted(world: World) -> None:
+    digest = world.suspend(POPULATION, agreement=world.agreement.digest).digest
+    world.revoke(digest, POPULATION)
+    first, *others = encode_state(world.directory.state)
+    head = decode(DirectoryState, first)
+    head.bars.append(world.directory.state.versions[digest].index)
+    with pytest.raises(CoreError, match="is no guardrail or suspension that stands"):
+        open_state((encode(head), *others))

@@ -1,16 +1,17 @@
 """An erasure names what may be blanked; it closes the object, and changes nothing else of the fold."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion, erased_entry
 from exchange.core.erasures import Erasures
 from exchange.core.fold import Applied
 from exchange.core.names import Party
-from exchange.core.snapshot import decode_state, encode_state
+from exchange.core.snapshot import encode_state, open_state
 from exchange.v1.directory_pb2 import EntryRange, Erased
+from tests.memory import LoggedBodies
 from tests.world import AUDITOR, BROKER, COORDINATOR, HOUSING, POPULATION, REGISTRY, World
 
 TEXTS = {"reason": "the retention is over", "legal_basis": "Archives Act, article 9"}
@@ -33,7 +34,7 @@ def test_an_owner_erases_the_body_of_what_it_revoked(world: World) -> None:
     assert erase(world, POPULATION, digest=digest).reason == ""
     after = world.directory.state
     assert (after.keys, after.versions, after.purposes) == (before.keys, before.versions, before.purposes)
-    assert decode_state(encode_state(after)) == after
+    assert open_state(list(encode_state(after))).state == after
 
 
 def test_every_version_of_an_object_that_has_ended_can_be_erased(world: World) -> None:
@@ -159,11 +160,7 @@ def test_a_mirror_that_never_had_an_erased_body_has_the_same_rights(world: World
     for digest in (agreement.digest, dataset.version.digest):
         world.revoke(digest, POPULATION)
         assert erase(world, POPULATION, digest=digest).reason == ""
-    bodies = [
-        (index, body)
-        for index, body in enumerate(world.directory_log.bodies)
-        if body and index not in (dataset.version.index, agreement.version.index)
-    ]
-    again = replace(world.directory).reopened(world.directory.state, bodies)
+    bodies = LoggedBodies(world.directory_log, dataset.version.index, agreement.version.index)
+    again = Directory.reopened(world.directory.state, bodies)
     assert again.state == world.directory.state
     assert again.dataset(dataset.object_id) is world.directory.dataset(dataset.object_id) is None

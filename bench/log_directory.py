@@ -1,0 +1,211 @@
+"""The directory's part of `make bench-log`: the fold, what a snapshot costs under the lock, and opening from one.
+
+What is opened is made up: a state of so many agreements, of which the log has only the snapshot entry. It is what a
+mirror reads, checks and folds when it starts; the bodies stay in the file, and are no part of it.
+"""
+
+import asyncio
+import multiprocessing
+import random
+import resource
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from exchange.client.mirror import DirectoryMirror
+from exchange.client.storage import MirrorFile, NewParts
+from exchange.core import entries
+from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.directory import Directory
+from exchange.core.envelope import sign, sign_batch
+from exchange.core.keys import is_signed
+from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.snapshot import EVERY, encode_part, part_hashes, state_digest
+from exchange.core.state import State, Version
+from exchange.v1.directory_pb2 import Agreement, EntryKind
+from tests.memory import fixed
+from tests.simulator import trust_of
+from tests.world import APPLICATIONS, BROKER, LOOKUP, ORIGIN, POPULATION, PURPOSE, World
+
+DAY = 24 * 3600 * 1000
+LOOKUPS = 100
+CHANGED = 1000
+"""Old versions that are revoked between two snapshots."""
+
+T = TypeVar("T")
+
+
+def fold_rates(size: int, batch: int, rounds: int, *, bodies: bool) -> tuple[tuple[float, ...], float]:
+    """Entries folded in a second of processor time, of each round; and the memory that one takes, KiB.
+
+    Args:
+        size: entries; batch: to a signature.
+        rounds: of the measurement.
+        bodies: whether their bodies are at hand.
+    """
+    return _in_a_process(_fold_rates, size, batch, rounds, bodies)
+
+
+def _fold_rates(size: int, batch: int, rounds: int, bodies: bool) -> tuple[tuple[float, ...], float]:
+    start, logged = _agreements(size, batch)
+    before = _peak()
+    rates = []
+    for _ in range(rounds):
+        # What a round verified is not verified already in the next.
+        is_signed.cache_clear()
+        begun = time.process_time()
+        _fold(start, logged, bodies=bodies)
+        rates.append(len(logged) / (time.process_time() - begun))
+    return tuple(rates), (_peak() - before) / len(logged)
+
+
+def _agreements(size: int, batch: int) -> tuple[Directory, list[tuple[bytes, bytes]]]:
+    world = World.standard()
+    signer, agreement, logged = world.keys[POPULATION], world.agreement, list[tuple[bytes, bytes]]()
+    body = Agreement(
+        format=1,
+        dataset=agreement.dataset,
+        grantee=str(APPLICATIONS),
+        application=agreement.application,
+        operations=[LOOKUP],
+        fields=agreement.fields,
+        purposes=[PURPOSE],
+        not_before=world.now,
+        not_after=world.now + DAY,
+    )
+    for first in range(0, size, batch):
+        numbers = range(first, min(first + batch, size))
+        named = [(entries.ObjectVersion(number.to_bytes(16)), number.to_bytes(32)) for number in numbers]
+        drafts = [entries.body_entry(POPULATION, version, body, salt) for version, salt in named]
+        signed = sign_batch(signer, ORIGIN, drafts)
+        logged += [(entries.directory_leaf(envelope, world.now), envelope.attachments[0]) for envelope in signed]
+    return world.directory, logged
+
+
+def _fold(start: Directory, logged: Sequence[tuple[bytes, bytes]], *, bodies: bool) -> None:
+    folded = start
+    for leaf, body in logged:
+        folded, applied = folded.apply(leaf, body if bodies else b"")
+        assert not applied.reason, applied.reason
+    assert folded.size == start.size + len(logged)
+
+
+# --- snapshots ----------------------------------------------------------------------------------------
+
+
+def snapshot_figures(folder: Path, size: int, rounds: int) -> dict[str, tuple[float, ...]]:
+    """What a state of a size costs, by name: processor time and memory.
+
+    Args:
+        folder: for its file, which is removed.
+        size: entries; rounds: of each measurement.
+
+    Returns:
+        "digest": of the next snapshot, milliseconds; "open": of a mirror, seconds; "lookup": in it then, microseconds;
+        "memory": of the process that opened it, MiB.
+    """
+    world = World.standard()
+    path = folder / f"mirror-{size}.db"
+    state = _state(world, size)
+    _keep(path, world, state)
+    digests = tuple(_next_snapshot(state, seed) for seed in range(rounds))
+    opened = [_in_a_process(_open, path, size) for _ in range(rounds)]
+    path.unlink()
+    seconds, lookups, memory = zip(*opened, strict=True)
+    return {"digest": digests, "open": seconds, "lookup": lookups, "memory": memory}
+
+
+def _state(world: World, size: int) -> State:
+    """What entries of so many agreements lead to, after those of a small exchange."""
+    state = world.directory.state
+    for index in range(state.size, size):
+        state = state.with_version(_version(index))
+    return state.moved(size, world.now)
+
+
+def _version(index: int, ended: int | None = None) -> Version:
+    kind = EntryKind.ENTRY_KIND_AGREEMENT
+    return Version(
+        _digest(index), kind, fixed(f"o{index}", 16), POPULATION, index, index, fixed(f"b{index}"), ended_index=ended
+    )
+
+
+def _digest(index: int) -> bytes:
+    return fixed(f"d{index}")
+
+
+def _keep(path: Path, world: World, state: State) -> None:
+    """A mirror whose log has made-up leaves up to the snapshot entry, which is its last."""
+    log, size = world.directory_log, state.size
+    draft = entries.snapshot_entry(BROKER, fixed("snapshot", 16), size, state_digest(state))
+    leaf = entries.directory_leaf(sign(world.keys[BROKER], ORIGIN, draft), world.now)
+    edge = Frontier(size, tuple(fixed(f"node {number}") for number in range(size.bit_count())))
+    whole, _ = edge.extend([leaf_hash(leaf)])
+    note = sign_checkpoint(Checkpoint(log.signer.name, whole.size, whole.root()), log.signer)
+    file = MirrorFile(path)
+    file.keep_snapshot(size, edge.hashes, NewParts(part_hashes(state), lambda number: encode_part(state, number)))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (size, leaf, b""))
+        connection.execute("INSERT INTO heads VALUES ('directory', ?)", (note,))
+
+
+def _next_snapshot(state: State, seed: int) -> float:
+    """10,000 entries later, some of which ended older ones all over the state."""
+    size, chance = state.size, random.Random(seed)
+    for index in range(size, size + EVERY):
+        state = state.with_version(_version(index))
+    for index in chance.sample(range(100, size), CHANGED):
+        state = state.with_changed_version(_version(index, size))
+    state = state.moved(size + EVERY, state.time)
+    begun = time.process_time()
+    state_digest(state)
+    return (time.process_time() - begun) * 1000
+
+
+def _open(path: Path, size: int) -> tuple[float, float, float]:
+    trust = trust_of(World.founded())
+    begun = time.process_time()
+    mirror = asyncio.run(DirectoryMirror.open(path, trust))
+    opened = time.process_time()
+    assert mirror.directory.size == size + 1
+    versions, chance = mirror.directory.state.versions, random.Random(size)
+    for index in chance.sample(range(100, size), LOOKUPS):
+        assert versions[_digest(index)].index == index
+    return opened - begun, (time.process_time() - opened) / LOOKUPS * 1e6, _peak() / 1024
+
+
+def _in_a_process(work: Callable[..., T], *arguments: object) -> T:
+    """Alone, so that memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _peak() -> float:
+    """The most memory that this process had, KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+
+
+def folds(size: int, rounds: int) -> Iterator[tuple[str, str, tuple[float, ...]]]:
+    """Rows of the fold: name, unit, values."""
+    for bodies in (False, True):
+        for batch in (64, 1):
+            rates, memory = fold_rates(size, batch, rounds, bodies=bodies)
+            what = f"fold of {size:,} entries, {batch} to a signature{', bodies opened' if bodies else ''}"
+            yield what, "entries/s", rates
+            if batch == 64:
+                yield f"{what}: memory of one", "KiB", (memory,)
+
+
+def snapshots(folder: Path, size: int, rounds: int) -> Iterator[tuple[str, str, tuple[float, ...]]]:
+    """Rows of a state of a size: name, unit, values."""
+    figures = snapshot_figures(folder, size, rounds)
+    what = f"state of {size:,}"
+    yield f"{what}: digest of the next snapshot, under the lock", "ms", figures["digest"]
+    yield f"{what}: a mirror opened from its snapshot", "s", figures["open"]
+    yield f"{what}: a version looked up then, one of the first {LOOKUPS}", "µs", figures["lookup"]
+    yield f"{what}: memory of that process", "MiB", figures["memory"]
