@@ -68,7 +68,7 @@ class _Stage:
 
     def run(self) -> None:
         """One round."""
-        clock, directory, now = time.thread_time_ns, self._directory, self._now
+        clock, directory, now = time.perf_counter_ns, self._directory, self._now
         for number, asked in enumerate(self._asked):
             began = clock()
             decided = examine(directory, asked, now, _free, _unused)
