@@ -11,8 +11,9 @@ from exchange.cli.descriptor import TEMPLATE, read_descriptor
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.homes import has_key, require_role
 from exchange.cli.output import listed, print_json, print_line, print_pairs, print_table
+from exchange.cli.similar import similar
 from exchange.cli.times import day_of, iso
-from exchange.client.datasets import dataset_name, find_dataset
+from exchange.client.datasets import dataset_name, find_dataset, published_datasets
 from exchange.client.session import Session
 from exchange.core.entries import ObjectVersion, body_entry
 from exchange.core.filters import TYPE_NAMES
@@ -101,6 +102,9 @@ def show(
     print_table(("FIELD", "TYPE", "USE", "LABEL"), rows)
 
 
+app.command("similar", epilog=example("exchange dataset similar application-form.txt --home ./health"))(similar)
+
+
 def operation_names(operations: frozenset[Operation.ValueType]) -> list[str]:
     """Operations as people write them: LOOKUP, QUERY."""
     return [Operation.Name(number).removeprefix("OPERATION_") for number in sorted(operations)]
@@ -141,9 +145,7 @@ async def _publish(session: Session, dataset: Dataset) -> tuple[int, bool]:
 
 
 async def _datasets(session: Session) -> list[DatasetTerms]:
-    directory = session.directory
-    found = (directory.dataset(object_id) for object_id in directory.terms.datasets)
-    return sorted((item for item in found if item is not None), key=dataset_name)
+    return published_datasets(session.directory)
 
 
 async def _find(session: Session, name: str) -> DatasetTerms:

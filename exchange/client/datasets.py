@@ -23,7 +23,7 @@ def find_dataset(directory: Directory, text: str) -> DatasetTerms:
         UsageError: there is none, or its description is not for this party; the hint gives names that are close.
     """
     name = text.removeprefix(f"{SCHEME}{directory.origin}/")
-    for dataset in _datasets(directory):
+    for dataset in published_datasets(directory):
         if name == dataset_name(dataset) or text.lower() == dataset.object_id.hex():
             return dataset
     raise UsageError(f"no dataset {text[:200]!r} is known here", _suggestion(directory, name))
@@ -32,6 +32,12 @@ def find_dataset(directory: Directory, text: str) -> DatasetTerms:
 def dataset_name(dataset: DatasetTerms) -> str:
     """What people call a dataset: DEPARTMENT/CODE."""
     return f"{dataset.version.owner.department}/{dataset.code}"
+
+
+def published_datasets(directory: Directory) -> list[DatasetTerms]:
+    """The datasets that a party may see, each in its latest version, by name."""
+    latest = (directory.dataset(object_id) for object_id in directory.terms.datasets)
+    return sorted((found for found in latest if found is not None), key=dataset_name)
 
 
 def choose_agreement(
@@ -82,13 +88,8 @@ def grants(agreement: AgreementTerms, operation: Operation.ValueType, fields: Co
     return operation in agreement.operations and purpose in agreement.purposes and set(fields) <= set(agreement.fields)
 
 
-def _datasets(directory: Directory) -> list[DatasetTerms]:
-    latest = (directory.dataset(object_id) for object_id in directory.terms.datasets)
-    return sorted((found for found in latest if found is not None), key=dataset_name)
-
-
 def _suggestion(directory: Directory, name: str) -> str:
-    names = [dataset_name(dataset) for dataset in _datasets(directory)]
+    names = [dataset_name(dataset) for dataset in published_datasets(directory)]
     close = difflib.get_close_matches(name, names, CLOSE, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"

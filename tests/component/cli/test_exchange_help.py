@@ -14,7 +14,7 @@ GROUPS = {
     "department": ("admit",),
     "system": ("add",),
     "purpose": ("register", "list"),
-    "dataset": ("template", "publish", "list", "show"),
+    "dataset": ("template", "publish", "list", "show", "similar"),
     "agreement": ("apply", "sign", "list", "show", "revoke", "terms", "explain"),
     "guardrail": ("template", "add", "list", "show", "revoke"),
     "clocks": ("list", "due"),

@@ -1,0 +1,201 @@
+"""`exchange dataset similar`: before a department builds or collects, what others already provide of it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exchange.cli.acting import act
+from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
+from exchange.cli.errors import WrongUsageError
+from exchange.cli.output import clean, listed, print_json, print_line, print_table
+from exchange.cli.progress import bar, counted
+from exchange.client.datasets import dataset_name, published_datasets
+from exchange.client.session import Session
+from exchange.core.names import Party
+from exchange.core.terms import DatasetTerms
+from exchange.v1.catalogue_pb2 import SharingClass
+
+# The readers and their libraries are loaded when they are needed: the other commands of the group start without them.
+if TYPE_CHECKING:
+    from exchange.catalogue import FieldMatches, Match, Profile, Similar, Source
+
+_SHOWN = 5
+_REASONS = 2
+
+
+def similar(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="What is to be collected: a descriptor, a CSV file or Excel workbook with its header, a JSON Schema, "
+            "SQL that creates tables, or a form's fields as text, one a line.",
+        ),
+    ],
+    kind: Annotated[
+        str,
+        typer.Option("--kind", metavar="KIND", help="descriptor, csv, xlsx, json-schema, sql, form; else it is found."),
+    ] = "",
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", min=0.0, max=1.0, help="Show what scores at least this much.")
+    ] = None,
+    all_sources: Annotated[bool, typer.Option("--all", help="Show every dataset that provides a field.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which fields a department already provides, before you build or collect them."""
+    profile = read_file(file, kind)
+    found = act(home, lambda session: _compare(session, profile, min_score, all_sources))
+    if as_json:
+        print_json(describe_similar(profile, found))
+    else:
+        print_similar(profile, found, all_sources)
+
+
+def read_file(file: Path, kind: str = "") -> "Profile":
+    """Read what somebody is about to build or collect.
+
+    Args:
+        file: see `exchange.catalogue.read_profile`; kind: one of `KINDS`, or empty.
+
+    Raises:
+        WrongUsageError: no such kind, or the file has no fields; with its place and what to do.
+    """
+    from exchange.catalogue import KINDS, SchemaError, read_profile
+
+    if kind and kind not in KINDS:
+        raise WrongUsageError(f"--kind: {kind!r} is none of {listed(KINDS)}")
+    try:
+        return read_profile(file, kind)
+    except SchemaError as error:
+        raise WrongUsageError(str(error), error.hint) from error
+
+
+def find_similar(
+    datasets: Iterable[DatasetTerms],
+    profile: "Profile",
+    min_score: float | None = None,
+    apart_from: Party | None = None,
+    all_sources: bool = False,
+) -> "Similar":
+    """What published datasets provide of a profile.
+
+    Args:
+        datasets: those that may be named.
+        profile: what somebody is about to build, collect or publish.
+        min_score: 0 to 1; None for the threshold that is measured.
+        apart_from: a department whose own datasets do not count.
+        all_sources: all of them, not the best alone.
+    """
+    from exchange.catalogue import THRESHOLD, Catalogue, Source, dataset_profile
+    from exchange.catalogue.similar import SOURCES
+
+    named = (
+        Source(dataset_name(item), dataset_profile(item.descriptor), _is_shared(item))
+        for item in datasets
+        if item.version.owner != apart_from
+    )
+    minimum = THRESHOLD if min_score is None else min_score
+    return Catalogue(named).similar(profile, minimum, None if all_sources else SOURCES)
+
+
+def describe_similar(profile: "Profile", found: "Similar") -> dict[str, object]:
+    """What was found, for programs."""
+    return {
+        "title": profile.title,
+        "kind": profile.kind,
+        "provided": found.provided,
+        "fields": [
+            {
+                "field": item.field.path,
+                "label": item.field.label,
+                "provided_by": [_described(match) for match in item.matches],
+            }
+            for item in found.fields
+        ],
+        "datasets": [
+            {
+                "dataset": item.source.name,
+                "title": item.source.profile.title,
+                "shared": item.source.shared,
+                "provides": {field.path: match.field.path for field, match in item.provided},
+            }
+            for item in found.datasets
+        ],
+    }
+
+
+def _is_shared(dataset: DatasetTerms) -> bool:
+    return dataset.descriptor.sharing.sharing_class != SharingClass.SHARING_CLASS_NOT_SHARED
+
+
+async def _compare(session: Session, profile: "Profile", min_score: float | None, all_sources: bool) -> "Similar":
+    datasets = published_datasets(session.directory)
+    with bar("comparing") as advance:
+        return find_similar(counted(datasets, len(datasets), advance), profile, min_score, None, all_sources)
+
+
+def _described(match: "Match") -> dict[str, object]:
+    return {
+        "dataset": match.source.name,
+        "field": match.field.path,
+        "label": match.field.label,
+        "score": match.score,
+        "reasons": list(match.reasons),
+    }
+
+
+def print_similar(profile: "Profile", found: "Similar", all_sources: bool = False) -> None:
+    """Show people what was found: each field with its source, the datasets, and what to ask for."""
+    total = len(found.fields)
+    print_line(
+        f"{clean(profile.title)} ({profile.kind}): {found.provided} of {_count(total, 'field')} already provided."
+    )
+    print_line()
+    columns = ("YOUR FIELD", "DATASET", "FIELD", "SCORE", "WHY")
+    print_table(columns, [row for item in found.fields for row in _rows(item, all_sources)])
+    if not found.datasets:
+        return
+    shown = found.datasets if all_sources else found.datasets[:_SHOWN]
+    print_line()
+    rows = [(item.source.name, item.source.profile.title, f"{len(item.provided)} of {total}") for item in shown]
+    print_table(("DATASET", "TITLE", "PROVIDES"), rows)
+    print_line()
+    print_line("Ask for what is there instead of collecting it again:")
+    for source, fields in _sources(found).items():
+        if source.shared:
+            print_line(f"  exchange agreement apply --dataset {source.name} --fields {','.join(fields)} …")
+        else:
+            print_line(f"  {source.name} is not shared: talk to its owner about {','.join(fields)}")
+
+
+def _rows(item: "FieldMatches", all_sources: bool) -> list[tuple[object, ...]]:
+    if not item.matches:
+        return [(item.field.path, None, None, None, None)]
+    chosen = item.matches if all_sources else item.matches[:1]
+    return [
+        (
+            item.field.path if number == 0 else "",
+            match.source.name,
+            match.field.path,
+            f"{match.score:.2f}",
+            "; ".join(match.reasons[:_REASONS]),
+        )
+        for number, match in enumerate(chosen)
+    ]
+
+
+def _sources(found: "Similar") -> dict["Source", dict[str, None]]:
+    """The dataset named for each field, with the fields to ask it for: most fields first."""
+    named: dict[Source, dict[str, None]] = {}
+    for item in found.fields:
+        for match in item.matches[:1]:
+            named.setdefault(match.source, {})[match.field.path] = None
+    return dict(sorted(named.items(), key=lambda pair: -len(pair[1])))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
