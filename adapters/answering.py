@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -12,23 +12,30 @@ from adapters.channels import Channels
 from adapters.committing import Committer, Prepared
 from adapters.connectors import ConnectorError, Question, QuestionError, Rows
 from adapters.connectors.rows import encode_rows
+from adapters.denying import DenyError
 from adapters.ledger import Ledger
+from adapters.mask_secret import mask_secret
 from adapters.orders import Orders
-from adapters.quotas import answers_counted
+from adapters.questioning import read_question, shown
+from adapters.quotas import Counted
 from adapters.sources import Sources
 from exchange.client.errors import BrokenLogError, ExchangeError, StaleError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
-from exchange.core.decision import SKEW, Allow, Asked, Deny, Used, authenticate, decide, decide_again
+from exchange.core.decision import SKEW, Allow, Asked, Deny, Used, authenticate, decide, decide_again, uncounted
 from exchange.core.directory import Directory
+from exchange.core.enforcement import terms_of
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
-from exchange.core.filters import FilterError, check_query, scalar, scalar_text
+from exchange.core.filters import FilterError, scalar, scalar_text
+from exchange.core.masking import Masking, hash_key
 from exchange.core.names import Party
 from exchange.core.sealing import TO_PROVIDER, capsule_info, message_key, open_body
+from exchange.core.terms import AgreementTerms
 from exchange.core.wire import FORMAT, decode, encode
+from exchange.home import HomeError
 from exchange.v1.access_pb2 import Code
-from exchange.v1.request_pb2 import Answer, Operation, Query, Sealed
+from exchange.v1.request_pb2 import Answer, Query, Sealed
 
 MAX_REQUEST = 1024 * 1024
 MAX_ANSWER = 2 * 1024 * 1024
@@ -38,14 +45,6 @@ logger = structlog.get_logger("exchange.adapter")
 
 
 _STALE = Deny(10, Code.CODE_STATE_STALE, "this provider has no directory that enough witnesses have cosigned lately")
-
-
-class DenyError(Exception):
-    """The request is refused; carries what the refusal says."""
-
-    def __init__(self, deny: Deny) -> None:
-        super().__init__(deny.reason)
-        self.deny = deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,7 @@ class Answerer:
         self._committer = committer
         self._orders = orders
         self._clock = clock
+        self._counted = Counted(ledger)
         self._channels = Channels()
         self._sealing_keys = session.home.sealing_keys()
         self._flights: dict[bytes, asyncio.Task[bytes]] = {}
@@ -157,7 +157,8 @@ class Answerer:
         if self._session.cosignatures.is_stale:
             raise DenyError(_STALE)
         directory = self._session.directory
-        allowed = decide_again(directory, allow.asked.envelope, self._clock(), self._used(directory))
+        # The commit counts for itself.
+        allowed = decide_again(directory, allow.asked.envelope, self._clock(), uncounted)
         if isinstance(allowed, Deny):
             raise DenyError(self._stale(directory, allowed))
         self._check_own(directory, allowed)
@@ -202,7 +203,7 @@ class Answerer:
 
     def _used(self, directory: Directory) -> Used:
         """What the ledger says was used of an agreement."""
-        return partial(answers_counted, self._ledger, directory)
+        return partial(self._counted.usage, directory)
 
     def _stale(self, directory: Directory, deny: Deny) -> Deny:
         """DESIGN section 7: without a body of its own department's, an adapter cannot tell what was granted."""
@@ -236,7 +237,7 @@ class Answerer:
     async def _new(self, allow: Allow) -> bytes:
         opened = self._open(allow)
         rows = await self._ask(opened.question)
-        body = encode_rows(rows.rows)
+        body = encode_rows([shown(opened.question, row) for row in rows.rows])
         if len(body) > MAX_ANSWER:
             reason = f"the answer has {len(body):,} bytes, more than {MAX_ANSWER:,}: ask for fewer rows or fields"
             raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
@@ -267,22 +268,23 @@ class Answerer:
         return Opened(allow, channel, query, question)
 
     def _question(self, allow: Allow, query: Query) -> Question:
-        dataset, agreement, header = allow.dataset, allow.agreement, allow.asked.header
-        types = dataset.types
-        check_query(query, header.operation, types[dataset.key], agreement.filterable, types)
-        limit = self._sources.row_limit(dataset.code)
-        selection = query.selection
-        if selection.limit:
-            limit = min(limit, selection.limit)
-        lookup = header.operation == Operation.OPERATION_LOOKUP
-        return Question(
-            dataset.code,
-            tuple(header.fields),
-            tuple(query.lookup.keys) if lookup else None,
-            selection.filter if selection.HasField("filter") else None,
-            agreement.row_filter,
-            limit,
-        )
+        if terms_of(allow.agreement) - self._sources.enforces(allow.dataset.code):
+            reason = "this provider cannot enforce the terms of the agreement, and answers nothing under it"
+            raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
+        limit = self._sources.row_limit(allow.dataset.code)
+        return read_question(allow, query, limit, self._masking(allow.agreement))
+
+    def _masking(self, agreement: AgreementTerms) -> Masking:
+        masking = Masking(agreement.masks)
+        return replace(masking, key=self._hash_key(agreement)) if masking.hashed else masking
+
+    def _hash_key(self, agreement: AgreementTerms) -> bytes:
+        try:
+            return hash_key(mask_secret(self._session.home), agreement.version.object_id)
+        except HomeError as error:
+            logger.error("no hash can be computed", reason=str(error), hint=error.hint)
+            reason = "this provider cannot compute the hashes of the agreement now"
+            raise DenyError(Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason)) from error
 
     async def _ask(self, question: Question) -> Rows:
         dataset = self._session.directory.dataset_named(str(self._department), question.dataset)
@@ -303,13 +305,12 @@ class Answerer:
     def _prepared(self, opened: Opened, rows: Rows, body: bytes) -> Prepared:
         asked = opened.allow.asked
         answer = Answer(format=FORMAT, salt=secrets.token_bytes(32), rows=body, truncated=rows.truncated)
-        keys = opened.question.keys or ()
         return Prepared(
             allow=opened.allow,
             channel=opened.channel,
             query=opened.query,
             answer=encode(answer),
-            asked=tuple(dict.fromkeys(scalar_text(scalar(key)) for key in keys)),
+            asked=tuple(dict.fromkeys(scalar_text(scalar(key)) for key in opened.question.keys or ())),
             told=tuple(dict.fromkeys(subject for subject in rows.subjects if subject)),
             rows=len(rows.rows),
             erase_after=asked.header.expires_at + SKEW,
@@ -320,3 +321,6 @@ def _attachments(asked: Asked) -> tuple[bytes, bytes]:
     if len(asked.envelope.attachments) != 2:
         raise DenyError(Deny(1, Code.CODE_MALFORMED, "the request came without its capsule and ciphertext"))
     return asked.envelope.attachments[0], asked.envelope.attachments[1]
+
+
+__all__ = ["MAX_ANSWER", "MAX_REQUEST", "Answerer", "DenyError", "Opened"]

@@ -183,6 +183,7 @@ async def _each(session: Session, settings: AdapterConfig) -> AsyncIterator[Resu
     try:
         for code in settings.datasets:
             problems = await asyncio.to_thread(sources.problems, party, directory, code)
+            problems += sources.unenforced(party, directory, code, session.clock())
             dataset = directory.dataset_named(str(party.own_department), code)
             if problems or dataset is None:
                 yield Result(f"dataset {code}", "; ".join(problems), "", Failure.WRONG)

@@ -69,6 +69,30 @@ def check(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None, as_json:
         raise typer.Exit(failure)
 
 
+@app.command(
+    epilog=example("exchange-adapter capabilities --json --home ./registry > ./department/capabilities/registry.json")
+)
+def capabilities(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say which terms of agreements this adapter enforces, dataset by dataset.
+
+    With the JSON as capabilities/SYSTEM.json in the department's home, `exchange agreement sign` refuses all others.
+    """
+    from adapters.config import ConfigError, load_config
+    from adapters.sources import Sources
+
+    place, path = Home(home), _config_path(home, config)
+    try:
+        settings = load_config(path)
+    except ConfigError as error:
+        raise WrongUsageError(str(error)) from error
+    sources = Sources(settings)
+    enforced = {code: sorted(sources.enforces(code)) for code in sorted(settings.datasets)}
+    if as_json:
+        print_json({"system": str(place.party), "datasets": enforced})
+    else:
+        print_table(("dataset", "enforced"), [(code, ", ".join(terms)) for code, terms in enforced.items()])
+
+
 @app.command(epilog=example("exchange-adapter run --home ./registry"))
 def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
     """Answer requests until SIGTERM or Ctrl-C; what was delivered is finished.

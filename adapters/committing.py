@@ -3,16 +3,22 @@
 import asyncio
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from adapters.denying import DenyError
 from adapters.ledger import Ledger, LedgerAnswer, LedgerHead
+from adapters.quotas import Counted, is_counted
 from exchange.batching import Batcher
 from exchange.client.session import Session
-from exchange.core.decision import Allow
+from exchange.core.decision import Allow, Deny, Usage, weigh
+from exchange.core.directory import Directory
 from exchange.core.envelope import RESPONSE, Draft, Envelope, message_digest, sign_batch
+from exchange.core.names import Party
 from exchange.core.sealing import NONCE, TO_REQUESTER, message_key, seal_body
+from exchange.core.terms import AgreementTerms
 from exchange.core.wire import FORMAT, decode, encode
 from exchange.v1.ledger_pb2 import LedgerRow
 from exchange.v1.request_pb2 import Answer, ResponseHeader, Sealed
@@ -54,6 +60,7 @@ class Committer:
         self._session = session
         self._ledger = ledger
         self._clock = clock
+        self._counted = Counted(ledger)
         self._writer = ThreadPoolExecutor(1, "ledger")
         self._batcher: Batcher[Prepared, bytes] = Batcher(self._commit)
 
@@ -61,6 +68,7 @@ class Committer:
         """Give an answer its number, seal and sign it, and make it durable; returns the response's envelope.
 
         Raises:
+            DenyError: others have used up what the agreement grants, or it has ended, since the request was decided.
             LedgerError: the request has an answer already.
             LedgerFatalError: the disk failed; the process must stop.
         """
@@ -71,11 +79,39 @@ class Committer:
         await self._batcher.close()
         self._writer.shutdown()
 
-    async def _commit(self, batch: Sequence[Prepared]) -> Sequence[bytes]:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, batch)
+    async def _commit(self, batch: Sequence[Prepared]) -> Sequence[bytes | Exception]:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit_allowed, batch)
 
-    def _write(self, batch: Sequence[Prepared]) -> list[bytes]:
-        head, now, size = self._ledger.head, self._clock(), self._session.directory.size
+    def _commit_allowed(self, batch: Sequence[Prepared]) -> list[bytes | Exception]:
+        """This thread alone commits, so nothing is used between the count and the commit."""
+        directory, now = self._session.directory, self._clock()
+        pending: Counter[tuple[bytes, Party]] = Counter()
+        denied = [self._denied(directory, prepared, now, pending) for prepared in batch]
+        allowed = [prepared for prepared, deny in zip(batch, denied, strict=True) if deny is None]
+        frames = iter(self._write(allowed, directory.size, now) if allowed else ())
+        return [next(frames) if deny is None else DenyError(deny) for deny in denied]
+
+    def _denied(
+        self, directory: Directory, prepared: Prepared, now: int, pending: "Counter[tuple[bytes, Party]]"
+    ) -> Deny | None:
+        """Why an answer would be one too many; one that is not counts against those behind it in its batch."""
+        allow = prepared.allow
+        if not is_counted(allow.agreement.limits):
+            return None
+        place = (allow.agreement.object_id, allow.asked.requester.own_department)
+
+        def used(agreement: AgreementTerms, department: Party, now: int) -> Usage:
+            usage, more = self._counted.usage(directory, agreement, department, now), pending[place]
+            return Usage(usage.minute + more, usage.day + more, usage.total + more)
+
+        weighed = weigh(directory, allow.asked.header, allow.asked.requester, now, used)
+        if isinstance(weighed, Deny):
+            return weighed
+        pending[place] += 1
+        return None
+
+    def _write(self, batch: Sequence[Prepared], size: int, now: int) -> list[bytes]:
+        head = self._ledger.head
         drafts: list[Draft] = []
         rows: list[bytes] = []
         for prepared in batch:

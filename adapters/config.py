@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, V
 from sqlalchemy import exc
 
 from adapters.connectors import ConnectorError
+from adapters.connectors.sql_table import SCAN_LIMIT
 from adapters.connectors.tables import Description, Table
 from exchange.core.names import is_code, is_field
 from exchange.core.policy import MAX_AGE
@@ -62,6 +63,7 @@ class AdapterSettings(_Model):
         home: the party's home, where its keys, mirror and ledger lie; relative to the file, and its folder by default.
         row_limit: the most rows that one answer has.
         statement_timeout_ms: after which a database's statement is given up.
+        scan_limit: the most rows that are read for one answer that filters or orders by hashed fields.
         max_directory_age: seconds since a quorum of witnesses cosigned the directory, where trust.toml has one; a
             department may be stricter than the exchange's five minutes, not laxer.
     """
@@ -69,6 +71,7 @@ class AdapterSettings(_Model):
     home: Annotated[Path, Field(strict=False, validate_default=True)] = Path()
     row_limit: _RowLimit = 1000
     statement_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
+    scan_limit: _RowLimit = SCAN_LIMIT
     max_directory_age: Annotated[int, Field(ge=1, le=MAX_AGE)] = MAX_AGE
 
     @field_validator("home", mode="after")

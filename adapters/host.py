@@ -103,6 +103,7 @@ class Host:
         party, directory = self._session.party, self._session.directory
         for code in self._config.datasets:
             problems = await asyncio.to_thread(self._sources.problems, party, directory, code)
+            problems += self._sources.unenforced(party, directory, code, self._session.clock())
             for problem in problems:
                 logger.warning("a dataset cannot be answered", dataset=code, problem=problem)
 

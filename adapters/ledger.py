@@ -6,37 +6,26 @@ show is a removed tail: the anchor beside the file does, and the access log, sin
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any
 
 from adapters.anchor import Anchor
 from adapters.ledger_file import (
-    ALONE,
-    ANSWERS,
     BUSY,
     ERASE,
     HEAD,
     MARGIN,
-    NAMED,
-    NEXT,
-    ON_PAGE,
     OTHER,
     PAGE,
-    SETTLEMENTS,
-    STRAY,
-    SUBJECTS,
     TAIL,
-    UNERASED,
-    UNSETTLED,
-    by_number,
     connect,
     failures,
     hold,
     store_settlement,
 )
+from adapters.ledger_reading import LedgerReader
 from adapters.ledger_rows import (
     LedgerAnswer,
     LedgerBusyError,
@@ -49,134 +38,9 @@ from adapters.ledger_rows import (
     checked_row,
     indexed,
     subjects_of,
-    told_of,
-    verified_head,
 )
+from adapters.ledger_uses import AGREEMENTS, Use, count_uses
 from exchange.v1.ledger_pb2 import LedgerRow
-
-
-class LedgerReader:
-    """Reads a ledger, also while its adapter writes; any thread may call it.
-
-    A call sees every answer committed before it began, and nothing that is not durable. Each raises
-    LedgerFatalError when the file cannot be read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._reading = Lock()
-        self._anchor = Anchor(path)
-        # Before the file's rows: these may only be further on.
-        seen = self._anchor.seen()
-        with ExitStack() as closing, failures():
-            self._reads = connect(path, "ro", closing)
-            last, at = (_first(rows) for rows in self._read({"number": seen.number}, HEAD, ALONE))
-            self._anchor.check(seen, last.number, at.chain)
-            self._closing = closing.pop_all()
-
-    def close(self) -> None:
-        """Lets go of the file once a read under way is done; a second call does nothing."""
-        with self._reading:
-            self._closing.close()
-
-    @property
-    def head(self) -> LedgerHead:
-        """The last committed row."""
-        [rows] = self._read({}, HEAD)
-        return _first(rows)
-
-    def at(self, number: int) -> LedgerHead:
-        """A row's number and its chain hash; those of the start where there is no such row."""
-        [rows] = self._read({"number": number}, ALONE)
-        return _first(rows)
-
-    def find(self, requester: str, request_id: bytes) -> Stored | None:
-        """The committed answer to a request, or None while its id (16 bytes) is free."""
-        values = {"requester": requester, "id": request_id}
-        [rows] = self._read(values, ANSWERS + "requester = :requester AND request_id = :id")
-        return Stored(*rows[0]) if rows else None
-
-    def answer(self, response_digest: bytes) -> Stored | None:
-        """The committed answer whose response has this message digest, 32 bytes, or None."""
-        [rows] = self._read({"digest": response_digest}, ANSWERS + "response_digest = :digest")
-        return Stored(*rows[0]) if rows else None
-
-    def owed(self) -> tuple[Stored, ...]:
-        """The answers that nothing settles yet, in the ledger's order."""
-        [rows] = self._read({}, ANSWERS + UNSETTLED)
-        return tuple(Stored(*row) for row in rows)
-
-    def told(self, subject: str) -> tuple[Told, ...]:
-        """Who asked or was told what about a person, in the ledger's order.
-
-        Raises:
-            LedgerError: a stored request cannot be read.
-        """
-        rows, settled = self._read({"subject": subject}, ANSWERS + NAMED, SETTLEMENTS + NAMED + ", log_index")
-        settlements = by_number(settled)
-        return tuple(told_of(subject, Stored(*row), settlements[row[0]]) for row in rows)
-
-    def settlements(self, number: int) -> tuple[Settlement, ...]:
-        """The entries that settle an answer, in the log's order; empty while it is owed."""
-        [rows] = self._read({"number": number}, SETTLEMENTS + "number = :number ORDER BY log_index")
-        return tuple(Settlement(*row[1:]) for row in rows)
-
-    def answers(self) -> Iterator[tuple[Stored, tuple[Settlement, ...]]]:
-        """Every answer in the ledger's order, with the entries that settle it; read page by page.
-
-        Answers that are committed meanwhile may or may not be among them.
-        """
-        after = 0
-        while True:
-            [[(following,)]] = self._read({"after": after}, NEXT)
-            if following is None:
-                return
-            page = {"after": following - 1, "page": PAGE}
-            rows, settled = self._read(page, ANSWERS + ON_PAGE, SETTLEMENTS + ON_PAGE)
-            settlements = by_number(settled)
-            for row in rows:
-                yield Stored(*row), tuple(Settlement(*values) for values in settlements[row[0]])
-            after = rows[-1][0]
-
-    def verify(self) -> None:
-        """Checks every row: its place in the chain, the digests of what stands beside it, and the indexes.
-
-        Whether the envelopes' signatures and the receipts' proofs hold is for whoever has the keys to check.
-
-        Raises:
-            LedgerError: names the first row that does not hold.
-        """
-        self._verify(0)
-        stray, unerased = self._read({}, STRAY, UNERASED)
-        if stray:
-            raise LedgerError(f"row {stray[0][0]} is not in the chain, but the ledger holds something for it")
-        if unerased:
-            raise LedgerError(f"row {unerased[0][0]}: its sealed answer is neither kept nor erased")
-
-    def _verify(self, after: int) -> None:
-        [start] = self._read({"number": after}, ALONE)
-        head, last = _first(start), self.head.number
-        while head.number < last:
-            page = {"after": head.number, "page": PAGE}
-            rows, named, settled = self._read(page, ANSWERS + ON_PAGE, SUBJECTS + ON_PAGE, SETTLEMENTS + ON_PAGE)
-            subjects, settlements = by_number(named), by_number(settled)
-            if not rows:
-                raise LedgerError(f"row {head.number + 1} is missing")
-            for row in rows:
-                head = verified_head(head, Stored(*row), subjects[row[0]], settlements[row[0]])
-
-    def _read(self, values: Mapping[str, object], *statements: str) -> list[list[Any]]:
-        """The rows of each statement, all from one snapshot."""
-        with self._reading, failures():
-            self._reads.execute("BEGIN")
-            try:
-                return [self._reads.execute(statement, values).fetchall() for statement in statements]
-            finally:
-                if self._reads.in_transaction:
-                    self._reads.execute("ROLLBACK")
-
-
-def _first(rows: Sequence[Sequence[Any]]) -> LedgerHead:
-    return LedgerHead(*rows[0]) if rows else LedgerHead()
 
 
 class Ledger(LedgerReader):
@@ -217,6 +81,7 @@ class Ledger(LedgerReader):
         self._fatal: LedgerFatalError | None = None
         self._head = LedgerHead()
         self._owed: dict[int, int] = {}  # number to time, in order; replaced, never changed: any thread may look
+        self._agreements: dict[bytes, None] = {}
         with ExitStack() as closing, failures():
             hold(path, closing)
             # A lost ledger must not be replaced by an empty one.
@@ -228,6 +93,7 @@ class Ledger(LedgerReader):
             # A failed fsync may have left rows in the page cache alone: a checkpoint writes and syncs them anew.
             self._checkpoint()
             self._reload()
+            self._agreements = dict.fromkeys(found for (found,) in self._writes.execute(AGREEMENTS).fetchall())
             self._verify(max(0, self._head.number - TAIL))
             self.place_anchor()
             self._closing = closing.pop_all()
@@ -271,6 +137,14 @@ class Ledger(LedgerReader):
         """The time of the first answer that nothing settles yet, milliseconds, from memory."""
         return next(iter(self._owed.values()), None)
 
+    def agreements(self, after: int) -> Sequence[bytes]:
+        """The message digests of agreements that were ever used, but for the first so many; from memory.
+
+        What a failed commit was to use is among them. They keep their places, and new ones follow at the end.
+        """
+        known = self._agreements
+        return () if len(known) <= after else tuple(known)[after:]
+
     def commit(self, answers: Sequence[LedgerAnswer]) -> None:
         """Appends a batch, all of it or nothing; durable on return.
 
@@ -287,14 +161,23 @@ class Ledger(LedgerReader):
                 rows.append(checked_row(head, answer.row, answer.request, answer.response, strict=False))
                 head = head.after(answer.row)
                 chained.append((*indexed(rows[-1]), answer.row, head.chain, answer.request, answer.response))
+            numbered = [(row.number, answer) for row, answer in zip(rows, answers, strict=True)]
+            uses = [
+                Use.of(row.number, row.time, row.requester, answer.request)
+                for row, answer in zip(rows, answers, strict=True)
+            ]
+            # Before the commit: one that fails may be durable all the same. Replaced, never changed, as above.
+            used = {use.agreement for use in uses}
+            if not used <= self._agreements.keys():
+                self._agreements = self._agreements | dict.fromkeys(used)
             with self._transaction() as db:
                 db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", chained)
                 subjects = ((row.number, subject) for row in rows for subject in subjects_of(row))
                 db.executemany("INSERT INTO subjects VALUES (?, ?)", subjects)
-                numbered = [(row.number, answer) for row, answer in zip(rows, answers, strict=True)]
                 db.executemany("INSERT INTO sealed VALUES (?, ?)", ((n, one.sealed) for n, one in numbered))
                 db.executemany("INSERT INTO kept VALUES (?, ?)", ((n, one.erase_after) for n, one in numbered))
                 db.executemany("INSERT INTO owed VALUES (?)", ((row.number,) for row in rows))
+                count_uses(db, uses)
             self._head, self._owed = head, self._owed | {row.number: row.time for row in rows}
 
     def settle(self, response_digest: bytes, kind: int, code: int, index: int, receipt: bytes) -> None:

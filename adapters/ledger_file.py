@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.ledger_rows import LedgerBusyError, LedgerError, LedgerFatalError, Settlement, check_settlement
+from adapters.ledger_uses import prepare_uses
 
 FORMAT = 1
 TAIL = 1_000  # rows verified whenever the ledger is opened for writing
@@ -104,9 +105,11 @@ def _prepare(db: sqlite3.Connection) -> None:
     if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
         for statement in SCHEMA:
             db.execute(statement)
+        prepare_uses(db)
     elif db.execute("PRAGMA user_version").fetchone() == (FORMAT,):
         # Changes nothing, but finds a read-only file now, not at the first answer.
         db.execute(SCHEMA[-1])
+        prepare_uses(db)
     db.execute("COMMIT")
 
 

@@ -8,6 +8,7 @@ from adapters.config import AdapterConfig, ConfigError
 from adapters.connectors import ConnectorError, Finding, Question, Rows
 from adapters.connectors.sql import SqlConnector
 from exchange.core.directory import Directory
+from exchange.core.enforcement import OF_HOST, terms_of
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 
@@ -31,6 +32,21 @@ class Sources:
         if code not in self._config.datasets:
             return self._config.adapter.row_limit
         return self._config.row_limit(code)
+
+    def enforces(self, code: str) -> frozenset[str]:
+        """The terms that hold for what is answered from a dataset: this host's, and those of its connector."""
+        return (OF_HOST | SqlConnector.enforces) if code in self._config.datasets else frozenset()
+
+    def unenforced(self, party: Party, directory: Directory, code: str, now: int) -> tuple[str, ...]:
+        """Which standing agreements of this department's cannot be answered under, for its own people."""
+        dataset = directory.dataset_named(str(party.own_department), code)
+        return tuple(
+            f"agreement {terms.digest.hex()[:12]} has terms that are not enforced here: {', '.join(missing)}"
+            for terms in directory.terms.agreements.values()
+            if dataset is not None and terms.dataset == dataset.object_id
+            if directory.stands(terms) and now <= terms.not_after
+            if (missing := sorted(terms_of(terms) - self.enforces(code)))
+        )
 
     async def answer(self, dataset: DatasetTerms, question: Question) -> Rows:
         """Ask the source of a dataset.
@@ -121,4 +137,5 @@ class Sources:
             source.url.get_secret_value(),
             {dataset.code: table},
             statement_timeout_ms=self._config.adapter.statement_timeout_ms,
+            scan_limit=self._config.adapter.scan_limit,
         )

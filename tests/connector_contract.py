@@ -244,7 +244,9 @@ _VALUES: dict[str, st.SearchStrategy[Value]] = {
 }  # fmt: skip
 
 
-def _leaves(field: str, values: st.SearchStrategy[Value]) -> st.SearchStrategy[Filter]:
+def leaves(field: str, values: st.SearchStrategy[Value] | None = None) -> st.SearchStrategy[Filter]:
+    """Comparisons, memberships and null tests of a field; by default with values near those stored."""
+    values = _VALUES[field] if values is None else values
     comparison = st.builds(
         Comparison, field=st.just(field), comparator=st.sampled_from([1, 2, 3, 4, 5, 6]), value=values
     )
@@ -256,7 +258,7 @@ def _leaves(field: str, values: st.SearchStrategy[Value]) -> st.SearchStrategy[F
     )
 
 
-_SOUND = st.one_of(*(_leaves(field, values) for field, values in _VALUES.items()))
+_SOUND = st.one_of(*(leaves(field) for field in _VALUES))
 _UNSOUND = st.sampled_from(
     [
         Filter(),
@@ -272,7 +274,8 @@ _UNSOUND = st.sampled_from(
 _LEAVES = st.integers(0, 20).flatmap(lambda drawn: _UNSOUND if drawn == 20 else _SOUND)
 
 
-def _branches(children: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
+def branches(children: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
+    """Trees over other trees."""
     several = st.builds(Filters, filters=st.lists(children, min_size=1, max_size=3))
     return st.one_of(
         st.builds(Filter, all_of=several),
@@ -281,7 +284,7 @@ def _branches(children: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
     )
 
 
-FILTERS = st.recursive(_LEAVES, _branches, max_leaves=8)
+FILTERS = st.recursive(_LEAVES, branches, max_leaves=8)
 
 
 def check_against_reference(connector: SqlConnector, asked: Filter, allowed: Filter | None) -> None:

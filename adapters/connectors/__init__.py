@@ -6,10 +6,11 @@ ConnectorError    the source is down, slow, locked or not as configured; the sam
 QuestionError     the question itself cannot be answered, now or later
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 from exchange.core.filters import Scalar
+from exchange.core.masking import Masking
 from exchange.v1.access_pb2 import Code
 from exchange.v1.request_pb2 import Filter, Value
 
@@ -47,10 +48,13 @@ class Question:
     Args:
         dataset: the dataset's code.
         fields: the fields to return, in this order, each once.
-        keys: values of the key field, of its type; None for a question that goes by filter alone.
-        filter: what the requester asks for.
-        row_filter: what the agreement allows.
+        keys: values of the key field, of its type; None for a question that goes by filter alone. Not for a key that
+            is masked: that is a matter of the filter.
+        filter: what the requester asks for; it reads masked fields as they are masked.
+        row_filter: what the agreement allows; it reads every field as it stands.
         limit: the most rows to return, at least 1.
+        masking: what the requester sees of the fields.
+        key_shown: the requester may see each row's key, and so their order by it.
 
     Raises:
         ValueError: the limit is below 1, or a field is named twice.
@@ -62,6 +66,8 @@ class Question:
     filter: Filter | None
     row_filter: Filter | None
     limit: int
+    masking: Masking = field(default_factory=Masking)
+    key_shown: bool = True
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -75,7 +81,8 @@ class Rows:
     """The answer to one question.
 
     Args:
-        rows: exactly the fields asked for, in their order, ordered by key.
+        rows: exactly the fields asked for, in their order, as they stand in the source: the host masks them. Ordered by
+            key, where that is shown, then by the fields asked for as the requester sees them.
         subjects: the text of each row's key, whether or not the key was asked for; empty where it is NULL.
         truncated: more rows match than the limit let through.
     """
@@ -107,10 +114,16 @@ class Finding:
 class Connector(Protocol):
     """Answers questions from one source, for any number of its datasets.
 
-    It reads and never writes. It answers exactly what it is asked: granted fields, masks, limits and the ledger are
-    the host's. Many questions may be asked at once, from one event loop; none of them blocks it. Two answers to one
-    question may differ, since the source lives; rows of one answer are from one moment.
+    It reads and never writes. It answers exactly what it is asked: granted fields, limits and the ledger are the
+    host's, and so is masking what is returned. Which rows are selected, in which order, and where the limit cuts, is
+    as if they had been masked before: nothing of that may depend on what a requester does not see (DESIGN section 6).
+
+    Many questions may be asked at once, from one event loop; none of them blocks it. Two answers to one question may
+    differ, since the source lives; rows of one answer are from one moment.
     """
+
+    enforces: ClassVar[frozenset[str]]
+    """Which of the terms in `exchange.core.enforcement.OF_SOURCE` hold here: agreements with others are not served."""
 
     async def answer(self, question: Question) -> Rows:
         """Answers one question.

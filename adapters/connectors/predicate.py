@@ -30,8 +30,8 @@ class Predicate:
     """Turns filters on one table into conditions, with SQL's NULL logic.
 
     Args:
-        columns: each field's column.
-        types: each field's described type.
+        columns: each field's column, or the expression that stands for it.
+        types: each field's type.
         dialect: SQLAlchemy's name of the database, `sqlite` or `postgresql`.
     """
 
@@ -39,7 +39,7 @@ class Predicate:
 
     def __init__(
         self,
-        columns: Mapping[str, sa.ColumnClause[Any]],
+        columns: Mapping[str, sa.ColumnElement[Any]],
         types: Mapping[str, FieldType.ValueType],
         dialect: str,
     ) -> None:

@@ -16,6 +16,7 @@ from exchange.cli.agreements.taking import check_entry, take
 from exchange.cli.agreements.telling import Told, print_story, tell_case
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.drafting import Narrowing, Wish, draft_agreement, draft_application
+from exchange.cli.enforcing import require_enforced, warn_of_masked_key
 from exchange.cli.errors import CommandError, WrongUsageError, say
 from exchange.cli.explaining import EXPLAIN_EPILOG, explain_request
 from exchange.cli.grants import (
@@ -251,6 +252,9 @@ async def _draft(session: Session, typed: str, narrowing: Narrowing, where: str,
     elif version.supersedes:
         # What the owner withheld before is not given away by saying nothing of it.
         keep_terms(agreement, directory.terms.agreements[version.supersedes])
+    dataset = directory.terms.datasets[application.dataset]
+    require_enforced(session.home.path, dataset, agreement)
+    warn_of_masked_key(dataset, agreement)
     return body_entry(session.party, version, agreement, new_salt())
 
 

@@ -13,7 +13,7 @@ from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.drafting import named, split
 from exchange.cli.errors import WrongUsageError, say
-from exchange.cli.grants import find_agreement
+from exchange.cli.grants import Shown, find_agreement
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_table
 from exchange.cli.texts import check_text
@@ -21,16 +21,17 @@ from exchange.cli.times import now
 from exchange.cli.where import parse_where
 from exchange.client.answers import Answer
 from exchange.client.client import ExchangeClient
-from exchange.client.datasets import find_dataset
-from exchange.client.errors import UnavailableError
+from exchange.client.datasets import choose_agreement, find_dataset, shown_types
+from exchange.client.errors import UnavailableError, UsageError
 from exchange.client.session import Session
 from exchange.core.policy import NO_WITNESSES
-from exchange.core.terms import DatasetTerms
+from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.tlog_proof import encode_proof, receipt_proof
 from exchange.core.wire import decode
 from exchange.home import check_writable, write_file
 from exchange.v1.directory_pb2 import FieldType
 from exchange.v1.envelope_pb2 import Receipt
+from exchange.v1.request_pb2 import Operation
 
 _QUESTIONS = "--key asks for subjects, --where for a selection"
 
@@ -70,8 +71,24 @@ class Question:
         async with ExchangeClient(session) as client:
             if self.keys:
                 return await client.lookup(self.dataset, self.keys, agreement=digest, **self.asked)
-            condition = parse_where(self.where, _filterable(terms))
+            condition = parse_where(self.where, self._filterable(session, terms, found))
             return await client.query(self.dataset, condition, limit=self.limit, agreement=digest, **self.asked)
+
+    def _filterable(
+        self, session: Session, dataset: DatasetTerms, named: Shown | None
+    ) -> dict[str, FieldType.ValueType]:
+        """The types that a condition is read by: those of the agreement that will be asked under."""
+        agreement = named.grant if named is not None else self._agreement(session, dataset)
+        types = shown_types(agreement, dataset) if isinstance(agreement, AgreementTerms) else dataset.types
+        return {name: kind for name, kind in types.items() if name in dataset.filterable}
+
+    def _agreement(self, session: Session, dataset: DatasetTerms) -> AgreementTerms | None:
+        query, fields, purpose = Operation.OPERATION_QUERY, self.asked["fields"], self.asked["purpose"]
+        try:
+            return choose_agreement(session.directory, session.party, dataset, query, fields, purpose, now())
+        except UsageError:
+            # The client looks again once its mirror is up to date, and says what is missing.
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +199,6 @@ def _check_purpose(session: Session, code: str) -> None:
         near = difflib.get_close_matches(code, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`exchange purpose list` shows what is"
         raise WrongUsageError(f"--purpose: {code} is not registered", hint)
-
-
-def _filterable(dataset: DatasetTerms) -> dict[str, FieldType.ValueType]:
-    return {name: kind for name, kind in dataset.types.items() if name in dataset.filterable}
 
 
 def _print(done: Asking, fields: list[str], limit: int, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """`exchange suspend`: hold something up, for now."""
 
 import secrets
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,13 +53,13 @@ def suspend(
     print_line(f"To lift it: exchange resume {suspended.id[:SHOWN_ID]} --home {home}")
 
 
-def require_suspender(home: object) -> None:
+def require_suspender(home: Path) -> None:
     """Only coordinators and departments suspend, and lift.
 
     Raises:
         CommandError: another role.
     """
-    place = Home(home)  # type: ignore[arg-type]
+    place = Home(home)
     if place.role not in {"coordinator", "department"}:
         raise CommandError(
             f"{place.party} is a {place.role}: only coordinators and departments suspend",

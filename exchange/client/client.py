@@ -17,7 +17,7 @@ from exchange.core.wire import FORMAT
 from exchange.transport import SUBMIT
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
-from exchange.v1.request_pb2 import Filter, Query, RequestHeader
+from exchange.v1.request_pb2 import Filter, Operation, Query, RequestHeader
 
 TIMEOUT = 30.0
 LIFETIME = 300.0
@@ -70,7 +70,7 @@ class ExchangeClient:
 
         Args:
             dataset: `DEPARTMENT/CODE`, or as `find_dataset` reads it.
-            keys: 1 to 1,000; text is read as the key field's type.
+            keys: 1 to 1,000; text is read as the key field's type, as the agreement masks it.
             fields: which fields of each row.
             purpose: a registered code.
             case: the case that this is for, `[A-Za-z0-9-]{1,64}`.
@@ -88,15 +88,16 @@ class ExchangeClient:
             BrokenLogError: a log contradicts what it signed before; sticky.
         """
         found = await self.dataset(dataset)
-        prepared = await self.prepare(
-            dataset,
-            lookup_query(keys, found.fields[found.key].type),
+        asked = RequestHeader(
+            format=FORMAT,
+            officer=officer,
+            operation=Operation.OPERATION_LOOKUP,
             fields=fields,
             purpose=purpose,
-            case=case,
-            officer=officer,
-            agreement=agreement,
-            lifetime=lifetime,
+            case_id=case,
+        )
+        prepared = await self._preparer.prepare(
+            found, lambda types: lookup_query(keys, types[found.key]), asked, agreement, int(lifetime * 1000)
         )
         return await self.submit(prepared, timeout=timeout)
 
@@ -117,7 +118,8 @@ class ExchangeClient:
         """The rows that a filter selects; other arguments and errors are those of `lookup`.
 
         Args:
-            filter: a typed tree over filterable fields; None for all rows that the agreement lets through.
+            filter: a typed tree over filterable fields, as the agreement masks them; None for all rows that it lets
+                through.
             limit: the largest number of rows; 0 is the provider's own limit.
         """
         prepared = await self.prepare(
@@ -158,7 +160,8 @@ class ExchangeClient:
             purpose=purpose,
             case_id=case,
         )
-        return await self._preparer.prepare(await self.dataset(dataset), query, asked, agreement, int(lifetime * 1000))
+        found = await self.dataset(dataset)
+        return await self._preparer.prepare(found, lambda _types: query, asked, agreement, int(lifetime * 1000))
 
     async def submit(self, prepared: Prepared, *, timeout: float = TIMEOUT) -> Answer:
         """Send a request, and verify its answer; it may be sent again, with the same bytes, until it expires.

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from exchange.client.errors import UsageError
 from exchange.core.directory import Directory
 from exchange.core.names import SCHEME, Party
+from exchange.core.restrictions import Types, masked_types
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.v1.request_pb2 import Operation
 
@@ -32,6 +33,12 @@ def find_dataset(directory: Directory, text: str) -> DatasetTerms:
 def dataset_name(dataset: DatasetTerms) -> str:
     """What people call a dataset: DEPARTMENT/CODE."""
     return f"{dataset.version.owner.department}/{dataset.code}"
+
+
+def shown_types(agreement: AgreementTerms, dataset: DatasetTerms) -> Types:
+    """The types of a dataset's fields as an agreement shows them: keys and filters are read by these."""
+    types = dataset.types
+    return masked_types(types, {name: mask for name, mask in agreement.masks.items() if name in types})
 
 
 def published_datasets(directory: Directory) -> list[DatasetTerms]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from exchange.client.datasets import choose_agreement, dataset_name, find_dataset, grants
+from exchange.client.datasets import choose_agreement, dataset_name, find_dataset, grants, shown_types
 from exchange.client.errors import UnavailableError, UsageError
 from exchange.client.questions import check_question
 from exchange.client.sealer import Prepared, Sealer, request_id
@@ -12,11 +12,13 @@ from exchange.core.decision import LIFETIME, MAX_FIELDS
 from exchange.core.directory import Directory
 from exchange.core.keys import key_id
 from exchange.core.names import is_case_id, is_code, is_field, is_officer
+from exchange.core.restrictions import Types
 from exchange.core.state import KeyRecord
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.v1.request_pb2 import Query, RequestHeader
 
 T = TypeVar("T")
+Question = Callable[[Types], Query]
 
 
 class Preparer:
@@ -39,13 +41,13 @@ class Preparer:
         return await self._known(lambda directory: find_dataset(directory, text))
 
     async def prepare(
-        self, dataset: DatasetTerms, query: Query, asked: RequestHeader, agreement: bytes | None, lifetime: int
+        self, dataset: DatasetTerms, question: Question, asked: RequestHeader, agreement: bytes | None, lifetime: int
     ) -> Prepared:
         """Seal and sign a request.
 
         Args:
             dataset: which one.
-            query: what is sealed.
+            question: makes what is sealed out of the fields' types, as the agreement shows them.
             asked: officer, operation, fields, purpose and case; the rest is filled in here.
             agreement: its message digest, or None for the best one.
             lifetime: milliseconds until the request expires.
@@ -58,8 +60,9 @@ class Preparer:
         if not party.is_system:
             raise UsageError(f"{party} cannot ask: only a system can", "use the home of one of its systems")
         check_form(asked, lifetime)
-        check_question(query, dataset)
         terms = await self._agreement(dataset, asked, agreement)
+        query = question(shown_types(terms, dataset))
+        check_question(query, dataset, terms)
         provider = await self._known(lambda directory: _sealing_key(directory, dataset, self._session.clock()))
         sealer = self._sealer = self._sealer or await self._new_sealer()
         now = self._session.clock()

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
+from exchange.client.datasets import shown_types
 from exchange.client.errors import UsageError
 from exchange.core.filters import FilterError, check_query, scalar_text
-from exchange.core.terms import DatasetTerms
+from exchange.core.masking import check_keys
+from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.wire import FORMAT
 from exchange.v1.directory_pb2 import FieldType
 from exchange.v1.request_pb2 import Filter, Lookup, Operation, Query, Selection, Value
@@ -61,15 +63,17 @@ def operation_of(query: Query) -> Operation.ValueType:
     raise UsageError("the query asks nothing")
 
 
-def check_question(query: Query, dataset: DatasetTerms) -> None:
-    """Check a query against the dataset's description; what the agreement grants is for the provider to say.
+def check_question(query: Query, dataset: DatasetTerms, agreement: AgreementTerms) -> None:
+    """Check a query against the dataset as the agreement shows it; what that grants is for the provider to say.
 
     Raises:
-        UsageError: it is malformed, or names a field that the dataset does not have.
+        UsageError: it is malformed, names a field that the dataset does not have, or asks for keys that cannot be
+            found: too many of them, or others than the agreement shows.
     """
-    types = dataset.types
+    types = shown_types(agreement, dataset)
     try:
         check_query(query, operation_of(query), types[dataset.key], frozenset(types), types)
+        check_keys(query.lookup.keys, agreement.masks.get(dataset.key), agreement.limits.rows)
     except FilterError as error:
         raise UsageError(error.reason) from error
 

@@ -275,9 +275,9 @@ def _operation(found: Granted) -> Deny | None:
 
 
 def _fields(found: Granted) -> Deny | None:
-    granted = frozenset(found.agreement.fields)
+    granted, described = frozenset(found.agreement.fields), found.dataset.fields
     for name in found.header.fields:
-        if name not in granted or name not in found.dataset.fields:
+        if name not in granted or name not in described:
             return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
     return None
 
@@ -310,7 +310,8 @@ def _forbidden(directory: Directory, found: Granted) -> Deny | None:
     if not bars.guardrails:
         return None
     header, dataset = found.header, found.dataset
-    sensitivity = max(dataset.fields[name].sensitivity for name in header.fields)
+    fields = dataset.fields
+    sensitivity = max([fields[name].sensitivity for name in header.fields])
     owner = dataset.version.owner
     case = Case(found.requester, owner, dataset.object_id, sensitivity, header.purpose, header.operation)
     guardrail = bars.forbidding(case)

@@ -196,7 +196,7 @@ class _Reading:
             return AnyOf(self._several(test.any_of, number, depth))
         if kind == "negation":
             return Negation(self.read(test.negation, depth + 1))
-        reader = _LEAVES.get(kind or "")
+        reader = _LEAVES.get(kind)
         if reader is None:
             raise GuardrailError(f"node {number} of the test is empty")
         try:
@@ -234,7 +234,7 @@ def _operation(test: Test) -> Condition:
     return OperationIs(test.operation)
 
 
-_LEAVES: Mapping[str, Callable[[Test], Condition]] = MappingProxyType(
+_LEAVES: Mapping[str | None, Callable[[Test], Condition]] = MappingProxyType(
     {
         "requester": lambda test: RequesterIs(Party.parse(test.requester)),
         "provider": lambda test: ProviderIs(Party.parse(test.provider)),

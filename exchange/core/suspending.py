@@ -29,7 +29,7 @@ def check_suspension(state: State, signed: Signed, said: Suspension) -> None:
         raise EntryError(f"{signed.signer.party} cannot suspend what is not its own")
 
 
-def _owner(state: State, said: Suspension) -> Party:
+def _owner(state: State, said: Suspension) -> Party | None:
     """The department that owns what is to be suspended; the exchange, of a department."""
     kind = said.WhichOneof("target")
     if kind == "agreement":
@@ -49,11 +49,11 @@ def _owner(state: State, said: Suspension) -> Party:
     raise EntryError("a suspension names an agreement, a dataset, a party or an officer")
 
 
-def _party_owner(state: State, name: str) -> Party:
+def _party_owner(state: State, name: str) -> Party | None:
     party = _named(name)
     if not any(record.role in _NAMED for record in state.keys_of(party)):
         raise EntryError(f"{party} is no department or system of the directory")
-    return party.parent or party
+    return party.parent
 
 
 def _officer_owner(state: State, name: str, pseudonym: str) -> Party:

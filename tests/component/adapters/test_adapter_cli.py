@@ -14,6 +14,7 @@ from adapters.cli import app
 from adapters.ledger import Ledger
 from adapters.orders import Orders
 from exchange.client.session import Session
+from exchange.core.enforcement import TERMS
 from exchange.home import Home
 from exchange.transport import TlsIdentity
 from exchange.v1.directory_pb2 import Role
@@ -96,6 +97,19 @@ def test_check_keeps_its_hints(home: Home) -> None:
     assert "exchange key new" in result.stderr
     found = {item["check"]: item for item in json.loads(run(home, "check", "--json").stdout)}
     assert "exchange key new" in found["home"]["hint"]
+
+
+def test_capabilities_are_what_a_steward_is_told(home: Home) -> None:
+    shown = run(home, "capabilities")
+    assert shown.exit_code == 0
+    assert "mask.hash" in shown.stdout
+    said = json.loads(run(home, "capabilities", "--json").stdout)
+    assert said == {"system": str(REGISTRY), "datasets": {"residents": sorted(TERMS)}}
+
+
+def test_capabilities_of_a_wrong_configuration_are_exit_2(home: Home) -> None:
+    (home.path / "adapter.toml").write_text("[datasets.residents]")
+    assert run(home, "capabilities").exit_code == 2
 
 
 def test_check_without_a_broker_is_exit_3(home: Home, simulator: Simulator) -> None:
@@ -396,7 +410,7 @@ def test_run_beside_another_adapter_is_exit_3(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "run", "revoke", "stop", "resume", "subject", "reconcile", "subject-answer"]
+    "command", ["check", "capabilities", "run", "revoke", "stop", "resume", "subject", "reconcile", "subject-answer"]
 )
 def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

@@ -29,6 +29,7 @@ from exchange.client.session import Session
 from exchange.core import sealing
 from exchange.core.access import read_refusal
 from exchange.core.decision import LIFETIME, SKEW, Allow, Deny, decide, read_request
+from exchange.core.enforcement import TERMS
 from exchange.core.entries import revocation_entry
 from exchange.core.envelope import Draft, Envelope, decode_envelope, verify_signature
 from exchange.core.keys import key_id
@@ -82,12 +83,16 @@ class FakeSources:
         self.questions: list[Question] = []
         self.rows: Sequence[dict[str, Any]] = (ROW,)
         self.error: Exception | None = None
+        self.enforced = TERMS
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     def row_limit(self, code: str) -> int:
         return 100
+
+    def enforces(self, code: str) -> frozenset[str]:
+        return self.enforced
 
     async def answer(self, dataset: DatasetTerms, question: Question) -> Rows:
         self.questions.append(question)

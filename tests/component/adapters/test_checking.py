@@ -12,14 +12,17 @@ from adapters import checking as module
 from adapters.checking import Failure, Result, examine, gravest
 from adapters.ledger import Ledger
 from adapters.orders import Orders
+from adapters.sources import Sources
 from exchange.client.session import Session
+from exchange.core.enforcement import TERMS
 from exchange.home import Home
 from exchange.transport import TlsIdentity
 from exchange.v1.directory_pb2 import Role
+from exchange.v1.terms_pb2 import Limits
 from tests.component.adapters.test_answering import wait_for_no_disk
 from tests.component.adapters.test_sources import COLUMNS, CONFIG, fill
 from tests.simulator import Simulator, make_home
-from tests.world import ORIGIN, REGISTRY, Party, World
+from tests.world import ORIGIN, POPULATION, REGISTRY, Party, World
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,19 @@ async def test_a_system_that_has_everything_passes(home: Home) -> None:
     assert not (home.path / "ledger.db").exists()
     assert not (home.path / "orders.db").exists()
     assert {path.name for path in home.keys.iterdir()} == {"signing.pem"}
+
+
+async def test_an_agreement_with_a_term_that_is_not_enforced_is_told(
+    home: Home, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = simulator.world
+    granted = world.grant(world.apply_for(world.dataset), limits=Limits(rows=5), officers=["officer-7"])
+    monkeypatch.setattr(Sources, "enforces", lambda _self, _code: TERMS - {"officers"})
+    result = (await checked(home))["dataset residents"]
+    assert result.failure is Failure.WRONG
+    assert result.detail == f"agreement {granted.digest.hex()[:12]} has terms that are not enforced here: officers"
+    world.revoke(granted.digest, POPULATION)
+    assert (await checked(home))["dataset residents"].ok
 
 
 async def test_a_ledger_is_verified(home: Home) -> None:

@@ -1,6 +1,7 @@
 """The table of decisions at an adapter alone: its own mirror and ledger, behind a broker that passes everything on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from exchange.core.decision import Allow, Asked, authenticate
 from exchange.core.envelope import RESPONSE
 from exchange.core.wire import encode
 from exchange.v1.request_pb2 import Answer
+from exchange.v1.terms_pb2 import Limits
 from tests.attempts import Attempt
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.deciding import CASES, attempt_of, uses
@@ -75,7 +77,8 @@ async def _use(provider: Provider, attempt: Attempt) -> None:
         request = world.request(party=party, agreement=agreement.digest)
         asked = authenticate(world.directory, request, time, None)
         assert isinstance(asked, Asked), asked
-        allow = Allow(asked, agreement, world.dataset)
+        # The commit decides again: what was used then was within what was granted then.
+        allow = Allow(asked, replace(agreement, limits=Limits()), world.dataset)
         channel = world.channel(str(party))
         await provider.committer.commit(
             Prepared(allow, channel, b"", encode(Answer(format=1, salt=bytes(32), rows=b"[]")), (), (), 0, moment)

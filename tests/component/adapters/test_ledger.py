@@ -82,6 +82,7 @@ def answer(
         requester=REQUESTER,
         officer="officer-7",
         dataset=b"d" * 16,
+        agreement=b"g" * 32,
         fields=["name", "born"],
         purpose="welfare.check",
         case_id="C-1",
@@ -331,7 +332,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> type[Faulty]:
     return Faulty
 
 
-COMMIT_STEPS = 7  # BEGIN, five tables, COMMIT
+COMMIT_STEPS = 9  # BEGIN, seven tables, COMMIT
 SETTLE_STEPS = 6  # BEGIN, two questions, two changes, COMMIT
 ERASE_STEPS = 5  # BEGIN, three changes, COMMIT
 
@@ -718,6 +719,8 @@ COLUMNS = [
         "kept": "number",
         "owed": "number",
         "settlements": "number log_index kind code receipt",
+        "uses": "number agreement department time",
+        "tallies": "agreement department day count",
     }.items()
     for column in columns.split()
 ]
@@ -773,7 +776,7 @@ def test_finds_a_change_in_any_column_of_any_row(filled: Path, table: str, colum
             db.execute(f"DELETE FROM {table}")
             db.executemany(insert, changed)
             db.commit()
-        with closing(Ledger.read(filled)) as reader, pytest.raises(LedgerError, match=r"row \d+"):
+        with closing(Ledger.read(filled)) as reader, pytest.raises(LedgerError, match=r"row \d+|add up to"):
             reader.verify()
 
 

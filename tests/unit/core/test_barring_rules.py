@@ -189,6 +189,7 @@ def test_what_is_suspended_is_found_by_its_object_or_its_name(world: World) -> N
         ({"party": f"{HOUSING}/nobody"}, "no department or system"),
         ({"officer": Officer(department="housing", pseudonym="officer-7")}, "not a party's name"),
         ({"officer": Officer(department=str(APPLICATIONS), pseudonym="officer-7")}, "is no department"),
+        ({"officer": Officer(department=f"exchange://{ORIGIN}/nobody", pseudonym="officer-7")}, "is no department"),
         ({"officer": Officer(department=str(BROKER), pseudonym="officer-7")}, "is no department"),
         ({"officer": Officer(department=str(HOUSING), pseudonym="")}, "by pseudonym"),
         ({"officer": Officer(department=str(HOUSING), pseudonym="王芳")}, "by pseudonym"),
@@ -206,7 +207,8 @@ def test_a_dataset_is_no_agreement_and_an_agreement_no_dataset(world: World) -> 
 
 def test_a_suspension_has_a_reason_of_up_to_2000_characters(world: World) -> None:
     target = said(world, "dataset")
-    accepted(world, suspension(world, POPULATION, reason="字" * 2000, **target), POPULATION)
+    for reason in ("字", "字" * 2000):
+        accepted(world, suspension(world, POPULATION, reason=reason, **target), POPULATION)
     for reason in ("", "字" * 2001):
         refused(world, suspension(world, POPULATION, reason=reason, **target), POPULATION, "has a reason")
 

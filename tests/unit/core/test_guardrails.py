@@ -176,6 +176,12 @@ def test_a_tree_has_up_to_8_levels_and_64_nodes() -> None:
     read_guardrail(guardrail(deep(8)))
     with pytest.raises(GuardrailError, match="more than 8 levels"):
         read_guardrail(guardrail(deep(9)))
+    nested = YES
+    for _ in range(7):
+        nested = all_of(nested)
+    assert forbids(nested)
+    with pytest.raises(GuardrailError, match="more than 8 levels"):
+        read_guardrail(guardrail(all_of(nested)))
     read_guardrail(guardrail(any_of(*[NO] * 63)))
     with pytest.raises(GuardrailError, match="more than 64 nodes"):
         read_guardrail(guardrail(any_of(*[NO] * 64)))
