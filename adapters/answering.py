@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -13,11 +14,12 @@ from adapters.connectors import ConnectorError, Question, QuestionError, Rows
 from adapters.connectors.rows import encode_rows
 from adapters.ledger import Ledger
 from adapters.orders import Orders
+from adapters.quotas import answers_counted
 from adapters.sources import Sources
 from exchange.client.errors import BrokenLogError, ExchangeError, StaleError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.access import refusal_draft
-from exchange.core.decision import SKEW, Allow, Asked, Deny, authenticate, decide, decide_again
+from exchange.core.decision import SKEW, Allow, Asked, Deny, Used, authenticate, decide, decide_again
 from exchange.core.directory import Directory
 from exchange.core.envelope import REQUEST, Envelope, decode_envelope
 from exchange.core.errors import DecodeError, SealError
@@ -143,7 +145,7 @@ class Answerer:
         await self._check_fresh()
         directory = await self._caught_up(asked.header.directory_size)
         # From check 3 on: what the mirror gained may be a revocation of the very key.
-        decided = decide(directory, envelope, self._clock(), taken=self._taken)
+        decided = decide(directory, envelope, self._clock(), taken=self._taken, used=self._used(directory))
         if isinstance(decided, Deny):
             raise DenyError(self._stale(directory, decided))
         self._check_own(directory, decided)
@@ -155,7 +157,7 @@ class Answerer:
         if self._session.cosignatures.is_stale:
             raise DenyError(_STALE)
         directory = self._session.directory
-        allowed = decide_again(directory, allow.asked.envelope, self._clock())
+        allowed = decide_again(directory, allow.asked.envelope, self._clock(), self._used(directory))
         if isinstance(allowed, Deny):
             raise DenyError(self._stale(directory, allowed))
         self._check_own(directory, allowed)
@@ -197,6 +199,10 @@ class Answerer:
         """Which message holds an id: one that is being answered, or one that the ledger has an answer to."""
         stored = self._ledger.find(requester, request_id)
         return stored.request_digest if stored is not None else self._holders.get((requester, request_id))
+
+    def _used(self, directory: Directory) -> Used:
+        """What the ledger says was used of an agreement."""
+        return partial(answers_counted, self._ledger, directory)
 
     def _stale(self, directory: Directory, deny: Deny) -> Deny:
         """DESIGN section 7: without a body of its own department's, an adapter cannot tell what was granted."""

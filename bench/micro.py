@@ -124,7 +124,7 @@ def _deciding(world: World) -> Iterator[Timed]:
     request = world.request()
 
     def judge() -> None:
-        assert isinstance(decide(world.directory, request, world.now, taken=world.taken), Allow)
+        assert isinstance(decide(world.directory, request, world.now, taken=world.taken, used=world.used), Allow)
 
     yield "decide, signature known", 1, judge
 

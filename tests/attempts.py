@@ -14,7 +14,9 @@ from exchange.core.names import Party
 from exchange.core.terms import AgreementTerms
 from exchange.core.wire import decode, encode
 from exchange.v1.directory_pb2 import Field, Role
+from exchange.v1.guardrail_pb2 import Test
 from exchange.v1.request_pb2 import Sealed
+from exchange.v1.terms_pb2 import Hours, Limits
 from tests.memory import sealing_public, signer
 from tests.world import (
     APPLICATIONS,
@@ -69,7 +71,9 @@ class Attempt:
         """What both broker and adapter say."""
         request = self.request()
         holder = self.holder(request)
-        return decide(self.world.directory, request, self.world.now, taken=lambda *_: holder, peer=self.peer)
+        return decide(
+            self.world.directory, request, self.world.now, taken=lambda *_: holder, used=self.world.used, peer=self.peer
+        )
 
 
 def _narrow() -> World:
@@ -183,7 +187,7 @@ def _granted_to(grantee: Party) -> Fault:
     return change
 
 
-def _regranted(attempt: Attempt, **changes: Any) -> AgreementTerms:
+def regrant(attempt: Attempt, **changes: Any) -> AgreementTerms:
     """The next version of the agreement."""
     application = attempt.world.directory.terms.applications[attempt.agreement.application]
     version = ObjectVersion(attempt.agreement.version.object_id, attempt.agreement.digest)
@@ -193,7 +197,7 @@ def _regranted(attempt: Attempt, **changes: Any) -> AgreementTerms:
 
 def _superseded(attempt: Attempt) -> None:
     """The agreement has a next version, and the request names the one before."""
-    _regranted(attempt)
+    regrant(attempt)
 
 
 def _term(begins: int, ends: int = YEAR) -> Fault:
@@ -201,19 +205,88 @@ def _term(begins: int, ends: int = YEAR) -> Fault:
 
     def change(attempt: Attempt) -> None:
         now = attempt.world.now
-        attempt.agreement = _regranted(attempt, not_before=now + begins, not_after=now + ends)
+        attempt.agreement = regrant(attempt, not_before=now + begins, not_after=now + ends)
 
     return change
+
+
+def next_dataset(attempt: Attempt, **changes: Any) -> None:
+    """The dataset's next version."""
+    before = attempt.world.dataset
+    attempt.world.publish(version=ObjectVersion(before.object_id, before.version.digest), **changes)
 
 
 def _next_dataset(**changes: Any) -> Fault:
-    """The dataset's next version."""
+    return lambda attempt: next_dataset(attempt, **changes)
+
+
+def another_agreement(attempt: Attempt) -> AgreementTerms:
+    """Another agreement of the requester's for the dataset: the one that was there before."""
+    return next(
+        terms
+        for terms in attempt.world.directory.terms.agreements.values()
+        if terms.object_id != attempt.agreement.object_id
+    )
+
+
+def _next_version(attempt: Attempt) -> None:
+    """The agreement has a next version, and the request names that."""
+    terms = attempt.agreement
+    changes = {"limits": terms.limits, "officers": sorted(terms.officers)}
+    attempt.agreement = regrant(attempt, **changes)
+
+
+def _reviewed(attempt: Attempt) -> None:
+    """The review date has passed, and the owner has signed the next version."""
+    attempt.agreement = regrant(attempt, review_at=attempt.world.now - 1)
+    attempt.agreement = regrant(attempt, review_at=attempt.world.now + YEAR)
+
+
+def _more_terms(**terms: Any) -> Fault:
+    """The agreement says more, beside what a fault before has made it say."""
 
     def change(attempt: Attempt) -> None:
-        before = attempt.world.dataset
-        attempt.world.publish(version=ObjectVersion(before.object_id, before.version.digest), **changes)
+        before = attempt.agreement
+        kept = {"limits": before.limits, "officers": sorted(before.officers), "hours": before.hours}
+        attempt.agreement = regrant(attempt, **(kept | terms))
 
     return change
+
+
+def _suspended(attempt: Attempt) -> None:
+    attempt.world.suspend(COORDINATOR, agreement=attempt.agreement.digest)
+
+
+def _forbidden(attempt: Attempt) -> None:
+    attempt.world.forbid(Test(requester=str(HOUSING)))
+
+
+def _used_up(attempt: Attempt) -> None:
+    _more_terms(limits=Limits(in_total=1))(attempt)
+    attempt.world.use(attempt.agreement, HOUSING, attempt.world.now)
+
+
+def _given_role(role: Role.ValueType) -> Fault:
+    """The requester's key is of another role, as if the directory had let it in under such a name."""
+
+    def change(attempt: Attempt) -> None:
+        directory = attempt.world.directory
+        record = directory.state.keys[_key(attempt)]
+        keys = directory.state.keys.set(record.key_id, replace(record, role=role))
+        attempt.world.directory = replace(directory, state=replace(directory.state, keys=keys))
+
+    return change
+
+
+def _guardrail_revoked(attempt: Attempt) -> None:
+    [guardrail] = attempt.world.directory.state.bars.guardrails
+    attempt.world.revoke(guardrail.digest, COORDINATOR)
+
+
+def _guardrail_superseded(attempt: Attempt) -> None:
+    [guardrail] = attempt.world.directory.state.bars.guardrails
+    object_id = attempt.world.directory.state.versions[guardrail.digest].object_id
+    attempt.world.forbid(Test(operation=QUERY), "rule-1", ObjectVersion(object_id, guardrail.digest))
 
 
 def _another_dataset(attempt: Attempt) -> None:
@@ -268,6 +341,8 @@ FAULTS: dict[str, Fault] = {
     "key expires now": _new_key(-1000, 0),
     "key begins now": _new_key(0, 1000),
     "key too young": _new_key(1, 1000),
+    "the key is a head's": _given_role(Role.ROLE_HEAD),
+    "the key is a witness's": _given_role(Role.ROLE_WITNESS),
     # Form.
     "malformed": _header(officer=""),
     "payload garbled": _set(payload=lambda payload: b"\xff" + payload),
@@ -310,10 +385,20 @@ FAULTS: dict[str, Fault] = {
     "agreement too young": _term(1),
     "agreement ends now": _term(-1, 0),
     "agreement expired": _term(-2, -1),
+    "the next version": _next_version,
+    "the dataset's next version": _next_dataset(),
+    "reviewed": _reviewed,
+    "the guardrail is revoked": _guardrail_revoked,
+    "the guardrail is superseded": _guardrail_superseded,
     "operation not granted": _header(operation=QUERY),
     "operation withdrawn": _next_dataset(operations=[QUERY]),
     "field not granted": _header(fields=["name", "birth_date"]),
     "field withdrawn": _next_dataset(fields=[Field(name=n, type=kind) for n, kind in FIELDS.items() if n != "address"]),
     "purpose not granted": _header(purpose=INSPECTION),
+    "suspended": _suspended,
+    "officer not granted": _more_terms(officers=["officer-8"]),
+    "outside the hours": _more_terms(hours=Hours(zone="UTC", weekdays=[6], opens=0, closes=1440)),
+    "forbidden": _forbidden,
+    "used up": _used_up,
     "purpose revoked": _revoked(COORDINATOR, _purpose),
 }

@@ -36,6 +36,7 @@ from exchange.transport import (
     ACCESS_COSIGNED,
     ACCESS_PROVE,
     ACCESS_READ,
+    ACCESS_SEARCH,
     APPEND,
     DIRECTORY_COSIGNED,
     DIRECTORY_PROVE,
@@ -53,6 +54,7 @@ from exchange.v1.log_pb2 import (
     DirectoryServiceProveResponse,
     DirectoryServiceSyncRequest,
     DirectoryServiceSyncResponse,
+    FoundEntry,
     InclusionPath,
     LogServiceCosignedRequest,
     LogServiceCosignedResponse,
@@ -61,6 +63,8 @@ from exchange.v1.log_pb2 import (
     ReadRequest,
     ReadResponse,
     Record,
+    SearchRequest,
+    SearchResponse,
 )
 from exchange.v1.relay_pb2 import RefusalDetail, SubmitRequest, SubmitResponse
 from exchange.v1.request_pb2 import Query, Sealed
@@ -140,6 +144,7 @@ class Simulator:
             DIRECTORY_PROVE: self._prove_directory,
             ACCESS_PROVE: self._prove,
             ACCESS_READ: self._read,
+            ACCESS_SEARCH: self._search,
             DIRECTORY_COSIGNED: lambda _: DirectoryServiceCosignedResponse(cosigned=self.cosigned("directory")),
             ACCESS_COSIGNED: self._cosigned_access,
         }
@@ -164,7 +169,12 @@ class Simulator:
         if envelope.digest in self._answers:
             return self._answers[envelope.digest]
         decision = self.deny or decide(
-            self.world.directory, envelope, self.world.now, taken=self.world.taken, peer=APPLICATIONS
+            self.world.directory,
+            envelope,
+            self.world.now,
+            taken=self.world.taken,
+            used=self.world.used,
+            peer=APPLICATIONS,
         )
         if isinstance(decision, Deny):
             raise self._refused(decision, envelope)
@@ -254,7 +264,18 @@ class Simulator:
 
     def _read(self, data: bytes) -> ReadResponse:
         log = self.access_log or self.world.access_log
-        return ReadResponse(next=decode(ReadRequest, data).start, checkpoint=log.checkpoint())
+        start = decode(ReadRequest, data).start
+        rows = list(zip(log.leaves, log.bodies, strict=True))[start : start + self.page]
+        records = [Record(index=start + place, leaf=leaf, body=body) for place, (leaf, body) in enumerate(rows)]
+        return ReadResponse(records=records, next=start + len(records), checkpoint=log.checkpoint())
+
+    def _search(self, data: bytes) -> SearchResponse:
+        """A search that looks at one page, whatever is asked for: what fits may come later."""
+        log = self.access_log or self.world.access_log
+        start = decode(SearchRequest, data).start
+        end = min(start + self.page, log.size)
+        records = [Record(index=index, leaf=log.leaves[index], body=log.bodies[index]) for index in range(start, end)]
+        return SearchResponse(entries=[FoundEntry(record=item) for item in records], next=end)
 
     def _prove_directory(self, data: bytes) -> DirectoryServiceProveResponse:
         proof = decode(DirectoryServiceProveRequest, data).proof

@@ -18,7 +18,7 @@ from typing import Any
 from exchange.core import entries, sealing
 from exchange.core.access import access_body, refusal_draft
 from exchange.core.case import Case
-from exchange.core.decision import Deny, read_request
+from exchange.core.decision import Deny, Usage, read_request
 from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion
 from exchange.core.envelope import REQUEST, RESPONSE, Draft, Envelope, sign
@@ -27,10 +27,12 @@ from exchange.core.keys import EcdsaSigner, key_id, sealing_public_bytes
 from exchange.core.names import Party
 from exchange.core.state import RULES_OBJECT
 from exchange.core.terms import AgreementTerms, ApplicationTerms, DatasetTerms
+from exchange.core.usage import usage_of
 from exchange.core.wire import decode, encode
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType, Purpose, Role
 from exchange.v1.envelope_pb2 import Receipt
+from exchange.v1.guardrail_pb2 import Guardrail, Suspension, Test
 from exchange.v1.ledger_pb2 import LedgerRow
 from exchange.v1.procedure_pb2 import Action, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Answer, Lookup, Operation, Query, RequestHeader, ResponseHeader, Sealed, Value
@@ -80,6 +82,7 @@ class World:
         self.access_log = MemoryLog(f"{ORIGIN}/access")
         self.entries: list[Envelope] = []
         self.requests: dict[tuple[str, bytes], bytes] = {}
+        self.uses: list[tuple[bytes, Party, int]] = []
         self._ledgers: dict[Party, tuple[int, bytes]] = {}
         self._capsules: dict[bytes, bytes] = {}
         self._count = 0
@@ -98,7 +101,7 @@ class World:
         """Another world with the same history, which goes on by itself."""
         twin = copy.copy(self)
         twin.directory_log, twin.access_log = self.directory_log.copy(), self.access_log.copy()
-        for name in ("keys", "sealing", "entries", "requests", "_ledgers", "_capsules"):
+        for name in ("keys", "sealing", "entries", "requests", "uses", "_ledgers", "_capsules"):
             setattr(twin, name, copy.copy(getattr(self, name)))
         return twin
 
@@ -246,6 +249,20 @@ class World:
         """A party revokes a version by its digest, or a key by its id."""
         return self._valid(entries.revocation_entry(party, self.fresh(16), target, reason), party)
 
+    def forbid(
+        self, test: Test, code: str = "no-exports", version: ObjectVersion | None = None, **changes: Any
+    ) -> Applied:
+        """A guardrail, signed by the coordinator."""
+        texts = {"label": "禁止", "label_en": "Not allowed", "legal_basis": "Data Security Law, article 21"}
+        body = Guardrail(format=1, code=code, test=test, **(texts | changes))
+        draft = entries.guardrail_entry(COORDINATOR, version or ObjectVersion(self.fresh(16)), body)
+        return self._valid(draft, COORDINATOR)
+
+    def suspend(self, by: Party, /, **said: Any) -> Applied:
+        """A party suspends something; without `until`, until it is lifted."""
+        body = Suspension(**({"reason": "used for another purpose"} | said))
+        return self._valid(entries.suspension_entry(by, self.fresh(16), body), by)
+
     def body_draft(self, owner: Party, body: entries.Body, version: ObjectVersion | None = None) -> Draft:
         """An unsigned entry with a body, of a new object where no version is given."""
         return entries.body_entry(owner, version or ObjectVersion(self.fresh(16)), body, self.fresh(32))
@@ -351,6 +368,15 @@ class World:
         """Which message holds a request id: `hold` and `release` take it."""
         return self.requests.get((requester, request_id))
 
+    def used(self, agreement: AgreementTerms, department: Party, now: int) -> Usage:
+        """What was used of an agreement: `use` and `release` add to it."""
+        uses = (time for used, by, time in self.uses if (used, by) == (agreement.object_id, department))
+        return usage_of(uses, now)
+
+    def use(self, agreement: AgreementTerms, department: Party, time: int) -> None:
+        """One more request of a department under an agreement was answered."""
+        self.uses.append((agreement.object_id, department, time))
+
     def hold(self, request: Envelope) -> None:
         """Take a request's id for its message."""
         header = read_request(request)
@@ -361,6 +387,9 @@ class World:
     def release(self, request: Envelope, response: Envelope) -> Receipt:
         """Log that an answer was released."""
         self.hold(request)
+        asked = read_request(request)
+        agreement = self.directory.terms.agreements[asked.agreement]
+        self.use(agreement, Party.parse(asked.requester).own_department, self.now)
         return self._log(AccessKind.ACCESS_KIND_RELEASED, Code.CODE_UNSPECIFIED, request, response=response)
 
     def withhold(self, request: Envelope, response: Envelope, code: Code.ValueType = Code.CODE_INTERRUPTED) -> Receipt:

@@ -13,6 +13,7 @@ from exchange.broker.proofs import continued, receipts
 from exchange.broker.records import AccessRecord, access_entry
 from exchange.broker.retention import Erasure, Retention, RetentionError
 from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
+from exchange.broker.usage import UsageCounts
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.decision import Deny
 from exchange.core.directory import Directory
@@ -150,6 +151,7 @@ class Logs:
         self._frontiers = {log: Frontier() for log in Log}
         self._indexes: dict[bytes, int] = {}
         self._writer = ThreadPoolExecutor(1, "append")
+        self.usage = UsageCounts(store, self._writer, lambda: self._directory)
         self._batcher: Batcher[Proposal, Entered] = Batcher(self._append)
         self._moved = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -251,6 +253,7 @@ class Logs:
             heads = dict(transaction.heads())
             # Another broker, or a commit whose outcome was unknown, may have moved the heads.
             self._catch_up(heads)
+            self.usage.begin(heads[Log.ACCESS].size)
             tails = {log: _Tail(log, self._frontiers[log], heads[log].time) for log in Log}
             directory, places = self._decide(proposals, tails, transaction)
             grown = [self._grow(tail) for tail in tails.values() if tail.entries]
@@ -267,6 +270,7 @@ class Logs:
             if isinstance(place, _Place) and place.digest:
                 self._indexes[place.digest] = place.index
         self._directory = directory
+        self.usage.commit(heads[Log.ACCESS].size)
         return self._prove(places, heads, tails)
 
     def _decide(
@@ -335,6 +339,8 @@ class Logs:
             place = tail.settling(record.response.digest)
             if place is not None:
                 return _Place(Log.ACCESS, place, deny=record.deny)
+        if record.counted is not None:
+            self.usage.release(*record.counted, time)
         return _Place(Log.ACCESS, tail.add(access_entry(record, time, directory.size), time), deny=record.deny)
 
     def _grow(self, tail: _Tail) -> tuple[Batch, Frontier]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from exchange.core.access import access_body
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope
+from exchange.core.names import Party
 from exchange.core.summary import Summary
+from exchange.core.terms import AgreementTerms
 from exchange.core.wire import FORMAT, encode
 from exchange.store.ports import AccessIndex, NewEntry
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
@@ -13,7 +15,10 @@ from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 
 @dataclass(frozen=True, slots=True)
 class AccessRecord:
-    """What an access entry will say, but for its time and directory size."""
+    """What an access entry will say, but for its time and directory size.
+
+    `counted` is whose use of which agreement it is counted as, where it releases anything.
+    """
 
     kind: "AccessKind.ValueType"
     code: "Code.ValueType"
@@ -25,6 +30,7 @@ class AccessRecord:
     response: Envelope | None = None
     refusal: Envelope | None = None
     deny: Deny | None = None
+    counted: tuple[AgreementTerms, Party] | None = None
     summary: Summary | None = None
 
 

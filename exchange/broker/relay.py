@@ -16,7 +16,7 @@ from exchange.broker.settlement import check_bare, draw_offer, draw_release
 from exchange.broker.taken import TakenIds
 from exchange.broker.tunnel import Tunnel, TunnelFullError, TunnelLostError, Tunnels
 from exchange.core.access import MAX_REFUSAL, read_refusal
-from exchange.core.decision import LIFETIME, SKEW, Allow, Asked, Deny, authenticate, examine
+from exchange.core.decision import LIFETIME, SKEW, Allow, Asked, Deny, authenticate, examine, is_limited
 from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
@@ -97,6 +97,7 @@ class Relay:
         envelope = await self._frame(peer, frame)
         asked = await self._authenticated(peer, envelope)
         await self._reach(asked.header.directory_size)
+        await self._count(asked)
         # No await between check 4 and the flight's start: two messages cannot both find a request id free.
         examined = self._examine(asked)
         if isinstance(examined, Deny):
@@ -115,10 +116,17 @@ class Relay:
             with contextlib.suppress(StoreError):
                 await self._logs.catch_up()
 
+    async def _count(self, asked: Asked) -> None:
+        """What limits the agreement named is counted before the checks; where that fails, under the lock."""
+        agreement = self._logs.directory.agreement(asked.header.agreement)
+        if agreement is not None and agreement.grantee.covers(asked.requester) and is_limited(agreement):
+            with contextlib.suppress(StoreError):
+                await self._logs.usage.count(agreement, asked.requester.own_department)
+
     def _examine(self, asked: Asked) -> Allow | Deny:
         """Checks 4 to 8; and a directory that does not exist is not worth a provider's search for it."""
         directory = self._logs.directory
-        examined = examine(directory, asked, self._clock(), self._taken.holder)
+        examined = examine(directory, asked, self._clock(), self._taken.holder, self._logs.usage.glance)
         if isinstance(examined, Allow) and asked.header.directory_size > directory.size:
             reason = (
                 f"the request was made under {asked.header.directory_size} entries; the directory has {directory.size}"
@@ -247,7 +255,7 @@ class Relay:
         """Checks 11 to 13. The provider gets its receipt either way: what it answered is settled."""
 
         def draw(directory: Directory, transaction: Transaction, now: int) -> AccessRecord | Standing:
-            return draw_release(directory, transaction, allow, answer, now)
+            return draw_release(directory, transaction, allow, answer, now, self._logs.usage.used)
 
         reason = self._forbidden()
         try:

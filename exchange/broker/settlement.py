@@ -1,8 +1,10 @@
 """What the access log says of an answer, decided under the append lock (DESIGN sections 2 and 6)."""
 
+from dataclasses import replace
+
 from exchange.broker.logs import Standing
 from exchange.broker.records import AccessRecord
-from exchange.core.decision import Allow, Asked, Deny, authenticate, authorise, decide_again
+from exchange.core.decision import Allow, Asked, Deny, Used, authenticate, authorise, decide_again, uncounted
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import DecodeError
@@ -21,7 +23,7 @@ INTERRUPTED = Deny(13, Code.CODE_INTERRUPTED, "the answer came when nobody waite
 
 
 def draw_release(
-    directory: Directory, transaction: Transaction, allow: Allow, answer: Envelope, now: int
+    directory: Directory, transaction: Transaction, allow: Allow, answer: Envelope, now: int, used: Used
 ) -> AccessRecord | Standing:
     """The entry of an answer that somebody waits for: released, or unreleased with the code that forbids it.
 
@@ -31,11 +33,14 @@ def draw_release(
         allow: the request, as checks 2 to 8 allowed it.
         answer: the provider's envelope.
         now: milliseconds.
+        used: what was used of an agreement, as it stands under the lock.
     """
-    deny = _forbids(directory, allow, answer, now)
     standing = transaction.released(str(allow.asked.requester), allow.asked.header.request_id)
+    # What was released once is counted already.
+    deny = _forbids(directory, allow, answer, now, used if standing is None else uncounted)
     if deny is None and standing is None:
-        return _record(allow.asked, str(allow.dataset.system), answer, None)
+        counted = (allow.agreement, allow.asked.requester.own_department)
+        return replace(_record(allow.asked, str(allow.dataset.system), answer, None), counted=counted)
     settled = transaction.settled(answer.digest)
     if deny is None:
         if standing in settled:
@@ -116,20 +121,20 @@ def _signer(directory: Directory, envelope: Envelope) -> KeyRecord:
 
 
 def _offered(directory: Directory, asked: Asked, answer: Envelope, now: int) -> Deny:
-    authorised = authorise(directory, asked, now)
+    authorised = authorise(directory, asked, now, uncounted)
     if isinstance(authorised, Deny):
         return authorised
     checked = check_response(directory, authorised, answer, now)
     return checked if isinstance(checked, Deny) else INTERRUPTED
 
 
-def _forbids(directory: Directory, allow: Allow, answer: Envelope, now: int) -> Deny | None:
+def _forbids(directory: Directory, allow: Allow, answer: Envelope, now: int, used: Used) -> Deny | None:
     """Checks 3 to 8 once more, and 11 by what they find now: the directory may have moved meanwhile (check 12)."""
     if not answer.attachments:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response came without its ciphertext")
     if sum(map(len, answer.attachments)) > MAX_ANSWER - MAX_BARE:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response is too large to be delivered")
-    again = decide_again(directory, allow.asked.envelope, now)
+    again = decide_again(directory, allow.asked.envelope, now, used)
     if isinstance(again, Deny):
         return again
     checked = check_response(directory, again, answer, now)

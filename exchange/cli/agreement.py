@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from exchange.cli.acting import act, new_object, new_salt
-from exchange.cli.agreements import approvals, disputes, steps
+from exchange.cli.agreements import approvals, disputes, queue, stale, steps
 from exchange.cli.agreements.answers import print_draft, write_answer
 from exchange.cli.agreements.approvals import find_approval
 from exchange.cli.agreements.steps import DraftOption
@@ -358,4 +358,6 @@ def _row(item: Shown) -> tuple[object, ...]:
 
 steps.register(app)
 approvals.register(app)
+queue.register(app)
+stale.register(app)
 app.add_typer(disputes.app, name="dispute")

@@ -19,6 +19,7 @@ COMMANDS = (
     ("dataset", "Describe and publish datasets, and find them."),
     ("agreement", "Apply for a dataset, answer, sign or revoke agreements; what is due."),
     ("clocks", "Show the time limits of a jurisdiction, and when something is due."),
+    ("report", "Report on timeliness, quality and use."),
     ("request", "Ask for records, and verify the answer."),
     ("status", "Show who this is, and what can be verified now."),
 )

@@ -1,5 +1,7 @@
 """How results look: tables for people, JSON for programs; on stdout, and only there."""
 
+import csv
+import io
 import json
 import os
 import sys
@@ -39,6 +41,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         _print_ruled(columns, cells)
     else:
         _print_aligned([list(columns), *cells])
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as CSV (RFC 4180), with the columns as its first line; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    # A cell that a spreadsheet would take for a formula is shown as text.
+    writer.writerows(["" if value is None else _inert(clean(str(value))) for value in row] for row in rows)
+    typer.echo(text.getvalue(), nl=False)
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 class RunningTable:

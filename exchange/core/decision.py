@@ -7,11 +7,15 @@ for a refusal. Check 1 (frame and size) and 9 to 13 belong to who relays and who
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
 from exchange.core.errors import CoreError, DecodeError, SignatureError
+from exchange.core.guardrails import Case
 from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
+from exchange.core.restrictions import hours_text, is_open
 from exchange.core.sealing import CAPSULE
 from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
 from exchange.core.terms import AgreementTerms, DatasetTerms
@@ -30,12 +34,32 @@ Taken = Callable[[str, bytes], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Requests answered before under any version of an agreement, by the grantee's department as a whole.
+
+    Args:
+        minute: within the last 60 seconds; day: since midnight UTC; total: ever.
+    """
+
+    minute: int = 0
+    day: int = 0
+    total: int = 0
+
+
+# What was used of an agreement: (agreement, the requester's department, now in milliseconds) -> Usage.
+Used = Callable[[AgreementTerms, Party, int], Usage]
+
+
+@dataclass(frozen=True, slots=True)
 class Deny:
     """A refusal: the number of the check in DESIGN section 6, its code, and a reason for people."""
 
     check: int
     code: "Code.ValueType"
     reason: str
+
+
+REPLAYED = Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,16 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """What a request asks, and the terms of its own agreement that it asks it under."""
+
+    header: RequestHeader
+    requester: Party
+    agreement: AgreementTerms
+    dataset: DatasetTerms
+
+
+@dataclass(frozen=True, slots=True)
 class Allow:
     """A request that may be answered, and the terms that allow it."""
 
@@ -57,8 +91,13 @@ class Allow:
     dataset: DatasetTerms
 
 
+def uncounted(_agreement: AgreementTerms, _department: Party, _now: int) -> Usage:
+    """A `Used` that says nothing was: for a request that is counted already, or is not to be counted."""
+    return Usage()
+
+
 def decide(
-    directory: Directory, envelope: Envelope, now: int, *, taken: Taken, peer: Party | None = None
+    directory: Directory, envelope: Envelope, now: int, *, taken: Taken, used: Used, peer: Party | None = None
 ) -> Allow | Deny:
     """Whether a request may be answered.
 
@@ -67,12 +106,13 @@ def decide(
         envelope: of kind request, its frame checked.
         now: milliseconds.
         taken: who holds a request id.
+        used: what was used of an agreement; a retry is not counted twice.
         peer: the party that TLS authenticated; None where the request came through a broker.
     """
     asked = authenticate(directory, envelope, now, peer)
     if isinstance(asked, Deny):
         return asked
-    return examine(directory, asked, now, taken)
+    return examine(directory, asked, now, taken, used)
 
 
 def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party | None) -> Asked | Deny:
@@ -86,9 +126,6 @@ def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party
         verify_signature(envelope, directory.origin, record.public_key)
     except SignatureError as error:
         return Deny(3, Code.CODE_SIGNATURE_INVALID, str(error))
-    if record.role == Role.ROLE_HEAD:
-        # Its name is that of a system; its key signs consents and nothing else.
-        return Deny(3, Code.CODE_SIGNATURE_INVALID, f"{record.party} is a head of office, which asks for no records")
     if record.revoked_index is not None:
         return Deny(3, Code.CODE_KEY_REVOKED, f"the signing key of {record.party} is revoked")
     if not record.is_valid(now):
@@ -100,27 +137,61 @@ def authenticate(directory: Directory, envelope: Envelope, now: int, peer: Party
     # DESIGN section 4: the key belongs to the payload's party.
     if header.requester != str(record.party):
         return Deny(2, Code.CODE_IDENTITY_MISMATCH, f"asked as {header.requester}, but signed by {record.party}")
+    # Other keys have names below their department's too, and ask for nothing.
+    if record.role != Role.ROLE_SYSTEM:
+        return Deny(3, Code.CODE_SIGNATURE_INVALID, f"the key of {record.party} is no system's, and asks nothing")
     return Asked(envelope, header, record.party, record)
 
 
-def examine(directory: Directory, asked: Asked, now: int, taken: Taken) -> Allow | Deny:
+def examine(directory: Directory, asked: Asked, now: int, taken: Taken, used: Used) -> Allow | Deny:
     """Checks 4 to 8, of a request whose signature holds."""
-    return _fresh(asked, now) or _untaken(asked, taken) or authorise(directory, asked, now)
+    if stale := _fresh(asked, now):
+        return stale
+    holder = taken(asked.header.requester, asked.header.request_id)
+    if holder is None:
+        return authorise(directory, asked, now, used)
+    # DESIGN section 6, "Retry is not replay": the same message may come again, and is not counted twice.
+    if holder == asked.envelope.digest:
+        return authorise(directory, asked, now, uncounted)
+    return REPLAYED
 
 
-def decide_again(directory: Directory, envelope: Envelope, now: int) -> Allow | Deny:
+def decide_again(directory: Directory, envelope: Envelope, now: int, used: Used) -> Allow | Deny:
     """Checks 3 and 5 to 8 once more, of a request that was allowed: the directory may have moved since (check 12)."""
     asked = authenticate(directory, envelope, now, None)
-    return asked if isinstance(asked, Deny) else authorise(directory, asked, now)
+    return asked if isinstance(asked, Deny) else authorise(directory, asked, now, used)
 
 
-def authorise(directory: Directory, asked: Asked, now: int) -> Allow | Deny:
-    """Checks 5 to 8: what the agreement grants. 7 (guardrails) and 8 (quotas) have no rules yet."""
-    found = _agreement(directory, asked)
+def authorise(directory: Directory, asked: Asked, now: int, used: Used) -> Allow | Deny:
+    """Checks 5 to 8: what the agreement grants to a request whose signature holds."""
+    weighed = weigh(directory, asked.header, asked.requester, now, used)
+    return weighed if isinstance(weighed, Deny) else Allow(asked, weighed.agreement, weighed.dataset)
+
+
+def weigh(directory: Directory, header: RequestHeader, requester: Party, now: int, used: Used) -> Granted | Deny:
+    """Checks 5 to 8, of what a requester asks: it need not be signed.
+
+    Args:
+        directory: the snapshot to decide under.
+        header: what is asked; its form, its times and its id are not looked at.
+        requester: the system that asks.
+        now: milliseconds.
+        used: what was used of an agreement.
+    """
+    found = _agreement(directory, header, requester)
     if isinstance(found, Deny):
         return found
     return (
-        _in_force(directory, found, now) or _operation(found) or _fields(found) or _purpose(directory, found) or found
+        _in_force(directory, found, now)
+        or _suspended(directory, found, now)
+        or _operation(found)
+        or _fields(found)
+        or _purpose(directory, found)
+        or _officer(found)
+        or _hours(found, now)
+        or _forbidden(directory, found)
+        or _quota(found, now, used)
+        or found
     )
 
 
@@ -136,58 +207,128 @@ def _fresh(asked: Asked, now: int) -> Deny | None:
     return None
 
 
-def _untaken(asked: Asked, taken: Taken) -> Deny | None:
-    """Check 4: retry is not replay; the same message may come again."""
-    holder = taken(asked.header.requester, asked.header.request_id)
-    if holder is not None and holder != asked.envelope.digest:
-        return Deny(4, Code.CODE_REPLAYED, "another message has used this request id: make a new one")
-    return None
-
-
-def _agreement(directory: Directory, asked: Asked) -> Allow | Deny:
+def _agreement(directory: Directory, header: RequestHeader, requester: Party) -> Granted | Deny:
     """Check 5: one answer for unknown, another's and another dataset's, so that nothing can be probed."""
-    header = asked.header
     agreement = directory.agreement(header.agreement)
     dataset = directory.dataset(header.dataset)
     if (
         agreement is None
         or dataset is None
         or agreement.dataset != header.dataset
-        or not agreement.grantee.covers(asked.requester)
+        or not agreement.grantee.covers(requester)
     ):
         return Deny(5, Code.CODE_NO_AGREEMENT, "no such agreement of this requester for this dataset")
-    return Allow(asked, agreement, dataset)
+    return Granted(header, requester, agreement, dataset)
 
 
-def _in_force(directory: Directory, found: Allow, now: int) -> Deny | None:
+def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: an agreement of the requester's own that does not stand."""
     agreement = found.agreement
     if not directory.stands(agreement):
         return Deny(6, Code.CODE_AGREEMENT_ENDED, "the agreement is revoked or superseded")
     if not agreement.not_before <= now <= agreement.not_after:
         return Deny(6, Code.CODE_AGREEMENT_ENDED, "the agreement is not in force at this time")
+    if agreement.review_at and now >= agreement.review_at:
+        when = datetime.fromtimestamp(agreement.review_at / 1000, UTC)
+        reason = f"the agreement was to be reviewed by {when:%Y-%m-%d}: {agreement.version.owner} must renew it first"
+        return Deny(6, Code.CODE_AGREEMENT_ENDED, reason)
     return None
 
 
-def _operation(found: Allow) -> Deny | None:
-    operation = found.asked.header.operation
+def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
+    """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
+    bars, dataset, department = directory.state.bars, found.dataset, found.requester.own_department
+    if not bars.suspensions:
+        return None
+    for what, target in (
+        ("the agreement", agreement_target(found.agreement.object_id)),
+        ("the dataset", dataset_target(dataset.object_id)),
+        (department, party_target(department)),
+        (found.requester, party_target(found.requester)),
+        (dataset.version.owner, party_target(dataset.version.owner)),
+        (dataset.system, party_target(dataset.system)),
+        ("the officer", officer_target(department, found.header.officer)),
+    ):
+        held = bars.holding(target, now)
+        if held is not None:
+            return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
+    return None
+
+
+def _operation(found: Granted) -> Deny | None:
+    operation = found.header.operation
     if operation not in found.agreement.operations or operation not in found.dataset.operations:
         name = Operation.Name(operation).removeprefix("OPERATION_")
         return Deny(6, Code.CODE_OPERATION_NOT_GRANTED, f"the agreement does not grant {name}")
     return None
 
 
-def _fields(found: Allow) -> Deny | None:
-    for name in found.asked.header.fields:
+def _fields(found: Granted) -> Deny | None:
+    for name in found.header.fields:
         if name not in found.agreement.fields or name not in found.dataset.fields:
             return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
     return None
 
 
-def _purpose(directory: Directory, found: Allow) -> Deny | None:
-    code = found.asked.header.purpose
+def _purpose(directory: Directory, found: Granted) -> Deny | None:
+    code = found.header.purpose
     if code not in found.agreement.purposes or directory.state.purpose(code) is None:
         return Deny(6, Code.CODE_PURPOSE_NOT_GRANTED, f"the agreement does not grant the purpose {code}")
+    return None
+
+
+def _officer(found: Granted) -> Deny | None:
+    officers = found.agreement.officers
+    if officers and found.header.officer not in officers:
+        reason = "the agreement names the officers who may ask, and this one is not among them"
+        return Deny(6, Code.CODE_OFFICER_NOT_GRANTED, reason)
+    return None
+
+
+def _hours(found: Granted, now: int) -> Deny | None:
+    hours = found.agreement.hours
+    if hours is not None and not is_open(hours, now):
+        return Deny(6, Code.CODE_OUTSIDE_HOURS, f"the agreement grants {hours_text(hours)}, and it is not then")
+    return None
+
+
+def _forbidden(directory: Directory, found: Granted) -> Deny | None:
+    """Check 7: a guardrail only denies, whatever any agreement grants."""
+    bars = directory.state.bars
+    if not bars.guardrails:
+        return None
+    header, dataset = found.header, found.dataset
+    sensitivity = max(dataset.fields[name].sensitivity for name in header.fields)
+    owner = dataset.version.owner
+    case = Case(found.requester, owner, dataset.object_id, sensitivity, header.purpose, header.operation)
+    guardrail = bars.forbidding(case)
+    if guardrail is None:
+        return None
+    said = guardrail.said
+    return Deny(7, Code.CODE_FORBIDDEN_BY_RULE, f"the guardrail {said.code} forbids it: {said.label_en or said.label}")
+
+
+def is_limited(agreement: AgreementTerms) -> bool:
+    """Whether requests under an agreement are counted: nothing is, where nothing is limited."""
+    limits = agreement.limits
+    return bool(limits.per_minute or limits.per_day or limits.in_total)
+
+
+def _quota(found: Granted, now: int, used: Used) -> Deny | None:
+    """Check 8: what the department as a whole was answered before."""
+    if not is_limited(found.agreement):
+        return None
+    limits = found.agreement.limits
+    department = found.requester.own_department
+    usage = used(found.agreement, department, now)
+    for limit, count, span in (
+        (limits.in_total, usage.total, "in all"),
+        (limits.per_day, usage.day, "a day (UTC)"),
+        (limits.per_minute, usage.minute, "a minute"),
+    ):
+        if limit and count >= limit:
+            reason = f"{department} has used up what the agreement grants: {limit:,} requests {span}"
+            return Deny(8, Code.CODE_QUOTA_EXHAUSTED, reason)
     return None
 
 

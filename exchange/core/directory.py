@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from exchange.core.bars import agreement_target, dataset_target
 from exchange.core.case import Case
 from exchange.core.cases import open_body, stands, tell
 from exchange.core.errors import CoreError
@@ -99,13 +100,17 @@ class Directory:
         return stands(self.state, self.terms, agreement)
 
     def is_suspended(self, agreement: bytes, now: int) -> bool:
-        """Whether an agreement is held up: its review date has come and gone.
+        """Whether an agreement is held up: it or its dataset is suspended, or its review date has come.
 
         Args:
             agreement: its message digest; now: milliseconds.
         """
         terms = self.agreement(agreement)
-        return terms is not None and 0 < terms.review_at <= now
+        if terms is None:
+            return False
+        targets = (agreement_target(terms.version.object_id), dataset_target(terms.dataset))
+        held = any(self.state.bars.holding(target, now) is not None for target in targets)
+        return held or 0 < terms.review_at <= now
 
     def case(self, application: bytes) -> Case | None:
         """The case of an application by its object id; None where its body is not known."""

@@ -27,6 +27,7 @@ from exchange.v1.directory_pb2 import (
     Snapshot,
     Suite,
 )
+from exchange.v1.guardrail_pb2 import Guardrail, Suspension
 from exchange.v1.procedure_pb2 import Rules, StandingApproval, Step
 
 Body = Dataset | Application | Agreement | Step | StandingApproval
@@ -83,6 +84,20 @@ def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str)
     """An unsigned revocation of a version (by message digest) or a key (by key id)."""
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_REVOCATION)
     entry.revocation.CopyFrom(Revocation(target=target, reason=reason))
+    return Draft(ENTRY, encode(entry))
+
+
+def guardrail_entry(owner: Party, version: ObjectVersion, guardrail: Guardrail) -> Draft:
+    """An unsigned guardrail, for the coordinator to sign."""
+    entry = _entry(owner, version, EntryKind.ENTRY_KIND_GUARDRAIL)
+    entry.guardrail.CopyFrom(guardrail)
+    return Draft(ENTRY, encode(entry))
+
+
+def suspension_entry(owner: Party, object_id: bytes, suspension: Suspension) -> Draft:
+    """An unsigned suspension, for the coordinator, or the department whose it is, to sign."""
+    entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_SUSPENSION)
+    entry.suspension.CopyFrom(suspension)
     return Draft(ENTRY, encode(entry))
 
 

@@ -45,8 +45,7 @@ def check_response(directory: Directory, allow: Allow, response: Envelope, now: 
     except CoreError as error:
         return Deny(11, Code.CODE_RESPONSE_INVALID, str(error))
     # The signer is the system named in the dataset, and says so.
-    answers = record.party == allow.dataset.system and record.role == Role.ROLE_SYSTEM
-    if not answers or header.provider != str(record.party):
+    if record.party != allow.dataset.system or record.role != Role.ROLE_SYSTEM or header.provider != str(record.party):
         return Deny(11, Code.CODE_RESPONSE_INVALID, f"signed by {record.party}, which does not answer for the dataset")
     if header.request_digest != allow.asked.envelope.digest or header.agreement != allow.agreement.digest:
         return Deny(11, Code.CODE_RESPONSE_INVALID, "the response answers another request")

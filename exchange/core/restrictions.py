@@ -1,7 +1,12 @@
 """What an agreement takes back of what it grants: masks, officers, hours, limits (DESIGN section 6)."""
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from itertools import groupby
 from types import MappingProxyType
+from zoneinfo import ZoneInfo
 
 from exchange.core.errors import CoreError
 from exchange.core.names import is_officer
@@ -12,6 +17,9 @@ from exchange.v1.terms_pb2 import Hours, Mask
 MAX_SHOWN = 64
 MAX_OFFICERS = 500
 MINUTES = 24 * 60
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# A name of the IANA time zone database: explicit classes with fullmatch, and nothing that leads out of a folder.
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
 
 Types = Mapping[str, "FieldType.ValueType"]
 
@@ -77,8 +85,11 @@ def read_officers(officers: Sequence[str]) -> frozenset[str]:
 def read_hours(agreement: Agreement | StandingApproval) -> Hours | None:
     """The hours of an agreement; None where any hour will do.
 
+    A zone's name need only have its form. Which zones there are, every party's copy of the time zone database says for
+    itself, and the directory must fold to the same everywhere: `is_open` denies where the zone is unknown.
+
     Raises:
-        RestrictionError: no weekday, an unknown or repeated one, or an empty span.
+        RestrictionError: no weekday, an unknown or repeated one, an empty span, or no name of a zone.
     """
     if not agreement.HasField("hours"):
         return None
@@ -88,4 +99,36 @@ def read_hours(agreement: Agreement | StandingApproval) -> Hours | None:
         raise RestrictionError("hours are for weekdays 1 (Monday) to 7 (Sunday), ascending, each once")
     if not hours.opens < hours.closes <= MINUTES:
         raise RestrictionError("hours open before they close, within one day")
+    if not _ZONE.fullmatch(hours.zone):
+        raise RestrictionError("hours name a time zone, such as Asia/Shanghai")
     return hours
+
+
+@lru_cache(maxsize=256)
+def zone_named(name: str) -> ZoneInfo | None:
+    """A time zone by its IANA name; None where the database here does not have it."""
+    if not _ZONE.fullmatch(name):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def is_open(hours: Hours, now: int) -> bool:
+    """Whether requests may come now, milliseconds; never in a zone that is unknown here."""
+    zone = zone_named(hours.zone)
+    if zone is None:
+        return False
+    local = datetime.fromtimestamp(now / 1000, zone)
+    return local.isoweekday() in hours.weekdays and hours.opens <= local.hour * 60 + local.minute < hours.closes
+
+
+def hours_text(hours: Hours) -> str:
+    """Hours as people say them: Mon–Fri 08:30–17:30 Asia/Shanghai."""
+    spans = []
+    for _, run in groupby(enumerate(hours.weekdays), lambda pair: pair[1] - pair[0]):
+        days = [WEEKDAYS[day - 1] for _, day in run]
+        spans.append(days[0] if len(days) == 1 else f"{days[0]}–{days[-1]}")
+    opens, closes = (f"{minute // 60:02}:{minute % 60:02}" for minute in (hours.opens, hours.closes))
+    return f"{', '.join(spans)} {opens}–{closes} {hours.zone}"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from exchange.core.bars import Barring
 from exchange.core.envelope import pae, prefixed
 from exchange.core.errors import SealError
 from exchange.core.keys import is_signed, key_id, sealing_public_key
@@ -21,6 +22,7 @@ from exchange.core.state import (
     Version,
     is_digest,
 )
+from exchange.core.suspending import check_suspension
 from exchange.core.wire import FORMAT, MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
 
@@ -233,12 +235,14 @@ def _revoke_version(state: State, signed: Signed, version: Version) -> State:
     own_system = version.kind == EntryKind.ENTRY_KIND_AGREEMENT and is_system and owner.covers(signer)
     if version.kind == EntryKind.ENTRY_KIND_STEP:
         raise EntryError("a step is done: it cannot be revoked")
-    if signer != owner and not own_system:
+    # DESIGN section 1: the coordinator mediates; what anybody has suspended, it lifts.
+    lifted = version.kind == EntryKind.ENTRY_KIND_SUSPENSION and signed.signer.role == Role.ROLE_COORDINATOR
+    if signer != owner and not own_system and not lifted:
         raise EntryError(f"{signer} cannot revoke what {owner} owns")
     if version.ended_index is not None:
         raise EntryError("it is revoked or superseded already")
     ended = replace(version, ended_index=signed.index)
-    return replace(state, versions=state.versions.set(version.digest, ended))
+    return replace(state, versions=state.versions.set(version.digest, ended), bars=state.bars_after(ended))
 
 
 def _erased(state: State, signed: Signed) -> State:
@@ -281,14 +285,30 @@ def _snapshot(state: State, signed: Signed) -> State:
     return replace(state, objects=state.objects.set(signed.entry.object_id, signed.envelope.digest))
 
 
+def _guardrail(state: State, signed: Signed) -> State:
+    """An exchange-wide rule; its code is its own among those that stand."""
+    _body(signed.entry, "guardrail")
+    _require_role(signed, Role.ROLE_COORDINATOR)
+    return _add_version(state, signed, b"")
+
+
+def _suspension(state: State, signed: Signed) -> State:
+    """Something is held up, until then or until it is lifted: a suspension has one version."""
+    said = _body(signed.entry, "suspension").suspension
+    _new_object(state, signed.entry)
+    check_suspension(state, signed, said)
+    return _add_version(state, signed, b"")
+
+
 def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
     entry, digest = signed.entry, signed.envelope.digest
-    versions = state.versions
+    versions, bars = state.versions, state.bars
     if entry.supersedes:
         before = _superseded(state, signed)
         if before.ended_index is None:
             before = replace(before, ended_index=signed.index)
-        versions = versions.set(before.digest, replace(before, superseded_by=digest))
+        before = replace(before, superseded_by=digest)
+        versions, bars = versions.set(before.digest, before), state.bars_after(before)
     else:
         _new_object(state, entry)
     version = Version(
@@ -301,8 +321,18 @@ def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
         body_sha256,
         entry.purpose if entry.WhichOneof("body") == "purpose" else None,
         rules=entry.rules if entry.WhichOneof("body") == "rules" else None,
+        barring=_barring(entry),
     )
-    return replace(state, versions=versions.set(digest, version), objects=state.objects.set(entry.object_id, digest))
+    grown = replace(
+        state, versions=versions.set(digest, version), objects=state.objects.set(entry.object_id, digest), bars=bars
+    )
+    return replace(grown, bars=grown.bars_after(version))
+
+
+def _barring(entry: Entry) -> Barring | None:
+    if entry.WhichOneof("body") == "guardrail":
+        return entry.guardrail
+    return entry.suspension if entry.WhichOneof("body") == "suspension" else None
 
 
 def _superseded(state: State, signed: Signed) -> Version:
@@ -346,6 +376,8 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_STEP: _step,
         EntryKind.ENTRY_KIND_RULES: _adopted,
         EntryKind.ENTRY_KIND_REVOCATION: _revocation,
+        EntryKind.ENTRY_KIND_SUSPENSION: _suspension,
+        EntryKind.ENTRY_KIND_GUARDRAIL: _guardrail,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
     }

@@ -6,7 +6,7 @@ does not hold it twice. A part ends between two records, wherever that is: the d
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from exchange.v1.directory_pb2 import (
     Suite,
     VersionState,
 )
+from exchange.v1.guardrail_pb2 import Guardrail, Suspension
 
 EVERY = 10_000
 """Entries from one snapshot to the next."""
@@ -145,7 +146,7 @@ class _Reading:
         if head.format != FORMAT or not head.root_key:
             raise DecodeError(f"the state has no root key, or format {head.format}; this version reads {FORMAT}")
         start = genesis(head.origin, head.root_key)
-        return State(
+        state = State(
             head.origin,
             head.size,
             head.time,
@@ -155,6 +156,11 @@ class _Reading:
             Map(self.objects),
             Map(self.purposes),
         )
+        # By index, as the versions came.
+        for version in self.versions.values():
+            if version.barring is not None and version.ended_index is None:
+                state = replace(state, bars=state.bars_after(version))
+        return state
 
     def _follow(self, group: int, places: Sequence[int] | Sequence[bytes]) -> None:
         """Records come by group, and in each group by their place, each once."""
@@ -215,6 +221,7 @@ class _Reading:
             said.purpose if said.HasField("purpose") else None,
             self._ended(said.index, said.ended_index),
             said.superseded_by or None,
+            said.guardrail if said.HasField("guardrail") else said.suspension if said.HasField("suspension") else None,
             rules=said.rules if said.HasField("rules") else None,
         )
         self.versions[version.digest] = version
@@ -270,5 +277,7 @@ def _version_state(version: Version) -> VersionState:
         purpose=version.purpose,
         ended_index=version.ended_index or 0,
         superseded_by=version.superseded_by or b"",
+        guardrail=version.barring if isinstance(version.barring, Guardrail) else None,
+        suspension=version.barring if isinstance(version.barring, Suspension) else None,
         rules=version.rules,
     )

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from immutables import Map
 
+from exchange.core.bars import Barring, Bars, StandingSuspension, suspended_target
 from exchange.core.envelope import DIGEST, Envelope, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
+from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.procedure_pb2 import Rules
 
 MAX_ENTRY = 32 * 1024
@@ -47,7 +49,10 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a purpose, dataset, application, agreement or of the rules; or a step."""
+    """One version of a purpose, dataset, application, agreement, guardrail, suspension or of the rules; or a step.
+
+    `barring` is what a guardrail or a suspension says.
+    """
 
     digest: bytes
     kind: "EntryKind.ValueType"
@@ -59,6 +64,7 @@ class Version:
     purpose: Purpose | None = None
     ended_index: int | None = None
     superseded_by: bytes | None = None
+    barring: Barring | None = None
     rules: Rules | None = None
 
     def stood_at(self, size: int) -> bool:
@@ -78,11 +84,36 @@ class State:
     versions: Map[bytes, Version]
     objects: Map[bytes, bytes]
     purposes: Map[str, bytes]
+    bars: Bars = Bars()  # noqa: RUF009 - an immutable value
 
     def moved(self, size: int, time: int) -> "State":
         """What stands here, at another size and time of the last entry, milliseconds."""
         # Written out: every entry of every fold comes this way, and `replace` takes ten times as long.
-        return State(self.origin, size, time, self.keys, self.parties, self.versions, self.objects, self.purposes)
+        return State(
+            self.origin, size, time, self.keys, self.parties, self.versions, self.objects, self.purposes, self.bars
+        )
+
+    def bars_after(self, version: Version) -> Bars:
+        """What bars requests once a version of a guardrail or a suspension has come, or has ended; this state has it.
+
+        Raises:
+            CoreError: the guardrail is not in its form, another one has its code, or nobody knows what is suspended.
+        """
+        said = version.barring
+        if said is None:
+            return self.bars
+        if version.ended_index is not None:
+            return self.bars.without(version.digest)
+        if isinstance(said, Guardrail):
+            return self.bars.with_guardrail(version.digest, said)
+        target = suspended_target(said, self._object_of)
+        return self.bars.with_suspension(target, StandingSuspension(version.digest, version.owner, said))
+
+    def _object_of(self, digest: bytes) -> bytes:
+        version = self.versions.get(digest)
+        if version is None:
+            raise EntryError("what is suspended is not in the directory")
+        return version.object_id
 
     def keys_of(self, party: Party) -> tuple[KeyRecord, ...]:
         """All keys that ever stood under a name, oldest first."""

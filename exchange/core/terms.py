@@ -119,6 +119,11 @@ class AgreementTerms:
         """The agreement's message digest: how requests name it, 32 bytes."""
         return self.version.digest
 
+    @property
+    def object_id(self) -> bytes:
+        """The same for all versions of the agreement, 16 bytes."""
+        return self.version.object_id
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:

@@ -562,6 +562,8 @@ class VersionState(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     ENDED_INDEX_FIELD_NUMBER: _builtins.int
     SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    GUARDRAIL_FIELD_NUMBER: _builtins.int
+    SUSPENSION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
     """Message digest of its entry."""
@@ -578,6 +580,10 @@ class VersionState(_message.Message):
     @_builtins.property
     def purpose(self) -> Global___Purpose: ...
     @_builtins.property
+    def guardrail(self) -> _guardrail_pb2.Guardrail: ...
+    @_builtins.property
+    def suspension(self) -> _guardrail_pb2.Suspension: ...
+    @_builtins.property
     def rules(self) -> _procedure_pb2.Rules: ...
     def __init__(
         self,
@@ -592,11 +598,13 @@ class VersionState(_message.Message):
         purpose: Global___Purpose | None = ...,
         ended_index: _builtins.int = ...,
         superseded_by: _builtins.bytes = ...,
+        guardrail: _guardrail_pb2.Guardrail | None = ...,
+        suspension: _guardrail_pb2.Suspension | None = ...,
         rules: _procedure_pb2.Rules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "rules", b"rules"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guardrail", b"guardrail", "purpose", b"purpose", "rules", b"rules", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_sha256", b"body_sha256", "digest", b"digest", "ended_index", b"ended_index", "index", b"index", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_sha256", b"body_sha256", "digest", b"digest", "ended_index", b"ended_index", "guardrail", b"guardrail", "index", b"index", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

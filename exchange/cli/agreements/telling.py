@@ -84,13 +84,20 @@ class Told:
         part = {Who.APPLICANT_HEAD: "head of office", Who.OWNER_HEAD: "head of office", Who.OWNER_SYSTEM: "system"}
         return f"{department.department}'s {part.get(who, 'steward')}"
 
+    def wanted(self, wait: Waiting) -> str:
+        """What is to be done, in a few words."""
+        act = wait.option.act
+        if act == Act.AGREE:
+            return "answer"
+        return "settle the dispute" if act == Act.SETTLE_CONTINUE else str(act)
+
     @property
     def summary(self) -> str:
         """The state, what is due from whom, and by when: one line."""
         text = f"The application {self.id[:SHOWN_ID]} for {self.dataset} is {self.stage}"
         for wait in self.waits:
             who = " or ".join(self.party_of(who) for who in wait.option.who)
-            text += f"; it waits for {who} to {_wanted(wait)}"
+            text += f"; it waits for {who} to {self.wanted(wait)}"
             if wait.due is not None and self.jurisdiction is not None:
                 text += f" ({describe(wait.due.reading, self.jurisdiction.calendar)})"
         return f"{text}."
@@ -160,6 +167,18 @@ def tell_case(directory: Directory, application: bytes, rules: str = "") -> Told
     )
 
 
+def tell_all(directory: Directory, rules: str = "") -> list[Told]:
+    """Every case that this party may see, in the order of their applications."""
+    known = (object_id for object_id in directory.terms.events if _is_known(directory, object_id))
+    found = [tell_case(directory, object_id, rules) for object_id in known]
+    return sorted(found, key=lambda told: told.case.history[0].index)
+
+
+def _is_known(directory: Directory, application: bytes) -> bool:
+    case = directory.case(application)
+    return case is not None and directory.terms.applications[case.application].dataset in directory.terms.datasets
+
+
 def _clocked(case: Case, jurisdiction: Jurisdiction | None, moment: int) -> tuple[tuple[Waiting, ...], tuple[Due, ...]]:
     """What a case waits for, with its clocks; without them where no rules or no calendar are at hand."""
     try:
@@ -211,13 +230,6 @@ def print_story(told: Told) -> None:
             print_line(f"{clock.label_en}: {describe(due.reading, calendar)} ({clock.article})")
     print_line()
     print_line(told.summary)
-
-
-def _wanted(wait: Waiting) -> str:
-    act = wait.option.act
-    if act == Act.AGREE:
-        return "answer"
-    return "settle the dispute" if act == Act.SETTLE_CONTINUE else str(act)
 
 
 def _day(event: Event) -> str:

@@ -11,7 +11,7 @@ from exchange.cli.audit.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name
-from exchange.core.decision import LIFETIME, SKEW, Allow, Deny, authenticate, authorise
+from exchange.core.decision import LIFETIME, SKEW, Allow, Deny, authenticate, authorise, uncounted
 from exchange.core.directory import Directory
 from exchange.core.envelope import Envelope, verify_signature
 from exchange.core.erasures import Erasures
@@ -99,7 +99,7 @@ def _released(directory: Directory, entry: OpenedEntry, erasures: Erasures) -> I
     yield Check("request", _signed(asked.key))
     yield from _names(entry, asked.header)
     yield _fresh(asked.header, leaf.time)
-    allow = authorise(directory, asked, leaf.time)
+    allow = authorise(directory, asked, leaf.time, uncounted)
     if isinstance(allow, Deny):
         yield _erased_agreement(directory, asked.header, erasures) or Check(
             "agreement", f"{code_name(allow.code)}: {allow.reason}", ok=False

@@ -52,6 +52,7 @@ from exchange.v1.request_pb2 import (
     Selection,
     Value,
 )
+from exchange.v1.terms_pb2 import Limits
 from tests.memory import MemoryLog, signer
 from tests.simulator import COSIGNERS, POLICY, Simulator, make_home
 from tests.world import (
@@ -242,7 +243,7 @@ def alter(request: Envelope, **changes: Any) -> Envelope:
 async def test_an_answer_is_signed_sealed_and_in_the_ledger(provider: Provider, world: World) -> None:
     request = world.request()
     response = await provider.answer(request)
-    allow = decide(world.directory, request, world.now, taken=world.taken, peer=APPLICATIONS)
+    allow = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
     assert isinstance(allow, Allow)
     header = check_response(world.directory, allow, response, world.now)
     assert isinstance(header, ResponseHeader)
@@ -301,6 +302,18 @@ async def test_a_requester_may_ask_for_fewer_rows_never_for_more(tmp_path: Path,
         query = Query(format=1, selection=Selection(limit=asked))
         await provider.answer(provider.world.request(query, operation=QUERY))
     assert provider.sources.questions[0].limit == limit
+
+
+async def test_what_the_ledger_has_is_counted_against_the_agreements_limits(tmp_path: Path) -> None:
+    limited = granting_world()
+    limited.grant(limited.apply_for(limited.dataset), operations=[LOOKUP], limits=Limits(in_total=2))
+    async with provider_at(tmp_path, limited) as provider:
+        first = limited.request()
+        answer = await provider.answer(first)
+        await provider.answer(limited.request())
+        assert (await provider.denied(limited.request())).code == Code.CODE_QUOTA_EXHAUSTED
+        # What was counted is not counted again.
+        assert await provider.answer(first) == answer
 
 
 async def test_what_the_directory_gained_since_is_fetched_before_deciding(provider: Provider, world: World) -> None:

@@ -43,7 +43,7 @@ def committer(provider: Provider) -> Committer:
 
 
 def prepared(world: World, request: Envelope, rows: bytes = b"[]") -> Prepared:
-    allow = decide(world.directory, request, world.now, taken=world.taken, peer=APPLICATIONS)
+    allow = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
     assert isinstance(allow, Allow)
     return Prepared(
         allow=allow,

@@ -42,7 +42,7 @@ def tunnel(stream: Stream) -> Tunnel:
 
 @pytest.fixture
 def allow(world: World) -> Allow:
-    allowed = decide(world.directory, world.request(), world.now, taken=world.taken, peer=APPLICATIONS)
+    allowed = decide(world.directory, world.request(), world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
     assert isinstance(allowed, Allow)
     return allowed
 

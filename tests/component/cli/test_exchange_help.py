@@ -15,6 +15,7 @@ GROUPS = {
     "system": ("add",),
     "head": ("add", "list", "remove"),
     "rules": ("adopt", "show"),
+    "report": ("month",),
     "purpose": ("register", "list"),
     "dataset": (
         *("template", "publish", "list", "search", "show", "review", "extend", "deprecate", "export", "import"),
@@ -22,7 +23,7 @@ GROUPS = {
     "agreement": (
         *("apply", "sign", "list", "show", "revoke"),
         *("consent", "submit", "return", "refuse", "answer", "supply", "withdraw", "end", "extend", "rate"),
-        *("approve-standing", "dispute"),
+        *("approve-standing", "queue", "stale", "dispute"),
     ),
     "agreement dispute": ("open", "escalate", "settle"),
     "clocks": ("list", "due"),

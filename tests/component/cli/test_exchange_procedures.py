@@ -1,6 +1,9 @@
 """The commands by which a case moves, against an exchange in memory."""
 
+import csv
+import io
 import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,14 +12,17 @@ from typer.testing import Result
 
 import exchange.cli.acting
 import exchange.cli.times
+from exchange.client.uses import Use
 from exchange.core.procedure import Stage
 from exchange.home import Home
 from exchange.rules.reading import rules_digest
 from exchange.v1.catalogue_pb2 import Sharing, SharingClass
+from exchange.v1.procedure_pb2 import Action
 from tests.component.cli.test_exchange_directory import FakeSession, run
 from tests.world import (
     APPLICATIONS,
     COORDINATOR,
+    DAY,
     HOUSING,
     HOUSING_HEAD,
     POPULATION,
@@ -321,3 +327,139 @@ def test_an_unknown_standing_approval_is_wrong_usage(world: World, homes: Path) 
     )
     assert result.exit_code == 2
     assert "no standing approvals begin with 'abcd'" in result.stderr
+
+
+# What is due.
+
+
+def rows(result: Result) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(result.stdout)))
+
+
+@pytest.fixture
+def due(world: World, homes: Path) -> dict[str, str]:
+    """Four cases: one late, one that has time, one that was returned, one that is closed."""
+    late = applied(homes)
+    dataset = world.publish("register")
+    world.now += 6 * DAY
+    has_time = world.apply_for(dataset).version.digest.hex()
+    returned = world.apply_for(dataset)
+    world.do(POPULATION, Action.ACTION_RETURN, returned.version.object_id, missing=["a paper"])
+    closed = world.apply_for(dataset)
+    world.do(HOUSING, Action.ACTION_WITHDRAW, closed.version.object_id)
+    return {"late": late, "has time": has_time, "returned": returned.version.digest.hex()}
+
+
+def test_the_queue_has_the_most_urgent_first(world: World, homes: Path, due: dict[str, str]) -> None:
+    found = json.loads(done(homes / "bureau", "agreement", "queue", "--json").stdout)
+    assert [item["application"] for item in found] == [due["late"], due["has time"], due["returned"]]
+    assert [item["overdue"] for item in found] == [True, False, False]
+    assert found[0]["escalated_to"] == "coordinator"
+    assert [item["departments"] for item in found] == [["population"], ["population"], ["housing"]]
+
+
+def test_the_queue_is_of_one_department_or_of_what_is_late(world: World, homes: Path, due: dict[str, str]) -> None:
+    housing = json.loads(done(homes / "bureau", "agreement", "queue", "--department", "housing", "--json").stdout)
+    assert [item["application"] for item in housing] == [due["returned"]]
+    late = rows(done(homes / "bureau", "agreement", "queue", "--overdue", "--csv"))
+    assert late[0] == ["DUE", "CLOCK", "GOES TO", "WAITS FOR", "TO", "DATASET", "APPLICATION"]
+    assert late[1][2:] == ["coordinator", "population's steward", "answer", "population/residents", due["late"][:12]]
+
+
+def test_the_queue_is_told_to_people(world: World, homes: Path, due: dict[str, str]) -> None:
+    table = done(homes / "population", "agreement", "queue").stdout
+    assert "overdue by 3 working days" in table
+    assert "paused since 2027-01-21, 10 working days left" in table
+    assert done(homes / "housing", "agreement", "queue", "--department", "tax").stdout == "Nothing is due.\n"
+    assert (
+        "Nothing is late."
+        in done(homes / "housing", "agreement", "queue", "--department", "housing", "--overdue").stdout
+    )
+
+
+def test_what_has_no_time_limit_is_due_last(world: World, homes: Path, due: dict[str, str]) -> None:
+    done(homes / "bureau", "rules", "adopt", "cn-national", "--consent")
+    drafted = applied(homes)
+    last = rows(done(homes / "bureau", "agreement", "queue", "--csv"))[-1]
+    assert last == [
+        "",
+        "no time limit",
+        "",
+        "housing's head of office",
+        "consent",
+        "population/residents",
+        drafted[:12],
+    ]
+
+
+def test_other_rules_than_the_adopted_ones_are_pointed_out(world: World, homes: Path, due: dict[str, str]) -> None:
+    world.adopt()
+    result = done(homes / "bureau", "agreement", "queue")
+    assert "are not the file that this exchange adopted" in result.stderr
+
+
+# Reports.
+
+
+def uses_of(world: World, *times: int) -> Callable[..., AsyncIterator[Use]]:
+    digest = max(world.directory.terms.agreements.values(), key=lambda terms: terms.version.index).digest
+
+    async def uses(_session: object, _advance: object) -> AsyncIterator[Use]:
+        for index, time in enumerate(times):
+            yield Use(index, time, str(APPLICATIONS), str(REGISTRY), digest)
+
+    return uses
+
+
+def test_a_month_is_reported(world: World, homes: Path, due: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done(homes / "housing", "agreement", "withdraw", due["returned"])
+    done(homes / "population", "agreement", "sign", due["has time"])
+    done(homes / "housing", "agreement", "rate", due["has time"], "--rating", "5")
+    monkeypatch.setattr("exchange.cli.report.own_uses", uses_of(world, world.now - 90 * DAY, world.now, world.now))
+    report = json.loads(done(homes / "housing", "report", "month", "2027-01", "--json").stdout)
+    (population,) = report["departments"]
+    assert (population["received"], population["decided"], population["on_time_rate"]) == (2, 2, 0.5)
+    assert (population["satisfaction"], population["overdue"]) == (1.0, 1)
+    assert report["most_wanted"][0]["dataset"] == "population/residents"
+    assert report["documents_not_asked_for"] == 2
+    shown = done(homes / "housing", "report", "month", "2027-01").stdout
+    assert "Documents that nobody had to bring, one for each released answer: 2" in shown
+    ranked = rows(done(homes / "housing", "report", "month", "2027-01", "--csv"))
+    assert ranked[1][:3] == ["1", "population", "2"]
+
+
+def test_a_coordinator_is_told_what_its_report_lacks(world: World, homes: Path) -> None:
+    shown = done(homes / "bureau", "report", "month", "2027-01").stdout
+    assert "No department was asked for anything." in shown
+    assert "not known here; auditors and requesters read the access log" in shown
+
+
+@pytest.mark.parametrize("text", ["2027", "2027-13", "2027-1", "0001-01", "january"])
+def test_what_is_no_month_is_wrong_usage(world: World, homes: Path, text: str) -> None:
+    result = run(homes / "bureau", "report", "month", text)
+    assert (result.exit_code, "write it as YYYY-MM" in result.stderr) == (2, True)
+
+
+def test_agreements_that_nobody_uses_are_listed(world: World, homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used, unused = (applied(homes) for _ in range(2))
+    for id in (used, unused):
+        done(homes / "population", "agreement", "sign", id)
+    newest = world.agreement
+    world.now += 100 * DAY
+    monkeypatch.setattr("exchange.cli.agreements.stale.own_uses", uses_of(world, world.now - DAY))
+    listed = json.loads(done(homes / "population", "agreement", "stale", "--json").stdout)
+    assert [(item["why"], item["last_use"]) for item in listed] == [("never used", None)]
+    assert listed[0]["agreement"] != newest.digest.hex()
+    monkeypatch.setattr("exchange.cli.agreements.stale.own_uses", uses_of(world, world.now - 95 * DAY))
+    listed = rows(done(homes / "housing", "agreement", "stale", "--csv"))
+    assert {row[4] for row in listed[1:]} == {"never used", "not used since"}
+    assert "Every agreement is used" in done(homes / "population", "agreement", "stale", "--days", "200").stdout
+
+
+def test_an_agreement_whose_purpose_is_over_is_listed_though_it_is_used(
+    world: World, homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(homes / "population", "agreement", "sign", applied(homes))
+    monkeypatch.setattr("exchange.cli.agreements.stale.own_uses", uses_of(world, world.now))
+    world.revoke(world.directory.state.purposes[PURPOSE], COORDINATOR)
+    assert f"no longer registered: {PURPOSE}" in done(homes / "population", "agreement", "stale").stdout

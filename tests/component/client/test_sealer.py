@@ -30,7 +30,7 @@ def provider(world: World) -> KeyRecord:
 
 async def test_makes_requests_that_every_check_allows(world: World, sealer: Sealer, provider: KeyRecord) -> None:
     prepared = await sealer.seal(world.header(), lookup("1"), (world.agreement, world.dataset), provider)
-    allow = decide(world.directory, prepared.envelope, world.now, taken=world.taken, peer=APPLICATIONS)
+    allow = decide(world.directory, prepared.envelope, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
     assert isinstance(allow, Allow)
     assert (allow.agreement, allow.dataset) == (prepared.agreement, prepared.dataset)
     assert len(prepared.envelope.attachments[0]) == CAPSULE
@@ -41,7 +41,7 @@ async def test_requests_that_queue_share_one_signature(world: World, sealer: Sea
     prepared = await asyncio.gather(*(sealer.seal(world.header(), lookup("1"), terms, provider) for _ in range(20)))
     assert len({item.envelope.signature for item in prepared}) <= 2
     for item in prepared:
-        assert isinstance(decide(world.directory, item.envelope, world.now, taken=world.taken), Allow)
+        assert isinstance(decide(world.directory, item.envelope, world.now, taken=world.taken, used=world.used), Allow)
 
 
 def test_a_channel_is_reused_for_ten_minutes(world: World, sealer: Sealer, provider: KeyRecord) -> None:

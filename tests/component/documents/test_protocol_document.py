@@ -15,6 +15,7 @@ from exchange.broker import status
 from exchange.broker.refusals import RefusedError
 from exchange.core.access import code_name
 from exchange.core.envelope import KINDS, Envelope
+from exchange.core.procedure import TABLE, Stage, Who
 from exchange.v1 import (
     access_pb2,
     catalogue_pb2,
@@ -179,3 +180,26 @@ def _headings() -> list[str]:
 
 def _status_name(number: int) -> str:
     return next(code.name for code in grpc.StatusCode if code.value[0] == number)
+
+
+def test_the_document_has_every_line_of_the_table_of_procedures() -> None:
+    letters = {
+        Who.APPLICANT: "A",
+        Who.APPLICANT_HEAD: "a",
+        Who.OWNER: "O",
+        Who.OWNER_HEAD: "o",
+        Who.OWNER_SYSTEM: "s",
+        Who.COORDINATOR: "C",
+    }
+    written = {
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in DOCUMENT.read_text().splitlines()
+        if re.match(rf"\| ({'|'.join(Stage)}) \|", line)
+    }
+    expected = set()
+    for (stage, act), line in TABLE.items():
+        moves = (("stops", line.stops), ("pauses", line.pauses), ("starts", line.starts))
+        clocks = ", ".join(f"{verb} {timer.rpartition('.')[2]}" for verb, timer in moves if timer is not None) or "–"
+        who = ", ".join(letters[who] for who in letters if who in line.who)
+        expected.add((str(stage), str(act), str(line.next or "the one before"), who, clocks))
+    assert written == expected

@@ -11,7 +11,7 @@ import pytest
 
 from exchange.core.access import read_refusal, verify_release
 from exchange.core.checkpoint import open_checkpoint
-from exchange.core.decision import Allow, Deny, decide
+from exchange.core.decision import Allow, Deny, decide, uncounted
 from exchange.core.directory import Directory
 from exchange.core.envelope import Envelope, decode_envelope, verify_signature
 from exchange.core.keys import sealing_private_key
@@ -86,7 +86,7 @@ def envelope(name: str) -> Envelope:
 
 
 def decided(name: str) -> Allow | Deny:
-    return decide(directory(), envelope(name), NUMBERS["issued_at"], taken=lambda *_: None)
+    return decide(directory(), envelope(name), NUMBERS["issued_at"], taken=lambda *_: None, used=uncounted)
 
 
 def test_the_file_is_what_the_code_makes() -> None:

@@ -26,7 +26,7 @@ from exchange.broker.anchor import Anchor
 from exchange.broker.logs import AccessProposal, DirectoryProposal
 from exchange.broker.settlement import draw_release
 from exchange.core.checkpoint import open_checkpoint
-from exchange.core.decision import Allow, decide
+from exchange.core.decision import Allow, decide, uncounted
 from exchange.core.entries import ObjectVersion
 from exchange.core.envelope import Envelope
 from exchange.core.merkle import Frontier, NodeId, leaf_hash
@@ -139,11 +139,11 @@ def rehash(store: LogStore, world: World) -> Mapping[Log, int]:
 
 
 def _release(allow: Allow, answer: Envelope) -> AccessProposal:
-    return AccessProposal(lambda directory, held, now: draw_release(directory, held, allow, answer, now))
+    return AccessProposal(lambda directory, held, now: draw_release(directory, held, allow, answer, now, uncounted))
 
 
 def _allow(world: World, request: Envelope) -> Allow:
-    allow = decide(world.directory, request, world.now, taken=world.taken, peer=APPLICATIONS)
+    allow = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
     assert isinstance(allow, Allow)
     return allow
 

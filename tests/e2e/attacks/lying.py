@@ -15,6 +15,7 @@ from exchange.broker.genesis import log_signers
 from exchange.broker.relay import Relay, Released
 from exchange.broker.settlement import draw_release
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
+from exchange.core.decision import uncounted
 from exchange.core.merkle import Frontier, leaf_hash, paths_of
 from exchange.home import Home
 from exchange.store.ports import Log
@@ -52,7 +53,7 @@ def main() -> None:
     async def leave_out(relay: Any, tunnel: Any, allow: Any, answer: Any, reply: bytes) -> Released:
         logs, now = relay._logs, relay._clock()
         with logs.store.locked() as transaction:
-            record = draw_release(logs.directory, transaction, allow, answer, now)
+            record = draw_release(logs.directory, transaction, allow, answer, now, uncounted)
         leaf = access_entry(record, now, logs.directory.size).leaf
         return Released(reply, made_up(home, leaf, logs.store.head(Log.ACCESS).size + 1))
 

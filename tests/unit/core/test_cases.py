@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from exchange.core.case import Case, actors
+from exchange.core.decision import Allow, Deny, decide
 from exchange.core.directory import Directory
 from exchange.core.entries import (
     Body,
@@ -18,8 +19,10 @@ from exchange.core.envelope import Draft
 from exchange.core.fold import Applied
 from exchange.core.names import Party
 from exchange.core.procedure import Stage, Timer, Who
+from exchange.core.response import check_response
 from exchange.core.state import RULES_OBJECT
 from exchange.core.terms import ApplicationTerms
+from exchange.v1.access_pb2 import Code
 from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import Agreement, Role
 from exchange.v1.procedure_pb2 import Action, Outcome, Rules, StandingApproval, Step
@@ -532,6 +535,38 @@ def test_a_step_of_another_dispute_is_refused(world: World) -> None:
     assert "not known here" in world.step(HOUSING, ESCALATE, world.fresh(16), text="up").reason
 
 
+# Suspensions.
+
+
+def test_what_is_suspended_is_shown_as_such_and_goes_on_as_before(world: World) -> None:
+    application = world.apply_for(world.dataset)
+    agreement = world.grant(application)
+    suspension = world.suspend(COORDINATOR, agreement=agreement.digest)
+    assert world.directory.is_suspended(agreement.digest, world.now)
+    case = case_of(world, application)
+    assert case.shown(suspended=True) == Stage.SUSPENDED
+    world.do(HOUSING, Action.ACTION_RATE, application.version.object_id, rating=1)
+    world.revoke(suspension.digest, COORDINATOR)
+    assert not world.directory.is_suspended(agreement.digest, world.now)
+    assert case_of(world, application).shown(suspended=False) == Stage.AGREED
+
+
+def test_a_review_date_that_has_come_and_a_suspended_dataset_hold_up_the_agreement(world: World) -> None:
+    application = world.apply_for(world.dataset)
+    reviewed = world.grant(application, review_at=world.now + DAY)
+    assert not world.directory.is_suspended(reviewed.digest, world.now)
+    assert world.directory.is_suspended(reviewed.digest, world.now + DAY)
+    world.suspend(POPULATION, dataset=world.dataset.object_id)
+    assert world.directory.is_suspended(reviewed.digest, world.now)
+    assert not world.directory.is_suspended(bytes(32), world.now)
+
+
+def test_a_refused_application_is_not_shown_as_suspended(world: World) -> None:
+    application = world.apply_for(world.dataset)
+    world.do(POPULATION, REFUSE, application.version.object_id, text="no")
+    assert case_of(world, application).shown(suspended=True) == Stage.REFUSED
+
+
 # Standing approvals.
 
 
@@ -691,3 +726,39 @@ def test_who_acts_in_which_part() -> None:
     assert actors(HOUSING, POPULATION, APPLICATIONS, "system") == frozenset()
     assert actors(HOUSING, HOUSING, HOUSING, "department") == {Who.APPLICANT, Who.OWNER}
     assert actors(HOUSING, POPULATION, CIVIL_AFFAIRS, "department") == frozenset()
+
+
+# Heads ask and answer nothing.
+
+
+def test_a_head_cannot_ask_for_records(world: World) -> None:
+    agreement = world.grant(world.apply_for(world.dataset, HOUSING))
+    request = world.request(party=HOUSING_HEAD, agreement=agreement.digest)
+    decided = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=HOUSING_HEAD)
+    assert isinstance(decided, Deny)
+    assert (decided.check, decided.code) == (3, Code.CODE_SIGNATURE_INVALID)
+    assert "is no system's, and asks nothing" in decided.reason
+
+
+def test_a_head_cannot_answer_though_a_dataset_names_it(world: World) -> None:
+    world.publish("by-head", POPULATION_HEAD)
+    dataset = world.directory.dataset_named(str(POPULATION), "by-head")
+    assert dataset is not None
+    agreement = world.grant(world.apply_for(dataset))
+    request = world.request(dataset=dataset.object_id, agreement=agreement.digest)
+    allow = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
+    assert isinstance(allow, Allow)
+    response = world.respond(request, party=POPULATION_HEAD)
+    assert isinstance(check_response(world.directory, allow, response, world.now), Deny)
+
+
+def test_a_request_under_a_standing_approval_is_allowed_until_its_case_ends(world: World) -> None:
+    application = world.apply_for(world.dataset, standing_approval=world.approve_standing(world.dataset))
+    request = world.request(agreement=application.version.digest)
+    assert isinstance(
+        decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS), Allow
+    )
+    world.do(HOUSING, Action.ACTION_END, application.version.object_id, text="the purpose is met")
+    decided = decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=APPLICATIONS)
+    assert isinstance(decided, Deny)
+    assert decided.code == Code.CODE_AGREEMENT_ENDED

@@ -1,9 +1,7 @@
 """A request is answered exactly when every check holds; the first that fails names the code (DESIGN section 6)."""
 
 import hashlib
-import tomllib
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from exchange.core.errors import DecodeError
 from exchange.core.keys import key_id
 from exchange.v1.access_pb2 import Code
 from tests.attempts import FAULTS, Attempt
+from tests.deciding import CASES, attempt_of
 from tests.world import (
     APPLICATIONS,
     HOUSING,
@@ -26,33 +25,13 @@ from tests.world import (
     World,
 )
 
-CASES: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("decisions.toml").read_text())["case"]
-
-
-def attempt_of(case: dict[str, Any]) -> Attempt:
-    """The attempt that a row of the table describes."""
-    attempt = Attempt.allowed()
-    for name in case.get("fault", ()):
-        FAULTS[name](attempt)
-    attempt.changes |= case.get("header", {})
-    now = attempt.world.now
-    if "issued" in case:
-        attempt.changes |= {"issued_at": now + case["issued"], "expires_at": now + case["issued"] + 300_000}
-    if "expires" in case:
-        attempt.changes["expires_at"] = now + case["expires"]
-    for name, size in case.get("size", {}).items():
-        header = attempt.world.header(**({"agreement": attempt.agreement.digest} | attempt.changes))
-        attempt.changes[name] = (getattr(header, name) + bytes(size))[:size]
-    return attempt
-
 
 def test_the_table_of_decisions_covers_every_code_that_decide_gives() -> None:
     covered = {case["code"] for case in CASES if "code" in case}
     outside = {"UNSPECIFIED", "OVERLOADED", "PROVIDER_UNAVAILABLE", "STATE_STALE"}
     outside |= {"RESPONSE_INVALID", "AUDIT_UNAVAILABLE", "INTERRUPTED"}
-    outside |= {"SUSPENDED", "OFFICER_NOT_GRANTED", "OUTSIDE_HOURS", "FORBIDDEN_BY_RULE", "QUOTA_EXHAUSTED"}
     assert covered == {code_name(number) for number in Code.values()} - outside
-    assert len({case["that"] for case in CASES}) == len(CASES) > 100
+    assert len({case["that"] for case in CASES}) == len(CASES) >= 200
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["that"])
@@ -80,9 +59,14 @@ ORDER = [
     "replayed",
     "no agreement",
     "agreement revoked",
+    "suspended",
     "operation not granted",
     "field not granted",
     "purpose not granted",
+    "officer not granted",
+    "outside the hours",
+    "forbidden",
+    "used up",
 ]
 CODES = [
     (3, "SIGNATURE_INVALID"),
@@ -96,9 +80,14 @@ CODES = [
     (4, "REPLAYED"),
     (5, "NO_AGREEMENT"),
     (6, "AGREEMENT_ENDED"),
+    (6, "SUSPENDED"),
     (6, "OPERATION_NOT_GRANTED"),
     (6, "FIELD_NOT_GRANTED"),
     (6, "PURPOSE_NOT_GRANTED"),
+    (6, "OFFICER_NOT_GRANTED"),
+    (6, "OUTSIDE_HOURS"),
+    (7, "FORBIDDEN_BY_RULE"),
+    (8, "QUOTA_EXHAUSTED"),
 ]
 PAIRS = [(first, second) for place, first in enumerate(ORDER) for second in ORDER[place + 1 :]]
 
@@ -114,9 +103,9 @@ def test_of_two_faults_the_earlier_check_names_the_code(first: str, second: str)
     assert (decision.check, code_name(decision.code)) == CODES[ORDER.index(first)], decision.reason
 
 
-def test_the_pairs_cover_every_neighbour_of_checks_2_to_6() -> None:
+def test_the_pairs_cover_every_neighbour_of_checks_2_to_8() -> None:
     assert set(pairwise(ORDER)) <= set(PAIRS)
-    assert {check for check, _ in CODES} == {1, 2, 3, 4, 5, 6}
+    assert {check for check, _ in CODES} == {1, 2, 3, 4, 5, 6, 7, 8}
 
 
 def test_unknown_and_foreign_agreements_cannot_be_told_apart() -> None:
@@ -142,7 +131,7 @@ def test_an_allowed_request_carries_the_terms_that_allow_it() -> None:
 def test_the_holder_of_an_id_is_asked_for_by_requester_and_id() -> None:
     world = World.standard()
     request, asked = world.request(), []
-    decide(world.directory, request, world.now, taken=lambda *key: asked.append(key))
+    decide(world.directory, request, world.now, taken=lambda *key: asked.append(key), used=world.used)
     assert asked == [(str(APPLICATIONS), read_request(request).request_id)]
 
 
@@ -152,8 +141,8 @@ def test_the_same_id_with_the_same_bytes_is_a_retry_and_with_other_bytes_a_repla
     world.hold(first)
     header = read_request(first)
     other = world.request(request_id=header.request_id, case_id="ZF-2027-0002")
-    assert isinstance(decide(world.directory, first, world.now, taken=world.taken), Allow)
-    replay = decide(world.directory, other, world.now, taken=world.taken)
+    assert isinstance(decide(world.directory, first, world.now, taken=world.taken, used=world.used), Allow)
+    replay = decide(world.directory, other, world.now, taken=world.taken, used=world.used)
     assert isinstance(replay, Deny)
     assert replay.code == Code.CODE_REPLAYED
 
@@ -165,7 +154,7 @@ def test_a_retry_signed_anew_is_the_same_message() -> None:
     draft = Draft(request.kind, request.payload, request.attachments)
     again = sign_batch(world.keys[APPLICATIONS], ORIGIN, (draft, Draft(REQUEST, b"")))[0]
     assert again.signature != request.signature
-    assert isinstance(decide(world.directory, again, world.now, taken=world.taken), Allow)
+    assert isinstance(decide(world.directory, again, world.now, taken=world.taken, used=world.used), Allow)
 
 
 def test_another_requester_may_use_the_same_id() -> None:
@@ -174,7 +163,9 @@ def test_another_requester_may_use_the_same_id() -> None:
     request_id = world.request_id()
     world.hold(world.request(request_id=request_id))
     request = world.request(party=MARRIAGE, request_id=request_id, agreement=agreement.digest)
-    assert isinstance(decide(world.directory, request, world.now, taken=world.taken, peer=MARRIAGE), Allow)
+    assert isinstance(
+        decide(world.directory, request, world.now, taken=world.taken, used=world.used, peer=MARRIAGE), Allow
+    )
 
 
 def test_a_retry_is_refused_once_the_agreement_is_revoked() -> None:
@@ -182,7 +173,7 @@ def test_a_retry_is_refused_once_the_agreement_is_revoked() -> None:
     request = world.request()
     world.hold(request)
     world.revoke(world.agreement.digest, REGISTRY)
-    decision = decide(world.directory, request, world.now, taken=world.taken)
+    decision = decide(world.directory, request, world.now, taken=world.taken, used=world.used)
     assert isinstance(decision, Deny)
     assert decision.code == Code.CODE_AGREEMENT_ENDED
 
@@ -191,8 +182,8 @@ def test_a_decision_keeps_the_directory_that_it_began_with() -> None:
     world = World.standard()
     before, request = world.directory, world.request()
     world.revoke(world.agreement.digest, POPULATION)
-    assert isinstance(decide(before, request, world.now, taken=world.taken), Allow)
-    assert isinstance(decide(world.directory, request, world.now, taken=world.taken), Deny)
+    assert isinstance(decide(before, request, world.now, taken=world.taken, used=world.used), Allow)
+    assert isinstance(decide(world.directory, request, world.now, taken=world.taken, used=world.used), Deny)
 
 
 def test_what_was_allowed_is_decided_again_by_the_directory_that_stands_then() -> None:
@@ -200,13 +191,13 @@ def test_what_was_allowed_is_decided_again_by_the_directory_that_stands_then() -
     request = world.request()
     world.hold(request)
     # Neither its age nor its id counts again: only keys and grants.
-    assert isinstance(decide_again(world.directory, request, world.now + 3_600_000), Allow)
+    assert isinstance(decide_again(world.directory, request, world.now + 3_600_000, world.used), Allow)
     world.revoke(world.agreement.digest, POPULATION)
-    ended = decide_again(world.directory, request, world.now)
+    ended = decide_again(world.directory, request, world.now, world.used)
     assert isinstance(ended, Deny)
     assert ended.code == Code.CODE_AGREEMENT_ENDED
     world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
-    revoked = decide_again(world.directory, request, world.now)
+    revoked = decide_again(world.directory, request, world.now, world.used)
     assert isinstance(revoked, Deny)
     assert revoked.code == Code.CODE_KEY_REVOKED
 
@@ -215,10 +206,10 @@ def test_a_key_revoked_after_its_batch_was_verified_is_refused_for_the_next_mess
     world = World.standard()
     drafts = [world.request_draft(world.header()) for _ in range(3)]
     first, second, third = sign_batch(world.keys[APPLICATIONS], ORIGIN, drafts)
-    assert isinstance(decide(world.directory, first, world.now, taken=world.taken), Allow)
+    assert isinstance(decide(world.directory, first, world.now, taken=world.taken, used=world.used), Allow)
     world.revoke(key_id(world.keys[APPLICATIONS].public_key), APPLICATIONS)
     for envelope in (first, second, third):
-        decision = decide(world.directory, envelope, world.now, taken=world.taken)
+        decision = decide(world.directory, envelope, world.now, taken=world.taken, used=world.used)
         assert isinstance(decision, Deny)
         assert decision.code == Code.CODE_KEY_REVOKED
 
@@ -228,7 +219,7 @@ def test_an_invalid_revocation_takes_nothing_away() -> None:
     request = world.request()
     draft = revocation_entry(HOUSING, world.fresh(16), world.agreement.digest, "not the owner")
     assert world.append(draft, HOUSING).reason
-    assert isinstance(decide(world.directory, request, world.now, taken=world.taken), Allow)
+    assert isinstance(decide(world.directory, request, world.now, taken=world.taken, used=world.used), Allow)
 
 
 def test_attachments_are_compared_in_their_order() -> None:

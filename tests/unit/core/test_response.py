@@ -27,7 +27,7 @@ class Flight:
     def __init__(self) -> None:
         self.world = World.standard()
         self.request = self.world.request()
-        allow = decide(self.world.directory, self.request, self.world.now, taken=self.world.taken)
+        allow = decide(self.world.directory, self.request, self.world.now, taken=self.world.taken, used=self.world.used)
         assert isinstance(allow, Allow)
         self.allow = allow
 

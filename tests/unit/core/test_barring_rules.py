@@ -1,0 +1,278 @@
+"""Who may forbid and suspend what, and who lifts it; each rule refuses the entry that breaks exactly it."""
+
+from typing import Any
+
+import pytest
+
+from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
+from exchange.core.entries import ObjectVersion, guardrail_entry, revocation_entry, suspension_entry
+from exchange.core.envelope import Draft
+from exchange.core.names import Party
+from exchange.core.snapshot import decode_state, encode_state
+from exchange.core.wire import MAX_TIME
+from exchange.v1.directory_pb2 import EntryKind, Role
+from exchange.v1.guardrail_pb2 import Guardrail, Officer, Suspension
+from exchange.v1.guardrail_pb2 import Test as Node
+from tests.drafts import accepted, entry_draft, refused
+from tests.world import (
+    APPLICATIONS,
+    AUDITOR,
+    BROKER,
+    CIVIL_AFFAIRS,
+    COORDINATOR,
+    EXCHANGE,
+    HOUSING,
+    MARRIAGE,
+    ORIGIN,
+    POPULATION,
+    PURPOSE,
+    REGISTRY,
+    World,
+)
+
+FORBIDDEN = Node(purpose=PURPOSE)
+SECOND_COORDINATOR = Party(ORIGIN, "district-bureau")
+
+
+@pytest.fixture
+def world() -> World:
+    return World.standard()
+
+
+def guardrail(world: World, owner: Party = COORDINATOR, version: ObjectVersion | None = None, **changes: Any) -> Draft:
+    said = Guardrail(**({"format": 1, "code": "no-exports", "label": "禁止", "test": FORBIDDEN} | changes))
+    return guardrail_entry(owner, version or ObjectVersion(world.fresh(16)), said)
+
+
+def suspension(world: World, owner: Party, **said: Any) -> Draft:
+    return suspension_entry(owner, world.fresh(16), Suspension(**({"reason": "used for another purpose"} | said)))
+
+
+def targets(world: World) -> set[Any]:
+    return {target for target, _ in world.directory.state.bars.all_suspensions()}
+
+
+def codes(world: World) -> list[str]:
+    return [standing.said.code for standing in world.directory.state.bars.guardrails]
+
+
+# --- guardrails -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("party", [EXCHANGE, AUDITOR, BROKER, POPULATION, REGISTRY], ids=str)
+def test_only_a_coordinator_signs_guardrails(world: World, party: Party) -> None:
+    refused(world, guardrail(world, party), party, "is not a coordinator")
+    assert codes(world) == []
+
+
+def test_a_guardrail_stands_until_it_is_revoked_or_superseded(world: World) -> None:
+    digest = accepted(world, guardrail(world), COORDINATOR).digest
+    version = ObjectVersion(world.directory.state.versions[digest].object_id, digest)
+    second = accepted(world, guardrail(world, version=version, code="no-queries"), COORDINATOR).digest
+    assert codes(world) == ["no-queries"]
+    accepted(world, guardrail(world), COORDINATOR)
+    assert codes(world) == ["no-queries", "no-exports"]
+    world.revoke(second, COORDINATOR)
+    assert codes(world) == ["no-exports"]
+
+
+def test_a_revoked_guardrail_stands_again_in_its_next_version(world: World) -> None:
+    digest = accepted(world, guardrail(world), COORDINATOR).digest
+    world.revoke(digest, COORDINATOR)
+    version = ObjectVersion(world.directory.state.versions[digest].object_id, digest)
+    accepted(world, guardrail(world, version=version), COORDINATOR)
+    assert codes(world) == ["no-exports"]
+
+
+def test_a_code_belongs_to_one_guardrail_that_stands(world: World) -> None:
+    digest = accepted(world, guardrail(world), COORDINATOR).digest
+    refused(world, guardrail(world), COORDINATOR, "another guardrail has the code no-exports")
+    world.revoke(digest, COORDINATOR)
+    accepted(world, guardrail(world), COORDINATOR)
+    old = ObjectVersion(world.directory.state.versions[digest].object_id, digest)
+    refused(world, guardrail(world, version=old), COORDINATOR, "another guardrail has the code no-exports")
+    assert codes(world) == ["no-exports"]
+
+
+def test_a_guardrail_supersedes_its_owners_own(world: World) -> None:
+    world.admit(SECOND_COORDINATOR, Role.ROLE_COORDINATOR)
+    digest = accepted(world, guardrail(world), COORDINATOR).digest
+    version = ObjectVersion(world.directory.state.versions[digest].object_id, digest)
+    refused(world, guardrail(world, SECOND_COORDINATOR, version), SECOND_COORDINATOR, "another owner")
+    draft = revocation_entry(SECOND_COORDINATOR, world.fresh(16), digest, "not needed")
+    refused(world, draft, SECOND_COORDINATOR, "cannot revoke what")
+
+
+def test_refuses_a_guardrail_that_is_not_in_its_form(world: World) -> None:
+    refused(world, guardrail(world, test=Node()), COORDINATOR, "node 1 of the test is empty")
+    refused(world, guardrail(world, code="No"), COORDINATOR, "a guardrail has a code")
+    assert codes(world) == []
+
+
+@pytest.mark.parametrize("kind", ["GUARDRAIL", "SUSPENSION"])
+def test_refuses_another_body(world: World, kind: str) -> None:
+    draft = entry_draft(world, COORDINATOR, kind, body_sha256=bytes(32))
+    refused(world, draft, COORDINATOR, "does not fit its kind")
+
+
+# --- who suspends what ------------------------------------------------------------------------------------
+
+
+def said(world: World, what: str) -> dict[str, Any]:
+    """What each kind of suspension names."""
+    return {
+        "agreement": {"agreement": world.agreement.digest},
+        "dataset": {"dataset": world.dataset.object_id},
+        "requesting department": {"party": str(HOUSING)},
+        "requesting system": {"party": str(APPLICATIONS)},
+        "providing department": {"party": str(POPULATION)},
+        "providing system": {"party": str(REGISTRY)},
+        "officer": {"officer": Officer(department=str(HOUSING), pseudonym="officer-7")},
+    }[what]
+
+
+OWNERS = {
+    "agreement": POPULATION,
+    "dataset": POPULATION,
+    "requesting department": None,
+    "requesting system": HOUSING,
+    "providing department": None,
+    "providing system": POPULATION,
+    "officer": HOUSING,
+}
+
+
+@pytest.mark.parametrize("what", OWNERS)
+@pytest.mark.parametrize("party", [COORDINATOR, POPULATION, HOUSING, CIVIL_AFFAIRS], ids=str)
+def test_a_coordinator_suspends_anything_and_a_department_its_own(world: World, party: Party, what: str) -> None:
+    draft = suspension(world, party, **said(world, what))
+    if party in (COORDINATOR, OWNERS[what]):
+        accepted(world, draft, party)
+        assert len(targets(world)) == 1
+    else:
+        refused(world, draft, party, "cannot suspend what is not its own")
+        assert targets(world) == set()
+
+
+@pytest.mark.parametrize("what", OWNERS)
+@pytest.mark.parametrize("party", [EXCHANGE, AUDITOR, BROKER, REGISTRY, APPLICATIONS, MARRIAGE], ids=str)
+def test_nobody_else_suspends_anything(world: World, party: Party, what: str) -> None:
+    refused(world, suspension(world, party, **said(world, what)), party, "cannot suspend what is not its own")
+
+
+def test_what_is_suspended_is_found_by_its_object_or_its_name(world: World) -> None:
+    for what in ("agreement", "dataset", "requesting system", "officer"):
+        accepted(world, suspension(world, COORDINATOR, **said(world, what)), COORDINATOR)
+    assert targets(world) == {
+        agreement_target(world.agreement.object_id),
+        dataset_target(world.dataset.object_id),
+        party_target(APPLICATIONS),
+        officer_target(HOUSING, "officer-7"),
+    }
+
+
+# --- form -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "a suspension names an agreement"),
+        ({"agreement": bytes(32)}, "no agreement of the directory"),
+        ({"dataset": bytes(16)}, "no dataset of the directory"),
+        ({"party": "housing"}, "not a party's name"),
+        ({"party": f"exchange://{ORIGIN}"}, "no department or system"),
+        ({"party": str(COORDINATOR)}, "no department or system"),
+        ({"party": f"{HOUSING}/nobody"}, "no department or system"),
+        ({"officer": Officer(department="housing", pseudonym="officer-7")}, "not a party's name"),
+        ({"officer": Officer(department=str(APPLICATIONS), pseudonym="officer-7")}, "is no department"),
+        ({"officer": Officer(department=str(BROKER), pseudonym="officer-7")}, "is no department"),
+        ({"officer": Officer(department=str(HOUSING), pseudonym="")}, "by pseudonym"),
+        ({"officer": Officer(department=str(HOUSING), pseudonym="王芳")}, "by pseudonym"),
+    ],
+    ids=str,
+)
+def test_refuses_a_suspension_of_nothing_that_there_is(world: World, changes: dict[str, Any], reason: str) -> None:
+    refused(world, suspension(world, COORDINATOR, **changes), COORDINATOR, reason)
+
+
+def test_a_dataset_is_no_agreement_and_an_agreement_no_dataset(world: World) -> None:
+    refused(world, suspension(world, COORDINATOR, agreement=world.dataset.version.digest), COORDINATOR, "no agreement")
+    refused(world, suspension(world, COORDINATOR, dataset=world.agreement.object_id), COORDINATOR, "no dataset")
+
+
+def test_a_suspension_has_a_reason_of_up_to_2000_characters(world: World) -> None:
+    target = said(world, "dataset")
+    accepted(world, suspension(world, POPULATION, reason="字" * 2000, **target), POPULATION)
+    for reason in ("", "字" * 2001):
+        refused(world, suspension(world, POPULATION, reason=reason, **target), POPULATION, "has a reason")
+
+
+def test_a_suspension_ends_after_it_began(world: World) -> None:
+    target = said(world, "dataset")
+    accepted(world, suspension(world, POPULATION, until=world.now + 1, **target), POPULATION)
+    accepted(world, suspension(world, POPULATION, until=MAX_TIME, **target), POPULATION)
+    for until in (1, world.now, MAX_TIME + 1):
+        refused(world, suspension(world, POPULATION, until=until, **target), POPULATION, "ends after it began")
+
+
+def test_a_suspension_has_one_version(world: World) -> None:
+    digest = accepted(world, suspension(world, POPULATION, **said(world, "dataset")), POPULATION).digest
+    body = Suspension(reason="longer", dataset=world.dataset.object_id)
+    draft = entry_draft(
+        world,
+        POPULATION,
+        "SUSPENSION",
+        object_id=world.directory.state.versions[digest].object_id,
+        supersedes=digest,
+        suspension=body,
+    )
+    refused(world, draft, POPULATION, "supersedes nothing")
+
+
+# --- who lifts it -----------------------------------------------------------------------------------------
+
+
+def test_whoever_signed_it_or_a_coordinator_lifts_a_suspension(world: World) -> None:
+    world.admit(SECOND_COORDINATOR, Role.ROLE_COORDINATOR)
+    target = said(world, "dataset")
+    mine = accepted(world, suspension(world, POPULATION, **target), POPULATION).digest
+    first = accepted(world, suspension(world, COORDINATOR, **target), COORDINATOR).digest
+    third = accepted(world, suspension(world, POPULATION, **target), POPULATION).digest
+    for party in (POPULATION, HOUSING, REGISTRY, AUDITOR):
+        draft = revocation_entry(party, world.fresh(16), first, "put right")
+        refused(world, draft, party, "cannot revoke what")
+    world.revoke(mine, POPULATION)
+    assert len(targets(world)) == 1
+    world.revoke(first, SECOND_COORDINATOR)
+    assert len(targets(world)) == 1
+    world.revoke(third, COORDINATOR)
+    assert targets(world) == set()
+    refused(world, revocation_entry(COORDINATOR, world.fresh(16), third, ""), COORDINATOR, "revoked or superseded")
+
+
+def test_a_coordinator_revokes_no_agreement_for_all_that(world: World) -> None:
+    draft = revocation_entry(COORDINATOR, world.fresh(16), world.agreement.digest, "not its own")
+    refused(world, draft, COORDINATOR, "cannot revoke what")
+
+
+# --- snapshots ---------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_has_what_stands_and_not_what_was_lifted(world: World) -> None:
+    world.forbid(FORBIDDEN, "one")
+    gone = world.forbid(FORBIDDEN, "two").digest
+    for _ in range(2):
+        world.suspend(POPULATION, agreement=world.agreement.digest)
+    lifted = world.suspend(COORDINATOR, party=str(HOUSING)).digest
+    world.revoke(gone, COORDINATOR)
+    world.revoke(lifted, COORDINATOR)
+    state = world.directory.state
+    read = decode_state(encode_state(state))
+    assert read == state
+    assert [standing.said.code for standing in read.bars.guardrails] == ["one"]
+    assert [len(held) for held in read.bars.suspensions.values()] == [2]
+    assert {version.kind for version in read.versions.values() if version.barring is not None} == {
+        EntryKind.ENTRY_KIND_GUARDRAIL,
+        EntryKind.ENTRY_KIND_SUSPENSION,
+    }
