@@ -124,11 +124,13 @@ def test_a_correction_is_told_as_it_went() -> None:
     world.do(APPLICATIONS, ACKNOWLEDGE, ID, digest=first)
     found = correction(world.directory)
     assert (found.dataset, found.owner, found.fields) == (world.dataset.object_id, POPULATION, ("address",))
-    assert found.filed is not None and found.answered is not None
+    assert found.filed is not None
+    assert found.answered is not None
     assert (found.filed.step.case_id, found.answered.step.text) == ("ZF-2027-0001", "number 3")
     told = {notice.recipient: notice for notice in found.notices}
     assert told[HOUSING].requests == tuple(REQUESTS)
-    assert told[HOUSING].acknowledged is not None and told[HOUSING].acknowledged.owner == APPLICATIONS
+    assert told[HOUSING].acknowledged is not None
+    assert told[HOUSING].acknowledged.owner == APPLICATIONS
     assert told[CIVIL_AFFAIRS].version.digest == second
     assert told[CIVIL_AFFAIRS].acknowledged is None
     assert [notice.version.digest for _, notice in notices_for(world.directory.terms, HOUSING)] == [first]
@@ -278,13 +280,16 @@ def test_the_clock_runs_from_the_filing_to_the_answer() -> None:
     world = world_at("filed")
     rules = jurisdiction(ANSWER)
     running = answer_due(correction(world.directory), rules, world.now + 5 * DAY)
-    assert running is not None and running.state == ClockState.RUNNING
+    assert running is not None
+    assert running.state == ClockState.RUNNING
     late = answer_due(correction(world.directory), rules, world.now + 15 * DAY)
-    assert late is not None and late.state == ClockState.OVERDUE
+    assert late is not None
+    assert late.state == ClockState.OVERDUE
     world.now += 3 * DAY
     world.do(POPULATION, REJECT, ID, text="it is right")
     done = answer_due(correction(world.directory), rules, world.now + 15 * DAY)
-    assert done is not None and done.state == ClockState.DONE
+    assert done is not None
+    assert done.state == ClockState.DONE
 
 
 def test_no_clock_runs_where_nobody_filed_or_no_rule_sets_a_time() -> None:
