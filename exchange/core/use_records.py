@@ -5,7 +5,7 @@ whoever knows which answers were released to it sees which of them the report le
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exchange.core.directory import Directory
@@ -217,23 +217,24 @@ def selection_of(report: UseReport) -> Selection:
 
 
 def shortcomings(
-    records: Iterable[UseRecord], released: Iterable[tuple[int, bytes]], *, is_whole: bool
+    records: Iterable[UseRecord], released: Mapping[int, bytes], wanted: Iterable[int], *, is_whole: bool
 ) -> list[Shortcoming]:
     """What records of use leave out, or say otherwise than the access log.
 
     Args:
         records: of a report, or of a ledger.
-        released: of each answer that was released to the requester within the same limits: the index of its entry and
-            the request's digest.
-        is_whole: whether `released` is all that the log has: then an answer without its entry is one more.
+        released: of each answer that was released to the requester: the index of its entry, and the request's digest.
+        wanted: indexes of those that the records must have.
+        is_whole: whether `released` has every answer that the records could name: then one more is wrong.
     """
     told = {record.log_index: record for record in records if record.kind == _ANSWERED}
-    log = dict(released)
-    found = [Shortcoming(index, "released, and not recorded") for index in log if index not in told]
+    found = [Shortcoming(index, "released, and not recorded") for index in wanted if index not in told]
+    # What came after the log was read is not compared.
+    last = max(released, default=-1)
     for index, record in told.items():
-        if index in log and log[index] != record.request_digest:
+        if index in released and released[index] != record.request_digest:
             found.append(Shortcoming(index, f"record {record.number} is of another request than the entry"))
-        if is_whole and index not in log:
+        if is_whole and index not in released and index <= last:
             found.append(Shortcoming(index, f"record {record.number} names an entry that the log does not have for it"))
     return sorted(found, key=lambda item: item.index)
 

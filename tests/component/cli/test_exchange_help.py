@@ -27,6 +27,8 @@ GROUPS = {
     ),
     "agreement dispute": ("open", "escalate", "settle"),
     "clocks": ("list", "due"),
+    "use": ("record", "dispose", "due", "corrections", "prune", "report", "verify"),
+    "correction": ("file", "answer", "list", "show", "acknowledge"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(*group.split(), name) for group, names in GROUPS.items() for name in names]
