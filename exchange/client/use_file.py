@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exchange.client import storage
 from exchange.client.errors import EvidenceError, UnavailableError
 from exchange.core.errors import CoreError
 from exchange.core.use_records import START, chained, check_record, read_record
@@ -22,6 +21,9 @@ from exchange.core.wire import FORMAT, encode
 from exchange.v1.use_pb2 import UseRecord
 
 FILE: Final = "use.db"
+
+SYNCHRONOUS = "EXTRA"
+"""SQLite's setting, as for the mirror. Tests of anything else turn it off."""
 
 ROOM = 16 * 1024 * 1024
 """Bytes that must be free on the disk before anything is asked: thousands of records."""
@@ -183,7 +185,7 @@ class UseFile:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode=DELETE")
-                connection.execute(f"PRAGMA synchronous={storage.SYNCHRONOUS}")
+                connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 if version not in (0, _VERSION):
                     raise EvidenceError(f"{self.path} is of version {version}, not {_VERSION}")

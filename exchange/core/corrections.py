@@ -89,7 +89,7 @@ def open_correction_step(state: State, terms: Terms, version: Version, step: Ste
     """
     correction = terms.corrections.get(step.subject)
     if correction is None:
-        correction = _begun(state, terms, step)
+        correction = _begun(terms, step)
         line = TABLE.get((None, step.action))
     else:
         line = TABLE.get((correction.standing, step.action))
@@ -156,12 +156,10 @@ def answer_due(correction: Correction, jurisdiction: Jurisdiction, now: int) -> 
     return read(RunningClock(clock, correction.filed.version.time, stopped=stopped), jurisdiction, now)
 
 
-def _begun(state: State, terms: Terms, step: Step) -> Correction:
+def _begun(terms: Terms, step: Step) -> Correction:
     """The correction that a first step begins."""
     if step.action not in {_OPEN, _NOTIFY}:
         raise TermsError("the correction is not known here")
-    if step.subject in state.objects or step.subject in terms.disputes:
-        raise TermsError("the correction's object id is in use")
     dataset = named_dataset(terms, step.about)
     return Correction(step.subject, step.about, dataset.version.owner, tuple(step.fields), Standing.FILED)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import exchange.cli.times
 from exchange.cli import acting
 from exchange.cli.main import app
-from exchange.client import Session, storage
+from exchange.client import Session, use_file
 from exchange.client.use_file import FILE, UseFile
 from exchange.core.correction import Correction, Standing
 from exchange.core.envelope import USE_REPORT, decode_envelope
@@ -48,7 +48,7 @@ def world() -> World:
 @pytest.fixture(autouse=True)
 def simulator(world: World, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     simulator = Simulator(world)
-    monkeypatch.setattr(storage, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(use_file, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(acting, "Session", lambda home: Session(home, simulator, simulator.clock))
     monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
     return simulator

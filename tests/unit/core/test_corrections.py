@@ -13,6 +13,7 @@ from exchange.core.clocks import State as ClockState
 from exchange.core.correction import Correction, Notice, Standing
 from exchange.core.corrections import ANSWER, MAX_REQUESTS, answer_due, bound, notices_for
 from exchange.core.directory import Directory
+from exchange.core.entries import ObjectVersion
 from exchange.core.names import Party
 from exchange.v1.procedure_pb2 import Action
 from tests.memory import fixed
@@ -189,15 +190,22 @@ def test_who_has_no_agreement_files_nothing() -> None:
     file(world)
 
 
-@pytest.mark.parametrize("taken", ["object", "dispute"])
-def test_the_object_id_of_something_else_names_no_correction(taken: str) -> None:
+def test_a_correction_under_the_id_of_a_dataset_is_read_by_those_whom_it_binds_alone() -> None:
+    """Ids of corrections are their own: whoever takes that of something else gains nothing by it."""
     world = World.standard()
     id = world.dataset.object_id
-    if taken == "dispute":
-        id = fixed("dispute", 16)
-        application = next(iter(world.directory.terms.applications.values())).version.object_id
-        world.do(HOUSING, Action.ACTION_OPEN_DISPUTE, id, about=application, text="why")
-    assert "in use" in world.step(HOUSING, OPEN, id, **fields(world, OPEN)).reason
+    filed = world.do(HOUSING, OPEN, id, **fields(world, OPEN))
+    version = world.directory.state.versions[filed.digest]
+    assert set(bound(world.directory.terms, version)) == {POPULATION, HOUSING}
+    assert world.directory.dataset(id) is not None
+
+
+def test_what_is_published_later_under_its_id_takes_nothing_from_a_correction() -> None:
+    world = world_at("corrected")
+    world.publish("later", version=ObjectVersion(ID))
+    bodies = [(index, body) for index, body in enumerate(world.directory_log.bodies) if body]
+    again = Directory.reopened(world.directory.state, bodies)
+    assert again.terms.corrections == world.directory.terms.corrections
 
 
 def test_a_notice_is_acknowledged_once_and_by_the_one_who_was_given_it() -> None:
