@@ -15,6 +15,7 @@ from exchange.core.corrections import ANSWER, MAX_REQUESTS, answer_due, bound, n
 from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion
 from exchange.core.names import Party
+from exchange.core.state import Version
 from exchange.v1.procedure_pb2 import Action
 from tests.memory import fixed
 from tests.world import (
@@ -203,9 +204,7 @@ def test_a_correction_under_the_id_of_a_dataset_is_read_by_those_whom_it_binds_a
 def test_what_is_published_later_under_its_id_takes_nothing_from_a_correction() -> None:
     world = world_at("corrected")
     world.publish("later", version=ObjectVersion(ID))
-    bodies = [(index, body) for index, body in enumerate(world.directory_log.bodies) if body]
-    again = Directory.reopened(world.directory.state, bodies)
-    assert again.terms.corrections == world.directory.terms.corrections
+    assert dict(reopened(world).terms.corrections) == dict(world.directory.terms.corrections)
 
 
 def test_a_notice_is_acknowledged_once_and_by_the_one_who_was_given_it() -> None:
@@ -250,9 +249,20 @@ def test_a_recipient_reads_its_notice_without_the_filing() -> None:
 
 def test_corrections_are_opened_again_as_they_were() -> None:
     world = world_at("corrected")
-    bodies = [(index, body) for index, body in enumerate(world.directory_log.bodies) if body]
-    again = Directory.reopened(world.directory.state, bodies)
-    assert again.terms.corrections == world.directory.terms.corrections
+    assert dict(reopened(world).terms.corrections) == dict(world.directory.terms.corrections)
+
+
+class Bodies(list[tuple[int, bytes]]):
+    """The bodies that are at hand, by the index of their entry; also looked up by a version."""
+
+    def body(self, version: Version) -> bytes:
+        return dict(self).get(version.index, b"")
+
+
+def reopened(world: World) -> Directory:
+    """The directory of the world's state, its bodies opened again."""
+    bodies = Bodies((index, body) for index, body in enumerate(world.directory_log.bodies) if body)
+    return Directory.reopened(world.directory.state, bodies)
 
 
 @settings(max_examples=60)
