@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from adapters import recipient_commands
 from exchange.cli.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, example
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_table
@@ -255,6 +256,9 @@ def subject_answer(
     print_line(clean(f"asked by {_short(asked.asked_by)}: {asked.reason}"))
     count = "1 answer" if rows == 1 else f"{rows} answers"
     print_line(f"{output}: {count} of this ledger, sealed to {_short(asked.asked_by)}")
+
+
+recipient_commands.register(app)
 
 
 def _short(name: str) -> str:

@@ -7,6 +7,7 @@ from exchange.broker.logs import Logs
 from exchange.broker.proofs import receipts
 from exchange.broker.status import NotPermittedError
 from exchange.core.access import read_access_leaf
+from exchange.core.corrections import bound
 from exchange.core.descriptor import may_see
 from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
@@ -178,13 +179,16 @@ def may_see_body(directory: Directory, peer: Party, entry: StoredEntry) -> bool:
     """Whether a party may see a body.
 
     A dataset's all may unless it is restricted, and what all may have of it: standing approvals. The others those whom
-    they bind; a step, whom the application binds that it is about.
+    they bind; a step, whom the application binds that it is about, or the correction.
     """
     version = _version(directory, entry)
     if version is None:
         return False
     if version.kind == EntryKind.ENTRY_KIND_DATASET:
         return _may_see_dataset(directory, peer, version.object_id, version.owner)
+    offices = bound(directory.terms, version)
+    if offices:
+        return any(office.covers(peer) for office in offices)
     about = _dataset_about(directory, version)
     if about is not None:
         return _may_see_dataset(directory, peer, about.object_id, about.version.owner)

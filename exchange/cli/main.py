@@ -25,6 +25,8 @@ COMMANDS = (
     ("clocks", "Show the time limits of a jurisdiction, and when something is due."),
     ("report", "Report on timeliness, quality and use."),
     ("request", "Ask for records, and verify the answer."),
+    ("use", "The ledger of what was told: what it was used for, when it was destroyed, what is due."),
+    ("correction", "File that a record is wrong, answer, and see who was told of it."),
     ("status", "Show who this is, and what can be verified now."),
 )
 

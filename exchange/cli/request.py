@@ -18,6 +18,7 @@ from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_table
 from exchange.cli.texts import check_text
 from exchange.cli.times import now
+from exchange.cli.use_standing import notice_line, waiting_notices
 from exchange.cli.where import parse_where
 from exchange.client.answers import Answer
 from exchange.client.client import ExchangeClient
@@ -93,11 +94,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What came of a request: the answer, its receipt, cosigned where it is, and what is not excluded."""
+    """What came of a request: the answer, its receipt, cosigned where it is, what is not excluded, and whether earlier
+    answers were corrected."""
 
     answer: Answer
     receipt: Receipt
     caveats: list[str]
+    notices: str = ""
 
 
 @app.command(
@@ -152,12 +155,15 @@ def request(  # noqa: PLR0913 - who asks, why and for what is said each time
 
     async def ask(session: Session) -> Asking:
         answer = await question.put(session)
-        return Asking(answer, *await _witnessed(session, answer, wait=cosigned))
+        notices = notice_line(waiting_notices(session.directory, session.party, home))
+        return Asking(answer, *await _witnessed(session, answer, wait=cosigned), notices)
 
     if proof is not None:
         check_writable(proof)
     done = act(home, ask)
     _print(done, split(fields), limit, as_json)
+    if done.notices:
+        say(f"! {done.notices}")
     if proof is not None:
         write_file(proof, encode_proof(receipt_proof(done.receipt)), 0o644)
 

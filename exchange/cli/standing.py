@@ -7,6 +7,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.cli.admission import certificate_end
 from exchange.cli.times import days_left, iso, now
+from exchange.cli.use_standing import due_line, notice_line, waiting_dues, waiting_notices
 from exchange.client.calls import GrpcTransport, call
 from exchange.client.cosignatures import split_view
 from exchange.client.errors import BrokenLogError, ExchangeError, UnavailableError, UntrustedError
@@ -78,6 +79,7 @@ class Standing:
         access: the last checkpoint of the access log that this home has checked.
         witnessed: what witnesses say of each log; empty where the trust file has no quorum.
         receipts: how many are not cosigned yet, and how many of them are late.
+        duties: what the ledger of use asks for: data to be destroyed, corrections to be acknowledged, each in a line.
     """
 
     party: Party
@@ -91,6 +93,7 @@ class Standing:
     access: Checkpoint | None
     witnessed: tuple[LogStanding, ...] = ()
     receipts: tuple[int, int] = (0, 0)
+    duties: tuple[str, ...] = ()
 
     @property
     def caveats(self) -> list[str]:
@@ -128,6 +131,7 @@ async def standing_of(home: Home) -> Standing:
         access,
         synced.witnessed,
         await asyncio.to_thread(_receipts, home, trust),
+        await asyncio.to_thread(_duties, home, directory),
     )
 
 
@@ -216,6 +220,17 @@ def _receipts(home: Home, trust: Trust) -> tuple[int, int]:
     if trust.policy is None or not trust.policy.needs_witnesses or not path.exists():
         return 0, 0
     return ReceiptFile(path).count_waiting(now() - int(WITHIN * 1000))
+
+
+def _duties(home: Home, directory: Directory | None) -> tuple[str, ...]:
+    if directory is None or home.role not in {"system", "department"}:
+        return ()
+    try:
+        due = due_line(waiting_dues(directory, home.path, now()))
+        notices = notice_line(waiting_notices(directory, home.party, home.path))
+    except ExchangeError as error:
+        return (str(error),)
+    return tuple(line for line in (due, notices) if line)
 
 
 async def _check_access(session: Session) -> None:

@@ -79,6 +79,8 @@ def _shown(standing: Standing) -> dict[str, object]:
     if waiting:
         alarm = f", {late} of them for over a minute: ALARM" if late else ""
         pairs["receipts"] = f"{waiting} not cosigned yet{alarm}"
+    if standing.duties:
+        pairs["to do"] = list(standing.duties)
     return pairs
 
 
@@ -138,6 +140,7 @@ def _described(standing: Standing) -> dict[str, object]:
         "problem": str(problem) if problem else None,
         "witnesses": [_described_log(log) for log in standing.witnessed],
         "receipts": {"not_cosigned": standing.receipts[0], "late": standing.receipts[1]},
+        "to_do": list(standing.duties),
         "caveats": standing.caveats,
     }
 

@@ -1,5 +1,6 @@
 """Answers: nothing is handed over before the provider's signature, the receipt and the salted hash hold (section 6)."""
 
+import asyncio
 from dataclasses import dataclass
 
 from exchange.client.calls import check_length
@@ -59,8 +60,8 @@ async def check_answer(session: Session, prepared: Prepared, response: SubmitRes
         ResponseInvalidError: the provider's key, signature, binding, seal or salted hash does not hold.
         EvidenceError: the receipt does not prove that the log names exactly this answer to this request.
         BrokenLogError: a log contradicts what it signed before; sticky.
-        StaleError, UnavailableError: the directory that it was decided under cannot be had, or the log's promise not
-            be kept on disk.
+        StaleError, UnavailableError: the directory that it was decided under cannot be had, or the log's promise or
+            the record of its use not be kept on disk.
     """
     envelope = _envelope(response.envelope)
     # The mirror may be older than the provider's key.
@@ -73,10 +74,18 @@ async def check_answer(session: Session, prepared: Prepared, response: SubmitRes
         # What broker and provider knew when they decided may have ended the provider's key.
         await session.sync(needed)
         header = _check(session, prepared, envelope)
-    # Kept before a row is handed over: a process that dies now still holds the log to what it has signed.
-    await session.evidence.keep(response.receipt.checkpoint)
-    await session.receipts.keep(response.receipt)
     opened = open_response(prepared, envelope, header.rows_sha256)
+    # Kept before a row is handed over: a process that dies now still holds the log to what it has signed, and has
+    # recorded what it was told. Both are written at once.
+    kept = await asyncio.gather(
+        session.evidence.keep(response.receipt.checkpoint),
+        session.receipts.keep(response.receipt),
+        session.use.keep(prepared, proven.index, len(opened.rows)),
+        return_exceptions=True,
+    )
+    for failure in kept:
+        if isinstance(failure, BaseException):
+            raise failure
     return Answer(
         opened.rows,
         opened.truncated,

@@ -181,6 +181,8 @@ class ExchangeClient:
         await self.session.evidence.ready()
         # Nor is anything asked on the strength of a directory that no quorum of witnesses has seen lately.
         await self.session.cosignatures.require_fresh()
+        # Nor anything whose use could not be recorded (Decree 809, article 29).
+        await self.session.use.ready()
         left = (prepared.header.expires_at - self.session.clock()) / 1000
         if left <= 0:
             raise UnavailableError("the request has expired", "prepare a new one")

@@ -18,6 +18,9 @@ from exchange.client.receipt_file import ReceiptFile
 from exchange.client.receipts import Alarm, Receipts, log_alarm
 from exchange.client.refusals import knows_signer, refused_size, verify_refusal
 from exchange.client.storage import DIRECTORY, MirrorFile
+from exchange.client.use_file import FILE as USE
+from exchange.client.use_file import UseFile
+from exchange.client.use_ledger import UseLedger
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope, sign
@@ -142,6 +145,7 @@ class Session:
         self._max_age = max_age
         self._cosignatures: Cosignatures | None = None
         self._receipts: Receipts | None = None
+        self._use: UseLedger | None = None
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
@@ -161,6 +165,7 @@ class Session:
         await evidence.open()
         await self._open_receipts(mirror, evidence, self._transport)
         self._mirror, self._evidence = mirror, evidence
+        self._use = UseLedger(UseFile(self.home.path / USE), self.clock)
         return self
 
     async def _open_receipts(self, mirror: DirectoryMirror, evidence: AccessEvidence, transport: Transport) -> None:
@@ -180,13 +185,14 @@ class Session:
             BrokenLogError: the access log contradicts itself.
         """
         try:
+            await self.use.close()
             await self.receipts.close()
             await self.cosignatures.close()
             await self.mirror.close()
             await self.evidence.close()
         finally:
             await self.transport.close()
-            self._mirror = self._evidence = self._cosignatures = self._receipts = None
+            self._mirror = self._evidence = self._cosignatures = self._receipts = self._use = None
 
     @property
     def is_open(self) -> bool:
@@ -212,6 +218,11 @@ class Session:
     def receipts(self) -> Receipts:
         """The receipts that this party keeps."""
         return _opened(self._receipts)
+
+    @property
+    def use(self) -> UseLedger:
+        """The ledger of what this party was told."""
+        return _opened(self._use)
 
     @property
     def transport(self) -> Transport:

@@ -30,7 +30,8 @@ class Use:
     Args:
         index, time: of its entry, milliseconds.
         requester, provider: the systems' names.
-        agreement: message digest; empty where the body is not kept any more.
+        agreement: message digest; dataset: object id; both empty where the body is not kept any more.
+        request_digest: 32 bytes.
     """
 
     index: int
@@ -38,6 +39,8 @@ class Use:
     requester: str
     provider: str
     agreement: bytes
+    dataset: bytes = b""
+    request_digest: bytes = b""
 
 
 async def own_uses(session: Session, advance: Advance) -> AsyncIterator[Use]:
@@ -96,10 +99,12 @@ def _use(record: Record) -> Use | None:
         leaf = read_access_leaf(record.leaf)
         if leaf.kind != AccessKind.ACCESS_KIND_RELEASED:
             return None
-        agreement = b""
+        agreement = dataset = b""
         if record.body and not body_problem(leaf, record.body):
             request = decode_envelope(decode(AccessBody, record.body).request, REQUEST)
-            agreement = read_request(request).agreement
+            header = read_request(request)
+            agreement, dataset = header.agreement, header.dataset
     except CoreError:
         return None
-    return Use(record.index, leaf.time, leaf.requester, leaf.provider, agreement)
+    names = (leaf.requester, leaf.provider)
+    return Use(record.index, leaf.time, *names, agreement, dataset, leaf.request_digest)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from exchange.core.approvals import approve, is_unconditional, open_approval
 from exchange.core.case import Case, Event, actors
 from exchange.core.case_moves import begin, lapse, perform
+from exchange.core.corrections import CORRECTION_ACTIONS, open_correction_step
 from exchange.core.names import Party
 from exchange.core.procedure import TABLE, Act, Stage, Who
 from exchange.core.procedure_terms import StepTerms
@@ -133,6 +134,8 @@ def _approved(state: State, terms: Terms, version: Version) -> Terms:
 
 def _step(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     step = read_step(body)
+    if step.action in CORRECTION_ACTIONS:
+        return open_correction_step(state, terms, version, step)
     if step.action == Action.ACTION_CONSENT_ANSWER and step.subject in terms.datasets:
         return _consent_to_approval(state, terms, version, step)
     is_extended = step.action == Action.ACTION_EXTEND and step.subject in terms.datasets

@@ -19,7 +19,8 @@ KINDS = frozenset({REQUEST, RESPONSE, REFUSAL, ENTRY})
 REPORT = "exchange.v1/report"
 SUBJECT_REQUEST = "exchange.v1/subject-request"
 SUBJECT_ANSWER = "exchange.v1/subject-answer"
-FILES = frozenset({REPORT, SUBJECT_REQUEST, SUBJECT_ANSWER})
+USE_REPORT = "exchange.v1/use-report"
+FILES = frozenset({REPORT, SUBJECT_REQUEST, SUBJECT_ANSWER, USE_REPORT})
 """What offices sign of their own; it is in a file, and nobody takes it who has not asked for it by name."""
 
 BATCH = "exchange.v1/batch"

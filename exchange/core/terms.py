@@ -13,6 +13,7 @@ from typing import TypeVar
 from immutables import Map
 
 from exchange.core.case import Event
+from exchange.core.correction import Correction
 from exchange.core.descriptor import MOST_SENSITIVE, check_descriptor, is_shared, may_see, shared_purposes
 from exchange.core.errors import CoreError, NameFormatError
 from exchange.core.filters import FilterError, check_filter
@@ -138,7 +139,8 @@ class Terms:
 
     Of each application, by object id: the events of its case, and the index of the entry that last ended what was
     agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
-    that body, its dataset. Of each dataset, by object id: what happened to it in the catalogue.
+    that body, its dataset. Of each dataset, by object id: what happened to it in the catalogue. Of each correction, by
+    object id: how it stands.
     """
 
     datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
@@ -152,6 +154,7 @@ class Terms:
     disputes: Table[bytes, bytes] = Map()  # noqa: RUF009
     consents: Table[bytes, bytes] = Map()  # noqa: RUF009
     reviews: Table[bytes, tuple[ReviewEvent, ...]] = Map()  # noqa: RUF009
+    corrections: Table[bytes, Correction] = Map()  # noqa: RUF009
 
 
 def checked_body(version: Version, attachment: bytes) -> bytes:

@@ -48,6 +48,7 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_CORRECT: _Action.ValueType  # 41
     ACTION_REJECT_CORRECTION: _Action.ValueType  # 42
     ACTION_ACKNOWLEDGE: _Action.ValueType  # 43
+    ACTION_NOTIFY: _Action.ValueType  # 44
     ACTION_OPEN_DISPUTE: _Action.ValueType  # 60
     """Of a dispute."""
     ACTION_ESCALATE: _Action.ValueType  # 61
@@ -76,6 +77,7 @@ ACTION_OPEN_CORRECTION: Action.ValueType  # 40
 ACTION_CORRECT: Action.ValueType  # 41
 ACTION_REJECT_CORRECTION: Action.ValueType  # 42
 ACTION_ACKNOWLEDGE: Action.ValueType  # 43
+ACTION_NOTIFY: Action.ValueType  # 44
 ACTION_OPEN_DISPUTE: Action.ValueType  # 60
 """Of a dispute."""
 ACTION_ESCALATE: Action.ValueType  # 61
@@ -167,6 +169,8 @@ class Step(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     action: Global___Action.ValueType
     subject: _builtins.bytes
@@ -174,8 +178,8 @@ class Step(_message.Message):
     of the dataset, for the consent to a standing approval.
     """
     digest: _builtins.bytes
-    """What the step refers to, 32 bytes: the message digest of the version that is consented to, published or supplied;
-    body_sha256 of the answer that a provider's head consents to.
+    """What the step refers to, 32 bytes: the message digest of the version that is consented to, published or supplied,
+    or of the notice that is acknowledged; body_sha256 of the answer that a provider's head consents to.
     """
     text: _builtins.str
     """For people: reasons, what was verified, what was settled."""
@@ -186,17 +190,24 @@ class Step(_message.Message):
     outcome: Global___Outcome.ValueType
     """SETTLE: what the parties are bound to."""
     about: _builtins.bytes
-    """OPEN_CORRECTION, OPEN_DISPUTE: object id of the application or dataset that it is about."""
+    """OPEN_DISPUTE: object id of the application that it is about; OPEN_CORRECTION, NOTIFY: of the dataset."""
     case_id: _builtins.str
+    """OPEN_CORRECTION: the case of the one who files it, by which both offices find the record."""
     until: _builtins.int
     """DEPRECATE: milliseconds from which it is retired, after which nobody can apply for it."""
+    recipient: _builtins.str
+    """NOTIFY: the department that was told of the record, as a name."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """RETURN: what is missing, complete."""
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """OPEN_CORRECTION: fields that are wrong. No personal data: which record it is goes by the case id."""
+        """OPEN_CORRECTION, NOTIFY: fields that are wrong. No personal data: which record it is goes by the case id."""
+
+    @_builtins.property
+    def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """NOTIFY: the ids of its requests whose answers had the record, 16 bytes each."""
 
     def __init__(
         self,
@@ -214,10 +225,12 @@ class Step(_message.Message):
         fields: _abc.Iterable[_builtins.str] | None = ...,
         case_id: _builtins.str = ...,
         until: _builtins.int = ...,
+        recipient: _builtins.str = ...,
+        request_ids: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "action", b"action", "case_id", b"case_id", "clock", b"clock", "digest", b"digest", "fields", b"fields", "format", b"format", "missing", b"missing", "outcome", b"outcome", "rating", b"rating", "subject", b"subject", "text", b"text", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "action", b"action", "case_id", b"case_id", "clock", b"clock", "digest", b"digest", "fields", b"fields", "format", b"format", "missing", b"missing", "outcome", b"outcome", "rating", b"rating", "recipient", b"recipient", "request_ids", b"request_ids", "subject", b"subject", "text", b"text", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -410,7 +410,11 @@ def test_run_beside_another_adapter_is_exit_3(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "capabilities", "run", "revoke", "stop", "resume", "subject", "reconcile", "subject-answer"]
+    "command",
+    [
+        *("check", "capabilities", "run", "revoke", "stop", "resume", "subject", "reconcile", "subject-answer"),
+        *("recipients", "notify"),
+    ],
 )
 def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

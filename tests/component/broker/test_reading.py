@@ -167,6 +167,29 @@ async def test_a_step_is_seen_by_those_whom_its_application_binds(
     assert {bool(records[index].body) for index in (step.index, disputed.index)} == {sees}
 
 
+async def test_a_correction_is_seen_by_owner_and_filer_and_a_notice_by_its_recipient_alone(
+    reading: Reading, broker: Broker, world: World
+) -> None:
+    about = {"about": world.dataset.object_id, "fields": ["address"]}
+    correction = world.fresh(16)
+    filed = world.do(HOUSING, Action.ACTION_OPEN_CORRECTION, correction, case_id="ZF-1", text="wrong", **about)
+    answered = world.do(POPULATION, Action.ACTION_CORRECT, correction)
+    told = {"recipient": str(CIVIL_AFFAIRS), "request_ids": [world.fresh(16)]}
+    notice = world.do(REGISTRY, Action.ACTION_NOTIFY, correction, **about, **told)
+    known = world.do(MARRIAGE, Action.ACTION_ACKNOWLEDGE, correction, digest=notice.digest)
+    await broker.publish()
+
+    def sees(peer: Party) -> set[int]:
+        records, _ = reading.directory(peer, filed.index)
+        return {record.index for record in records if record.body}
+
+    filing, telling = {filed.index, answered.index}, {notice.index, known.index}
+    assert sees(HOUSING) == sees(APPLICATIONS) == filing
+    assert sees(CIVIL_AFFAIRS) == sees(MARRIAGE) == telling
+    assert sees(POPULATION) == sees(REGISTRY) == sees(COORDINATOR) == filing | telling
+    assert sees(ROOT) == set()
+
+
 @pytest.mark.parametrize("peer", [MARRIAGE, HOUSING, REGISTRY], ids=str)
 async def test_a_standing_approval_and_the_consent_to_it_are_seen_by_all(
     reading: Reading, broker: Broker, world: World, peer: Party

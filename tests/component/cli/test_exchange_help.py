@@ -29,6 +29,8 @@ GROUPS = {
     "agreement dispute": ("open", "escalate", "settle"),
     "guardrail": ("template", "add", "list", "show", "revoke"),
     "clocks": ("list", "due"),
+    "use": ("record", "dispose", "due", "corrections", "prune", "report", "verify"),
+    "correction": ("file", "answer", "list", "show", "acknowledge"),
 }
 LEAVES: list[tuple[str, ...]] = [(name,) for name, _ in COMMANDS if name not in GROUPS]
 LEAVES += [(*group.split(), name) for group, names in GROUPS.items() for name in names]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.client import ExchangeClient, Session, sqlite_file
+from exchange.client import ExchangeClient, Session, sqlite_file, use_file
 from exchange.home import Home
 from tests.simulator import Simulator, make_home
 from tests.world import World
@@ -13,6 +13,7 @@ from tests.world import World
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Durability has a test of its own; the others need not wait for the disk."""
     monkeypatch.setattr(sqlite_file, "SYNCHRONOUS", "OFF")
+    monkeypatch.setattr(use_file, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture

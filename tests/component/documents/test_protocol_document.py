@@ -29,6 +29,7 @@ from exchange.v1 import (
     relay_pb2,
     request_pb2,
     terms_pb2,
+    use_pb2,
 )
 from exchange.v1.access_pb2 import Code
 from tests.vectors.__main__ import VECTORS
@@ -47,6 +48,7 @@ MODULES: tuple[ModuleType, ...] = (
     relay_pb2,
     request_pb2,
     terms_pb2,
+    use_pb2,
 )
 MESSAGES: list[Descriptor] = [
     message for module in MODULES for message in module.DESCRIPTOR.message_types_by_name.values()
