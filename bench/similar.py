@@ -12,8 +12,9 @@ import time
 import zlib
 from collections.abc import Iterator
 
-from exchange.catalogue import Catalogue, FieldProfile, Profile, Source
+from exchange.catalogue.fields import FieldProfile, Profile
 from exchange.catalogue.lexicon import CONCEPT, ROLE, TERM, lexicon
+from exchange.catalogue.similar import Catalogue, Source
 
 # Every fourth field is one that nearly every register has.
 EVERYWHERE = (

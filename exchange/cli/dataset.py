@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.homes import has_key, require_role
 from exchange.cli.output import listed, print_json, print_line, print_table
 from exchange.cli.reviewing import register, standing_of
-from exchange.cli.similar import similar
+from exchange.cli.similar import overlap_text, similar, unexplained
 from exchange.cli.times import now
 from exchange.cli.words import UNCLASSED, operation_names
 from exchange.client.datasets import dataset_name, find_dataset, published_datasets
@@ -29,6 +29,9 @@ from exchange.core.entries import ObjectVersion, body_entry
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 from exchange.core.versions import Broken, Change, broken_agreements, changes
+
+if TYPE_CHECKING:
+    from exchange.catalogue.similar import Match
 
 CATALOGUE = "catalogue.db"
 FACET_VALUES = 8
@@ -167,6 +170,11 @@ async def _publish(session: Session, descriptor: Descriptor, breaking: bool) -> 
             "check its name, or add it first: `exchange key new` there, `exchange system add` here",
         )
     dataset = descriptor.resolved(lambda name: find_dataset(directory, name))
+    if directory.state.rules.review:
+        # Decree 809, article 19: one source department for what several would collect.
+        duplicates = await asyncio.to_thread(unexplained, directory, dataset, session.party)
+        if duplicates:
+            raise _duplicated(duplicates)
     object_id = directory.terms.codes.get((str(session.party), dataset.code))
     before = directory.dataset(object_id) if object_id is not None else None
     found = _Published(object_id is not None, (), ())
@@ -178,6 +186,14 @@ async def _publish(session: Session, descriptor: Descriptor, breaking: bool) -> 
     version = new_object() if object_id is None else ObjectVersion(object_id, directory.state.objects[object_id])
     appended = await session.append(session.sign(body_entry(session.party, version, dataset, new_salt())))
     return appended.index, found
+
+
+def _duplicated(found: "list[tuple[str, Match]]") -> CommandError:
+    return CommandError(
+        f"other departments provide some of this already: {overlap_text(found)}",
+        "apply for it instead of collecting it; or say in [[overlaps]] why this one is needed, and who the source is",
+        ExitCode.REFUSED,
+    )
 
 
 def _breaks(broken: tuple[Broken, ...]) -> CommandError:

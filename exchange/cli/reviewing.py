@@ -12,6 +12,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.errors import WrongUsageError, say
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line
+from exchange.cli.similar import overlap_text, unexplained
 from exchange.cli.texts import check_text
 from exchange.cli.times import day_of, end_of_day, iso, now
 from exchange.client.datasets import dataset_name, find_dataset
@@ -150,6 +151,10 @@ def _take(home: HomeOption, name: str, step: Step, verb: str, as_json: bool) -> 
         print_json({"index": index, "dataset": dataset_name(dataset), "review": describe_standing(directory, found)})
         return
     print_line(f"{verb} {dataset_name(dataset)}: entry {index} of the directory.")
+    if step.action == Action.ACTION_PUBLISH:
+        duplicates = unexplained(directory, dataset.descriptor, dataset.version.owner)
+        if duplicates:
+            print_line(f"Others provide some of it too, which it does not explain: {overlap_text(duplicates)}.")
     if found is not None:
         print_line(f"It is {standing_text(directory, found)}.")
 

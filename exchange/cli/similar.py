@@ -13,13 +13,16 @@ from exchange.cli.output import clean, listed, print_json, print_line, print_tab
 from exchange.cli.progress import bar, counted
 from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
+from exchange.core.directory import Directory
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 from exchange.v1.catalogue_pb2 import SharingClass
+from exchange.v1.directory_pb2 import Dataset
 
 # The readers and their libraries are loaded when they are needed: the other commands of the group start without them.
 if TYPE_CHECKING:
-    from exchange.catalogue import FieldMatches, Match, Profile, Similar, Source
+    from exchange.catalogue.fields import Profile
+    from exchange.catalogue.similar import FieldMatches, Match, Similar, Source
 
 _SHOWN = 5
 _REASONS = 2
@@ -64,7 +67,8 @@ def read_file(file: Path, kind: str = "") -> "Profile":
     Raises:
         WrongUsageError: no such kind, or the file has no fields; with its place and what to do.
     """
-    from exchange.catalogue import KINDS, SchemaError, read_profile
+    from exchange.catalogue.errors import SchemaError
+    from exchange.catalogue.readers import KINDS, read_profile
 
     if kind and kind not in KINDS:
         raise WrongUsageError(f"--kind: {kind!r} is none of {listed(KINDS)}")
@@ -90,8 +94,8 @@ def find_similar(
         apart_from: a department whose own datasets do not count.
         all_sources: all of them, not the best alone.
     """
-    from exchange.catalogue import THRESHOLD, Catalogue, Source, dataset_profile
-    from exchange.catalogue.similar import SOURCES
+    from exchange.catalogue.fields import dataset_profile
+    from exchange.catalogue.similar import SOURCES, THRESHOLD, Catalogue, Source
 
     named = (
         Source(dataset_name(item), dataset_profile(item.descriptor), _is_shared(item))
@@ -100,6 +104,31 @@ def find_similar(
     )
     minimum = THRESHOLD if min_score is None else min_score
     return Catalogue(named).similar(profile, minimum, None if all_sources else SOURCES)
+
+
+def unexplained(directory: Directory, dataset: Dataset, owner: Party) -> "list[tuple[str, Match]]":
+    """The fields of a descriptor that another department provides already, and that no overlap of it explains.
+
+    The key is what records are joined by: it is no duplicate.
+
+    Args:
+        directory: whose published datasets count; dataset: about to be published; owner: by this department.
+
+    Returns:
+        Each field with the best source of it.
+    """
+    from exchange.catalogue.fields import dataset_profile
+
+    explained = {name for overlap in dataset.overlaps for name in overlap.fields} | {dataset.key}
+    found = find_similar(published_datasets(directory), dataset_profile(dataset), apart_from=owner)
+    return [
+        (item.field.path, item.matches[0]) for item in found.fields if item.matches and item.field.path not in explained
+    ]
+
+
+def overlap_text(found: "list[tuple[str, Match]]") -> str:
+    """Fields with who provides them, in one line."""
+    return listed(f"{name} by {match.source.name} ({match.field.path})" for name, match in found)
 
 
 def describe_similar(profile: "Profile", found: "Similar") -> dict[str, object]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from exchange.catalogue import Catalogue, Match, Profile, Source, read_profile
+from exchange.catalogue.fields import Profile
+from exchange.catalogue.readers import read_profile
+from exchange.catalogue.similar import Catalogue, Match, Source
 from tests.similarity.workbook import build_workbook
 
 FOLDER = Path(__file__).parent

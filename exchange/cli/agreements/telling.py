@@ -18,8 +18,6 @@ from exchange.core.due import Due, Waiting, dues, waiting
 from exchange.core.names import Party
 from exchange.core.procedure import Act, Stage, Who
 from exchange.core.terms import ApplicationTerms
-from exchange.rules.reading import DEFAULT, load_rules, rules_digest
-from exchange.rules.tables import shipped_rules
 
 _DONE: Mapping[Act, str] = MappingProxyType(
     {
@@ -202,6 +200,10 @@ def is_suspended(directory: Directory, case: Case, moment: int) -> bool:
 
 def jurisdiction_of(directory: Directory, rules: str = "") -> Jurisdiction | None:
     """The rules that the exchange has adopted, or those named; None where they are not at hand."""
+    # Reading rules takes a third of a second to load: who asks for no clock need not wait for it.
+    from exchange.rules.reading import DEFAULT
+    from exchange.rules.tables import shipped_rules
+
     adopted = directory.state.rules
     name = rules or adopted.jurisdiction or DEFAULT
     if not rules and name not in shipped_rules():
@@ -215,6 +217,8 @@ def jurisdiction_of(directory: Directory, rules: str = "") -> Jurisdiction | Non
 
 @cache
 def _loaded(name: str) -> tuple[Jurisdiction, bytes]:
+    from exchange.rules.reading import load_rules, rules_digest
+
     return load_rules(name), rules_digest(name)
 
 

@@ -12,9 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from exchange.catalogue import KINDS, FieldProfile, Profile, SchemaError, read_profile
+from exchange.catalogue.errors import SchemaError
+from exchange.catalogue.fields import FieldProfile, Profile
+from exchange.catalogue.readers import KINDS, read_profile
 from exchange.catalogue.readers import source as source_module
-from exchange.cli.descriptor import TEMPLATE
+from exchange.cli.descriptors import TEMPLATE
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -31,7 +31,7 @@ from exchange.core.tlog_proof import parse_proof
 from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.home import Home
 from exchange.v1.access_pb2 import Code
-from exchange.v1.directory_pb2 import Role
+from exchange.v1.directory_pb2 import Field, Role
 from exchange.v1.envelope_pb2 import Receipt
 from tests.memory import signer
 from tests.world import (
@@ -43,6 +43,7 @@ from tests.world import (
     GRANTED,
     HOUSING,
     ID_NUMBER,
+    MARRIAGE,
     POPULATION,
     PURPOSE,
     REGISTRY,
@@ -301,6 +302,31 @@ def test_a_dataset_goes_its_way_through_the_catalogue_with_its_clock(world: Worl
     assert "It is deprecated; it can be applied for until 2029-06-30: replaced." in notice.stdout
     described = json.loads(run(homes / "housing", "dataset", "show", name, "--json").stdout)
     assert described["review"]["can_be_applied_for"] is True
+
+
+def test_publishing_an_overlap_needs_a_justification_that_names_the_source(world: World, homes: Path) -> None:
+    world.publish("persons", MARRIAGE, fields=[Field(name="id_number", label="身份证号", type=1)], filterable=[])
+    world.publish(
+        "families",
+        MARRIAGE,
+        fields=[Field(name="id_number", type=1), Field(name="xm", label="姓名", type=1)],
+        filterable=[],
+    )
+    world.adopt(review=True)
+    path, office = homes / "data.toml", homes / "population"
+    path.write_text(TEMPLATE)
+    refused = run(office, "dataset", "publish", path)
+    assert refused.exit_code == 1
+    assert "full_name by civil-affairs/families (xm)" in refused.stderr
+    # The key is what records are joined by.
+    assert "id_number by" not in refused.stderr
+    assert "say in [[overlaps]] why" in refused.stderr
+    why = 'source = "population"\njustification = "Names change here first."\n'
+    path.write_text(TEMPLATE + f'[[overlaps]]\ndataset = "civil-affairs/families"\nfields = ["full_name"]\n{why}')
+    published = run(office, "dataset", "publish", path)
+    assert published.exit_code == 0, published.stderr
+    shown = run(office, "dataset", "show", "population/household.registration").stdout
+    assert "full_name with civil-affairs/families, source population: Names change here first." in shown
 
 
 def test_only_the_coordinator_reviews_and_only_the_owner_retires(world: World, homes: Path) -> None:

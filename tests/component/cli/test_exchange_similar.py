@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import exchange.cli.similar
-from exchange.catalogue import read_profile
+from exchange.catalogue.readers import read_profile
 from exchange.cli.main import app
 from exchange.cli.similar import find_similar, print_similar
 from exchange.client.datasets import published_datasets

@@ -2,7 +2,8 @@
 
 import pytest
 
-from exchange.catalogue import THRESHOLD, Catalogue, FieldProfile, Match, Profile, Source, dataset_profile
+from exchange.catalogue.fields import FieldProfile, Profile, dataset_profile
+from exchange.catalogue.similar import THRESHOLD, Catalogue, Match, Source
 from exchange.v1.directory_pb2 import Dataset, Field, FieldType
 
 PERSON = ("公民身份号码", "姓名", "出生日期")
