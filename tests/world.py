@@ -388,8 +388,9 @@ class World:
         """Log that an answer was released."""
         self.hold(request)
         asked = read_request(request)
-        agreement = self.directory.terms.agreements[asked.agreement]
-        self.use(agreement, Party.parse(asked.requester).own_department, self.now)
+        agreement = self.directory.terms.agreements.get(asked.agreement)
+        if agreement is not None:
+            self.use(agreement, Party.parse(asked.requester).own_department, self.now)
         return self._log(AccessKind.ACCESS_KIND_RELEASED, Code.CODE_UNSPECIFIED, request, response=response)
 
     def withhold(self, request: Envelope, response: Envelope, code: Code.ValueType = Code.CODE_INTERRUPTED) -> Receipt:
