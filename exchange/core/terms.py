@@ -23,7 +23,7 @@ from exchange.core.procedure_terms import ApprovalTerms, ReviewEvent, StepTerms
 from exchange.core.restrictions import read_hours, read_masks, read_officers
 from exchange.core.state import MAX_ENTRY, MAX_TEXT, State, Version
 from exchange.core.wire import MAX_TIME, decode
-from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, Field, FieldType
+from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, FieldType
 from exchange.v1.procedure_pb2 import StandingApproval
 from exchange.v1.request_pb2 import Filter, Operation
 from exchange.v1.terms_pb2 import Hours, Limits, Mask
@@ -133,14 +133,11 @@ class AgreementTerms:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What bodies say: the latest version of each dataset by object id, the others by message digest.
+    """What bodies say; those before a snapshot are opened when they are looked up (`core/reopening.py`).
 
-    Bodies that came before a snapshot are opened when they are looked up (`core/reopening.py`).
-
-    Of each application, by object id: the events of its case, and the index of the entry that last ended what was
+    The latest version of each dataset stands by object id, the others by message digest. Of each application, by object id: the events of its case, and the index of the entry that last ended what was
     agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
-    that body, its dataset. Of each dataset, by object id: what happened to it in the catalogue. Of each correction, by
-    object id: how it stands.
+    that body, its dataset. Of each dataset, by object id: its way in the catalogue; of each correction, how it stands.
     """
 
     datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
@@ -188,7 +185,10 @@ def open_terms(state: State, terms: Terms, version: Version, attachment: bytes) 
 def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     dataset = decode(Dataset, body, MAX_ENTRY)
     system = named_party(dataset.system)
-    fields = {field.name: _field(field) for field in dataset.fields}
+    fields = {
+        field.name: FieldTerms(field.name, field.label, field.type, field.sensitivity or MOST_SENSITIVE)
+        for field in dataset.fields
+    }
     _check_dataset(dataset, version, system, fields)
     check_descriptor(dataset, version.owner)
     name = (str(version.owner), dataset.code)
@@ -211,10 +211,6 @@ def _dataset(_state: State, terms: Terms, version: Version, body: bytes) -> Term
         datasets=terms.datasets.set(version.object_id, opened),
         codes=terms.codes.set(name, version.object_id),
     )
-
-
-def _field(field: Field) -> FieldTerms:
-    return FieldTerms(field.name, field.label, field.type, field.sensitivity or MOST_SENSITIVE)
 
 
 def _check_dataset(dataset: Dataset, version: Version, system: Party, fields: Mapping[str, FieldTerms]) -> None:
