@@ -135,9 +135,10 @@ class AgreementTerms:
 class Terms:
     """What bodies say; those before a snapshot are opened when they are looked up (`core/reopening.py`).
 
-    The latest version of each dataset stands by object id, the others by message digest. Of each application, by object id: the events of its case, and the index of the entry that last ended what was
-    agreed. Of each dispute, by object id, its application. Of each consent to a standing approval, by the digest of
-    that body, its dataset. Of each dataset, by object id: its way in the catalogue; of each correction, how it stands.
+    The latest version of each dataset stands by object id, the others by message digest. Of each application, by object
+    id: the events of its case, and the index of the entry that last ended what was agreed. Of each dispute: its
+    application. Of each consent to a standing approval, by the digest of that body: its dataset. Of each dataset: its way
+    in the catalogue. Of each correction: how it stands.
     """
 
     datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
