@@ -137,7 +137,7 @@ class Terms:
 
     The latest version of each dataset stands by object id, the others by message digest. Of each application, by object
     id: the events of its case, and the index of the entry that last ended what was agreed. Of each dispute: its
-    application. Of each consent to a standing approval, by the digest of that body: its dataset. Of each dataset: its way
+    application. Of each consent to a standing approval, by that body's digest: its dataset. Of each dataset: its way
     in the catalogue. Of each correction: how it stands.
     """
 
