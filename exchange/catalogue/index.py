@@ -4,9 +4,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
-from exchange.catalogue.words import indexed, match_expression
+from exchange.catalogue.words import indexed, match_terms, plain, term_text
 from exchange.core.directory import Directory
 from exchange.core.review import review_of
 from exchange.core.terms import DatasetTerms
@@ -17,8 +18,15 @@ FACETS = ("owner", "theme", "level", "sharing", "subject", "updated")
 """What results are counted by, and narrowed to."""
 
 _VERSION = 1  # as in the schema
-# A hit in the title counts most, one in a field's label least (sqlite.org/fts5.html, "The bm25() function").
-_WEIGHTS = "10.0, 6.0, 3.0, 1.5"
+_MATCHED = "words JOIN datasets ON datasets.id = words.rowid WHERE words MATCH ? AND "
+_SHOWN = ", ".join(("object_id", "name", "title", "title_en", *FACETS))
+
+RANKED = 500
+"""So many hits are ranked; of more, the newest come first.
+
+FTS5's bm25() counts every dataset that has any of the words, for each search anew: at 100,000 that takes too long.
+"""
+
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 BEGIN;
@@ -64,7 +72,7 @@ class Results:
         hits: the best first, at most as many as asked for.
         total: how many fit.
         facets: for each of `FACETS`, how many of them have which value, the most frequent first.
-        every: all words occur in each; else no dataset has all of them, and these have some.
+        every: all words occur in each; else no dataset has all of them, and these have the rarest.
     """
 
     hits: tuple[Hit, ...]
@@ -73,7 +81,7 @@ class Results:
     every: bool = True
 
 
-_Shown = tuple[DatasetTerms, int]
+_Standing = tuple[DatasetTerms, int]
 
 
 class Index:
@@ -135,31 +143,59 @@ class Index:
         Raises:
             KeyError: `narrowed` names no facet.
         """
-        found = self._search(match_expression(query), narrowed or {}, limit, now)
-        if found.total or not match_expression(query):
+        terms = match_terms(query)
+        found = self._search(terms, narrowed or {}, limit, now)
+        if found.total or not terms:
             return found
-        some = self._search(match_expression(query, every=False), narrowed or {}, limit, now)
-        return Results(some.hits, some.total, some.facets, every=False)
+        # The rarest words say most: the most frequent ones are given up first, and those that nobody has.
+        known = sorted((self._frequency(term), term) for term in terms)
+        rarest = [term for frequency, term in known if frequency]
+        for count in range(min(len(rarest), len(terms) - 1), 0, -1):
+            some = self._search(rarest[:count], narrowed or {}, limit, now)
+            if some.total:
+                return Results(some.hits, some.total, some.facets, every=False)
+        return found
 
-    def _search(self, expression: str, narrowed: Mapping[str, str], limit: int, now: int) -> Results:
-        where, values = _conditions(expression, narrowed, now)
-        rank = f"bm25(words, {_WEIGHTS}), " if expression else ""
-        source = "words JOIN datasets ON datasets.id = words.rowid" if expression else "datasets"
-        columns = ", ".join(("object_id", "name", "title", "title_en", *FACETS))
-        rows = self._db.execute(
-            f"SELECT {columns} FROM {source} {where} ORDER BY {rank}name LIMIT ?",  # noqa: S608 - words of this module
-            (*values, limit),
-        ).fetchall()
-        groups = self._db.execute(
-            f"SELECT count(*), {', '.join(FACETS)} FROM {source} {where} GROUP BY {', '.join(FACETS)}",  # noqa: S608
-            values,
-        ).fetchall()
-        counted: list[Counter[str]] = [Counter() for _ in FACETS]
-        for count, *facets in groups:
-            for counter, value in zip(counted, facets, strict=True):
-                counter[value] += count
-        total = sum(count for count, *_ in groups)
-        return Results(tuple(map(_hit, rows)), total, dict(zip(FACETS, map(_by_count, counted), strict=True)))
+    def _frequency(self, expression: str) -> int:
+        row = self._db.execute("SELECT count(*) FROM words WHERE words MATCH ?", (expression,)).fetchone()
+        return int(row[0])
+
+    def _search(self, terms: Sequence[str], narrowed: Mapping[str, str], limit: int, now: int) -> Results:
+        where, values = _conditions(narrowed, now)
+        source, matched = (_MATCHED, [" AND ".join(terms)]) if terms else ("datasets WHERE ", [])
+        statement = f"SELECT datasets.id, {', '.join(FACETS)} FROM {source}{where}"  # noqa: S608 - words of this module
+        rows = self._db.execute(statement, (*matched, *values)).fetchall()
+        counted = (_by_count(Counter(map(itemgetter(place), rows))) for place in range(1, len(FACETS) + 1))
+        if not terms or len(rows) <= RANKED:
+            hits = self._ranked([row[0] for row in rows], terms, limit)
+        else:
+            hits = self._newest(matched[0], where, values, limit)
+        return Results(tuple(map(_hit, hits)), len(rows), dict(zip(FACETS, counted, strict=True)))
+
+    def _ranked(self, ids: Sequence[int], terms: Sequence[str], limit: int) -> list[tuple[object, ...]]:
+        """Those whose titles have the most words first; of the same, the shortest title, then the name."""
+        if not terms:
+            named = self._db.execute("SELECT name, id FROM datasets ORDER BY name").fetchall()
+            standing = set(ids)
+            ids = [id for _, id in named if id in standing][:limit]
+        words = [term_text(term) for term in terms]
+
+        def rank(row: tuple[object, ...]) -> tuple[int, int, object]:
+            title = plain(f"{row[2]} {row[3]}")
+            return -sum(word in title for word in words), len(title) if words else 0, row[1]
+
+        marks = ", ".join("?" * len(ids))
+        rows = self._db.execute(f"SELECT {_SHOWN} FROM datasets WHERE id IN ({marks})", ids).fetchall()  # noqa: S608
+        return sorted(rows, key=rank)[:limit]
+
+    def _newest(self, expression: str, where: str, values: Sequence[str | int], limit: int) -> list[tuple[object, ...]]:
+        """Those with all of the words in the title first; the newest first."""
+        best: dict[object, tuple[object, ...]] = {}
+        statement = f"SELECT {_SHOWN} FROM {_MATCHED}{where} ORDER BY words.rowid DESC LIMIT ?"  # noqa: S608
+        for tier in ("{titles} : ", ""):
+            for row in self._db.execute(statement, (f"{tier}({expression})", *values, limit)):
+                best.setdefault(row[0], row)
+        return list(best.values())[:limit]
 
     def _remove(self, object_ids: Sequence[bytes]) -> None:
         for object_id in object_ids:
@@ -167,7 +203,7 @@ class Index:
             if row is not None:
                 self._db.execute("DELETE FROM words WHERE rowid = ?", row)
 
-    def _add(self, datasets: Iterable[_Shown]) -> None:
+    def _add(self, datasets: Iterable[_Standing]) -> None:
         for dataset, retired_at in datasets:
             said = dataset.descriptor
             owner = dataset.version.owner.department or ""
@@ -202,7 +238,7 @@ class Index:
             )
 
 
-def _shown(directory: Directory) -> Iterable[_Shown]:
+def _shown(directory: Directory) -> Iterable[_Standing]:
     """The datasets that can be applied for, and from when they no longer can: milliseconds, or the end of time."""
     for object_id in directory.terms.datasets:
         dataset = directory.dataset(object_id)
@@ -217,16 +253,10 @@ def _by_count(counter: Counter[str]) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _conditions(expression: str, narrowed: Mapping[str, str], now: int) -> tuple[str, list[str | int]]:
-    conditions: list[str] = ["retired_at > ?"]
-    values: list[str | int] = [now]
-    if expression:
-        conditions, values = ["words MATCH ?", *conditions], [expression, *values]
-    for facet, value in narrowed.items():
-        # A name in the statement is one of ours; its value is bound.
-        conditions.append(f"{FACETS[_place(facet)]} = ?")
-        values.append(value)
-    return f"WHERE {' AND '.join(conditions)}", values
+def _conditions(narrowed: Mapping[str, str], now: int) -> tuple[str, list[str | int]]:
+    # A name in the statement is one of ours; its value is bound.
+    conditions = ["retired_at > ?", *(f"{FACETS[_place(facet)]} = ?" for facet in narrowed)]
+    return " AND ".join(conditions), [now, *narrowed.values()]
 
 
 def _place(facet: str) -> int:

@@ -20,20 +20,29 @@ def indexed(text: str) -> str:
     return " ".join(map(_tokens, _runs(text)))
 
 
-def match_expression(query: str, every: bool = True) -> str:
-    """A query in the language of FTS5; empty where the query has no word.
+def match_terms(query: str) -> tuple[str, ...]:
+    """The words of a query in the language of FTS5, each once; none where it has no word.
 
     Args:
         query: as a person types it; what is past 200 characters is left out.
-        every: all words must occur, rather than one of them.
     """
-    terms = [_term(run) for run in _runs(query[:MAX_QUERY])]
-    return (" AND " if every else " OR ").join(dict.fromkeys(terms))
+    return tuple(dict.fromkeys(_term(run) for run in _runs(query[:MAX_QUERY])))
+
+
+def plain(text: str) -> str:
+    """A text in the form in which it is compared: Unicode NFKC, lower case."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def term_text(term: str) -> str:
+    """What a term of `match_terms` looks for in plain text."""
+    first, *rest = term.removesuffix(" *").strip('"').split(" ")
+    return first + "".join(pair[-1] for pair in rest)
 
 
 def _runs(text: str) -> list[str]:
-    """Maximal runs of Chinese characters and of other letters and digits, in one form (Unicode NFKC, lower case)."""
-    return _RUN.findall(unicodedata.normalize("NFKC", text).casefold())
+    """Maximal runs of Chinese characters and of other letters and digits."""
+    return _RUN.findall(plain(text))
 
 
 @lru_cache(maxsize=65_536)

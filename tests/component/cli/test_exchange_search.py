@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.catalogue.index import FACETS, Index
-from exchange.catalogue.words import indexed, match_expression
+from exchange.catalogue.words import indexed, match_terms, term_text
 from exchange.core.entries import ObjectVersion
 from exchange.v1.catalogue_pb2 import Level, Sharing, SharingClass
 from exchange.v1.procedure_pb2 import Action
@@ -90,8 +90,9 @@ def test_without_words_all_are_found_by_name(index: Index) -> None:
 
 
 def test_where_no_dataset_has_every_word_those_with_some_are_said_to_be_so(index: Index) -> None:
-    found = index.search("婚姻 registration")
-    assert (found.every, found.total) == (False, 2)
+    found = index.search("婚姻 registration 没有的词")
+    assert (found.every, found.total) == (False, 1)
+    assert index.search("没有的词").total == 0
     assert index.search("婚姻 登记").every
 
 
@@ -167,10 +168,10 @@ def test_a_refresh_that_fails_leaves_the_index_as_it_was(
 @given(st.text(max_size=60))
 def test_no_query_is_a_syntax_error(query: str) -> None:
     with closing(sqlite3.connect(":memory:")) as db:
-        db.execute("CREATE VIRTUAL TABLE words USING fts5 (text, prefix = '1 2')")
-        for every in (True, False):
-            expression = match_expression(query, every)
-            if expression:
+        db.execute("CREATE VIRTUAL TABLE words USING fts5 (titles, keywords, abstracts, prefix = '1 2')")
+        for terms in (match_terms(query), match_terms(query)[:1]):
+            for tier in ("{titles} : ", "") if terms else ():
+                expression = f"{tier}({' AND '.join(terms)})"
                 db.execute("SELECT count(*) FROM words WHERE words MATCH ?", (expression,)).fetchone()
 
 
@@ -181,8 +182,23 @@ def test_every_part_of_chinese_text_is_found(text: str, data: st.DataObject) -> 
     with closing(sqlite3.connect(":memory:")) as db:
         db.execute("CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'unicode61', prefix = '1')")
         db.execute("INSERT INTO words VALUES (?)", (indexed(text),))
-        found = db.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match_expression(part),)).fetchone()
+        found = db.execute("SELECT count(*) FROM words WHERE words MATCH ?", match_terms(part)).fetchone()
     assert found == (1,)
+
+
+def test_a_term_looks_for_what_was_typed() -> None:
+    assert [term_text(term) for term in match_terms("户籍登记 House 记 12345热线")] == [
+        *("户籍登记", "house", "记", "12345", "热线")
+    ]
+
+
+def test_of_very_many_hits_those_with_the_words_in_their_titles_come_first(
+    index: Index, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.catalogue.index.RANKED", 1)
+    assert names(index, "户籍") == [HOUSEHOLD, MARRIAGES]
+    assert index.search("登记").total == 2
+    assert names(index, "登记", level="county") == [MARRIAGES]
 
 
 def test_facets_are_the_columns_that_results_carry(index: Index) -> None:
