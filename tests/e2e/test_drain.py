@@ -54,7 +54,8 @@ class Load:
     async def keep_asking(self, client: ExchangeClient, ended: asyncio.Event) -> None:
         """One after the other, until somebody has had enough."""
         while not ended.is_set():
-            await self.submit(client, await prepare(client, len(self.answers) % PEOPLE))
+            # So long that an answer which was released is late on no machine, however busy.
+            await self.submit(client, await prepare(client, len(self.answers) % PEOPLE), timeout=10.0)
 
     def check(self, city: City) -> None:
         """Every answer is the entry that its receipt names, and every refusal is signed."""
