@@ -137,7 +137,8 @@ def test_refuses_a_signature_for_another_exchange(flight: Flight) -> None:
 
 def test_refuses_an_altered_header(flight: Flight) -> None:
     response = flight.world.respond(flight.request)
-    refused(flight.check(replace(response, payload=response.payload[:-1] + bytes([response.payload[-1] ^ 1]))), "does not verify")
+    altered = response.payload[:-1] + bytes([response.payload[-1] ^ 1])
+    refused(flight.check(replace(response, payload=altered)), "does not verify")
 
 
 def test_refuses_an_answer_under_another_kind(flight: Flight) -> None:
