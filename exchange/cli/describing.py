@@ -12,6 +12,7 @@ from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
 from exchange.v1.catalogue_pb2 import Sharing
+from exchange.v1.directory_pb2 import Dataset, Field
 
 
 def describe_dataset(directory: Directory, dataset: DatasetTerms) -> dict[str, object]:
@@ -57,21 +58,22 @@ def describe_dataset(directory: Directory, dataset: DatasetTerms) -> dict[str, o
         "key": dataset.key,
         "operations": operation_names(dataset.operations),
         "filterable": sorted(dataset.filterable),
-        "fields": [
-            {
-                "name": field.name,
-                "label": field.label,
-                "label_en": field.label_en or None,
-                "type": TYPE_NAMES[field.type],
-                "sensitivity": field.sensitivity or None,
-                "element": field.element or None,
-                "codes": {value.code: value.label for value in field.codes},
-            }
-            for field in said.fields
-        ],
+        "fields": [_described_field(field) for field in said.fields],
         "object_id": dataset.object_id,
         "index": dataset.version.index,
         "published_at": iso(dataset.version.time),
+    }
+
+
+def _described_field(field: Field) -> dict[str, object]:
+    return {
+        "name": field.name,
+        "label": field.label,
+        "label_en": field.label_en or None,
+        "type": TYPE_NAMES[field.type],
+        "sensitivity": field.sensitivity or None,
+        "element": field.element or None,
+        "codes": {value.code: value.label for value in field.codes},
     }
 
 
@@ -120,8 +122,11 @@ def print_dataset(directory: Directory, dataset: DatasetTerms) -> None:
             for field in said.fields
         ],
     )
-    coded = [field for field in said.fields if field.codes]
-    for field in coded:
+    _print_codes(said)
+
+
+def _print_codes(said: Dataset) -> None:
+    for field in (field for field in said.fields if field.codes):
         print_line()
         print_table(
             (f"CODE OF {field.name}", "LABEL"), [(v.code, both_labels(v.label, v.label_en)) for v in field.codes]

@@ -13,10 +13,10 @@ from exchange.cli.output import clean, listed, print_json, print_line, print_tab
 from exchange.cli.progress import bar, counted
 from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
+from exchange.core.descriptor import is_shared
 from exchange.core.directory import Directory
 from exchange.core.names import Party
 from exchange.core.terms import DatasetTerms
-from exchange.v1.catalogue_pb2 import SharingClass
 from exchange.v1.directory_pb2 import Dataset
 
 # The readers and their libraries are loaded when they are needed: the other commands of the group start without them.
@@ -98,7 +98,7 @@ def find_similar(
     from exchange.catalogue.similar import SOURCES, THRESHOLD, Catalogue, Source
 
     named = (
-        Source(dataset_name(item), dataset_profile(item.descriptor), _is_shared(item))
+        Source(dataset_name(item), dataset_profile(item.descriptor), is_shared(item.descriptor))
         for item in datasets
         if item.version.owner != apart_from
     )
@@ -155,10 +155,6 @@ def describe_similar(profile: "Profile", found: "Similar") -> dict[str, object]:
             for item in found.datasets
         ],
     }
-
-
-def _is_shared(dataset: DatasetTerms) -> bool:
-    return dataset.descriptor.sharing.sharing_class != SharingClass.SHARING_CLASS_NOT_SHARED
 
 
 async def _compare(session: Session, profile: "Profile", min_score: float | None, all_sources: bool) -> "Similar":
