@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache
 
 import typer
 
@@ -118,6 +119,12 @@ def _print_refusal(error: Exception) -> None:
 def say(text: str) -> None:
     """Print a diagnostic line on stderr."""
     typer.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Say something the first time only that this process comes to it."""
+    say(text)
 
 
 def _red(text: str) -> str:

@@ -30,6 +30,9 @@ def shared(new_city: NewCity) -> Iterator[City]:
 
 @pytest.fixture
 def city(shared: City) -> Iterator[City]:
+    # Every test has runs of its own: nothing that another one asked for is under way, or summed up.
+    for program in (shared.broker, shared.registry):
+        program.kill()
     shared.start()
     yield shared
     shared.faults(REGISTRY).let_go("asking")
@@ -77,7 +80,11 @@ async def in_flight(city: City, client: ExchangeClient, load: Load) -> "list[asy
     faults.hold_at("asking")
     requests = await asyncio.gather(*(prepare(client, number) for number in range(IN_FLIGHT)))
     tasks = [asyncio.create_task(load.submit(client, prepared, 30)) for prepared in requests]
-    await until(lambda: faults.count("asking") == asked + IN_FLIGHT, "all requests at the provider")
+    await until(
+        lambda: faults.count("asking") == asked + IN_FLIGHT,
+        "all requests at the provider",
+        explain=lambda: f"{faults.count('asking') - asked} came; {Counter(str(error) for _, error in load.errors)}",
+    )
     return tasks
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from exchange.cli.errors import say
+from exchange.cli.errors import say_once
 from exchange.cli.grants import SHOWN_ID
 from exchange.cli.output import listed, print_line, print_table
 from exchange.cli.times import day_of, iso, now
@@ -183,14 +183,8 @@ def _clocked(case: Case, jurisdiction: Jurisdiction | None, moment: int) -> tupl
         if jurisdiction is not None:
             return waiting(case, jurisdiction, moment), dues(case, jurisdiction, moment)
     except CalendarError as error:
-        _warn(f"Clocks are left out: {error}.")
+        say_once(f"Clocks are left out: {error}.")
     return tuple(Waiting(option, None) for option in waits_for(case)), ()
-
-
-@cache
-def _warn(text: str) -> None:
-    """Say something once."""
-    say(text)
 
 
 def is_suspended(directory: Directory, case: Case, moment: int) -> bool:
@@ -207,11 +201,11 @@ def jurisdiction_of(directory: Directory, rules: str = "") -> Jurisdiction | Non
     adopted = directory.state.rules
     name = rules or adopted.jurisdiction or DEFAULT
     if not rules and name not in shipped_rules():
-        _warn(f"The rules {name!r} that this exchange adopted are not here: name their file with --rules.")
+        say_once(f"The rules {name!r} that this exchange adopted are not here: name their file with --rules.")
         return None
     found, digest = _loaded(name)
     if adopted.jurisdiction and digest != adopted.rules_sha256:
-        _warn(f"The rules {name!r} here are not the file that this exchange adopted: days may be counted differently.")
+        say_once(f"The rules {name!r} here are not the file that this exchange adopted: days may be counted otherwise.")
     return found
 
 

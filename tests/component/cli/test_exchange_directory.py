@@ -13,6 +13,7 @@ import exchange.cli.acting
 import exchange.cli.times
 from exchange.cli.admission import Admission, new_key_request
 from exchange.cli.descriptors import TEMPLATE
+from exchange.cli.errors import say_once
 from exchange.cli.grants import show_all
 from exchange.cli.main import app
 from exchange.cli.output import grouped
@@ -143,6 +144,8 @@ def homes(tmp_path: Path) -> Path:
 
 
 def run(home: Path, *arguments: object) -> Result:
+    # Each command is a process of its own, and none has said anything before it.
+    say_once.cache_clear()
     return CliRunner().invoke(app, [*(str(item) for item in arguments), "--home", str(home)])
 
 
