@@ -36,6 +36,9 @@ MAX_METADATA: Final = 16 * 1024
 VERSIONS: Final = "exchange-version"
 """The metadata in which each side of a call says what it is, and which versions of the protocol it speaks."""
 
+VERSION_UNSUPPORTED: Final = "VERSION_UNSUPPORTED"
+"""The reason of a refusal, to whoever speaks no version that the broker speaks."""
+
 PACKAGE: Final = "department-exchange"
 
 _SHARED = (

@@ -22,7 +22,15 @@ from exchange.core.errors import CoreError, DecodeError, NoteError
 from exchange.core.note import Verifier
 from exchange.core.protocol import Announcement, agreed
 from exchange.core.wire import decode_open, encode
-from exchange.transport import ERROR_DOMAIN, TlsIdentity, announced, announcement_in, open_channel, own_announcement
+from exchange.transport import (
+    ERROR_DOMAIN,
+    VERSION_UNSUPPORTED,
+    TlsIdentity,
+    announced,
+    announcement_in,
+    open_channel,
+    own_announcement,
+)
 from exchange.v1.access_pb2 import Code
 from exchange.v1.relay_pb2 import RefusalDetail
 
@@ -32,6 +40,9 @@ P = ParamSpec("P")
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
+
+UPDATE = "`exchange status` shows each broker's release, `exchange --version` this one's: update the older"
+"""What to do where two programs do not understand each other."""
 
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
@@ -131,7 +142,7 @@ class GrpcTransport:
             found = self._announced[broker] = announcement_in(metadata)
             agreed(own_announcement(), found, ("this program", f"the broker {broker}"))
         except CoreError as error:
-            raise UnavailableError(str(error), status="FAILED_PRECONDITION") from error
+            raise UnavailableError(str(error), UPDATE, status="FAILED_PRECONDITION") from error
 
     def _channel(self, broker: str) -> grpc.aio.Channel:
         if broker not in self._channels:
@@ -267,6 +278,9 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     details = status.details if status is not None else ()
     label = _label(details)
     known = _code(label)
+    if label == VERSION_UNSUPPORTED:
+        # Nothing was decided: the two do not understand each other.
+        return UnavailableError(message, UPDATE, status=code.name)
     # A broker that fails says so in its own words: nothing was decided.
     if label and (known is not None or code not in _FAILURES):
         refusal, why = _signed_refusal(details)
@@ -275,6 +289,8 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     hint = ""
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         hint = "the outcome is not known: the same request may be submitted again until it expires"
+    elif code == grpc.StatusCode.UNIMPLEMENTED:
+        hint = UPDATE
     # A broker that stops cancels what raced it; the same bytes are safe to send again.
     retry = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)

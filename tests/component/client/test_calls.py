@@ -103,6 +103,18 @@ def test_a_broker_that_fails_refuses_nothing(code: grpc.StatusCode) -> None:
     assert error.retry == (code == grpc.StatusCode.UNAVAILABLE)
 
 
+def test_two_that_do_not_understand_each_other_have_decided_nothing() -> None:
+    details = status(ErrorInfo(domain="exchange.v1", reason="VERSION_UNSUPPORTED"))
+    told = error_of(grpc.StatusCode.FAILED_PRECONDITION, "this broker is too old", details)
+    # A broker that has never heard of the method.
+    unknown = error_of(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", None)
+    for error in (told, unknown):
+        assert isinstance(error, UnavailableError)
+        assert "update the older" in error.hint
+        assert not error.retry
+    assert str(told) == "this broker is too old"
+
+
 @pytest.mark.parametrize("reason", ["", "ENTRY_REFUSED", "UNSPECIFIED"])
 def test_an_unknown_reason_is_a_refusal_all_the_same(reason: str) -> None:
     error = error_of(grpc.StatusCode.PERMISSION_DENIED, "no", status(ErrorInfo(domain="exchange.v1", reason=reason)))
