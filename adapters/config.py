@@ -233,7 +233,11 @@ def _merged(content: dict[str, Any], above: Mapping[str, str]) -> dict[str, Any]
     settings = content["adapter"]
     if not above or not isinstance(settings, dict):
         return content
-    read = {name: int(text) if _NUMBER.fullmatch(text) and name != "home" else text for name, text in above.items()}
+    fields = AdapterSettings.model_fields
+    read = {
+        name: int(text) if fields[name].annotation is int and _NUMBER.fullmatch(text) else text
+        for name, text in above.items()
+    }
     return content | {"adapter": settings | read}
 
 

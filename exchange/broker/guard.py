@@ -46,10 +46,10 @@ def _unary(behavior: Any, method: str) -> Any:
     async def guarded(request: Any, context: Context) -> Any:
         context.set_trailing_metadata(announced())
         try:
-            peer = peer_party(context.auth_context())
+            peer_party(context.auth_context())
             # Whether a broker lives, and of which version it is, every version may ask.
             if method != HEALTH_CHECK:
-                _check_version(str(peer), context)
+                _check_version(context)
             if context.time_remaining() is None:
                 raise NoDeadlineError("every call needs a deadline")
             return await behavior(request, context)
@@ -67,9 +67,9 @@ def _unary(behavior: Any, method: str) -> Any:
 def _stream(behavior: Any, method: str) -> Any:
     async def guarded(requests: AsyncIterator[bytes], context: Context) -> None:
         try:
-            peer = peer_party(context.auth_context())
+            peer_party(context.auth_context())
             await context.send_initial_metadata(announced())
-            _check_version(str(peer), context)
+            _check_version(context)
             await behavior(requests, context)
         except grpc.aio.AbortError:
             raise
@@ -82,8 +82,8 @@ def _stream(behavior: Any, method: str) -> Any:
     return guarded
 
 
-def _check_version(peer: str, context: Context) -> None:
-    agreed(own_announcement(), announcement_in(context.invocation_metadata()), ("this broker", peer))
+def _check_version(context: Context) -> None:
+    agreed(own_announcement(), announcement_in(context.invocation_metadata()), ("this broker", "the caller"))
 
 
 def _status(method: str, error: Exception) -> Any:

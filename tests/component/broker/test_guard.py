@@ -221,7 +221,7 @@ async def test_who_speaks_none_is_told_which_it_needs(call: Any, version: str) -
         await call(context, never)
     assert (context.aborted[0], context.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VERSION_UNSUPPORTED")
     release, spoken = version.split()
-    needed = f"{REGISTRY} is too old, and needs a release that speaks {PROTOCOL}"
+    needed = f"the caller is too old, and needs a release that speaks {PROTOCOL}"
     if not release.startswith("0.0"):
         needed = f"this broker is too old, and needs a release that speaks {spoken.partition('-')[0]}"
     assert needed in context.aborted[1]
