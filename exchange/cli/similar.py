@@ -109,7 +109,8 @@ def find_similar(
 def unexplained(directory: Directory, dataset: Dataset, owner: Party) -> "list[tuple[str, Match]]":
     """The fields of a descriptor that another department provides already, and that no overlap of it explains.
 
-    The key is what records are joined by: it is no duplicate.
+    The key is what records are joined by: it is no duplicate. Nor does the source have to explain itself, where the
+    other department's overlap names it.
 
     Args:
         directory: whose published datasets count; dataset: about to be published; owner: by this department.
@@ -120,10 +121,21 @@ def unexplained(directory: Directory, dataset: Dataset, owner: Party) -> "list[t
     from exchange.catalogue.fields import dataset_profile
 
     explained = {name for overlap in dataset.overlaps for name in overlap.fields} | {dataset.key}
-    found = find_similar(published_datasets(directory), dataset_profile(dataset), apart_from=owner)
-    return [
-        (item.field.path, item.matches[0]) for item in found.fields if item.matches and item.field.path not in explained
-    ]
+    datasets = published_datasets(directory)
+    ours = {
+        (dataset_name(item), name)
+        for item in datasets
+        for overlap in item.descriptor.overlaps
+        if overlap.source == str(owner)
+        for name in overlap.fields
+    }
+    found: list[tuple[str, Match]] = []
+    for item in find_similar(datasets, dataset_profile(dataset), apart_from=owner, all_sources=True).fields:
+        theirs = (match for match in item.matches if (match.source.name, match.field.path) not in ours)
+        best = None if item.field.path in explained else next(theirs, None)
+        if best is not None:
+            found.append((item.field.path, best))
+    return found
 
 
 def overlap_text(found: "list[tuple[str, Match]]") -> str:
