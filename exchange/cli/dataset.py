@@ -174,7 +174,7 @@ async def _publish(session: Session, descriptor: Descriptor, breaking: bool) -> 
         )
     dataset = descriptor.resolved(lambda name: find_dataset(directory, name))
     # Decree 809, article 19: one source department for what several would collect.
-    duplicates = await asyncio.to_thread(unexplained, directory, dataset, session.party)
+    duplicates = await asyncio.to_thread(unexplained, directory, dataset, session.party, session.home.path)
     if duplicates:
         raise _duplicated(duplicates)
     object_id = directory.terms.codes.get((str(session.party), dataset.code))

@@ -152,7 +152,7 @@ def _take(home: HomeOption, name: str, step: Step, verb: str, as_json: bool) -> 
         return
     print_line(f"{verb} {dataset_name(dataset)}: entry {index} of the directory.")
     if step.action == Action.ACTION_PUBLISH:
-        duplicates = unexplained(directory, dataset.descriptor, dataset.version.owner)
+        duplicates = unexplained(directory, dataset.descriptor, dataset.version.owner, home)
         if duplicates:
             print_line(f"Others provide some of it too, which it does not explain: {overlap_text(duplicates)}.")
     if found is not None:
