@@ -319,6 +319,33 @@ def test_a_standing_approval_waits_for_its_head_too(world: World, homes: Path) -
     done(homes / "population-head", "agreement", "consent", draft)
     done(homes / "population", "agreement", "answer", draft)
     assert len(world.directory.terms.approvals) == 1
+    [approval] = world.directory.terms.approvals
+    id = applied(homes, "--standing", approval.hex()[:12])
+    done(homes / "housing-head", "agreement", "consent", id)
+    done(homes / "housing", "agreement", "submit", id)
+    [agreement] = [terms.digest.hex() for terms in world.directory.terms.agreements.values()]
+    assert agreement != id
+    held_up_and_resumed(world, homes, agreement, id)
+
+
+def test_what_a_standing_approval_gave_is_suspended_by_its_owner_and_resumed(world: World, homes: Path) -> None:
+    id = applied(homes, "--standing", str(approved(homes)["id"])[:12])
+    refused = run(homes / "housing", "suspend", id[:12], "--reason", "under inquiry")
+    assert (refused.exit_code, "cannot suspend what is not its own" in refused.stderr) == (1, True)
+    held_up_and_resumed(world, homes, id, id)
+
+
+def held_up_and_resumed(world: World, homes: Path, agreement: str, application: str) -> None:
+    said = done(homes / "population", "suspend", agreement[:12], "--reason", "under inquiry").stdout
+    assert said.startswith(f"Suspended agreement {agreement[:12]} until it is lifted.")
+    assert world.directory.is_suspended(bytes.fromhex(agreement), world.now)
+    [listed] = json.loads(done(homes / "housing", "suspensions", "--json").stdout)
+    assert listed["suspended"] == f"agreement {agreement[:12]}"
+    shown = json.loads(done(homes / "housing", "agreement", "show", application, "--json").stdout)
+    assert shown["case"]["state"] == "suspended"
+    done(homes / "population", "resume", agreement[:12], "--reason", "put right")
+    assert not world.directory.is_suspended(bytes.fromhex(agreement), world.now)
+    assert done(homes / "housing", "suspensions").stdout == "Nothing is suspended.\n"
 
 
 def test_an_unknown_standing_approval_is_wrong_usage(world: World, homes: Path) -> None:
