@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from exchange.core.directory import Directory
@@ -245,7 +246,7 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
 def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
     state = directory.state
-    if not state.bars.suspensions:
+    if not state.bars.kinds:
         return None
     reason = suspended(state, found.agreement, found.dataset, found.requester, found.header.officer, now)
     return Deny(6, Code.CODE_SUSPENDED, reason) if reason else None
@@ -260,11 +261,16 @@ def _operation(found: Granted) -> Deny | None:
 
 
 def _fields(found: Granted) -> Deny | None:
-    granted, described = frozenset(found.agreement.fields), found.dataset.fields
+    granted, described = _set_of(found.agreement.fields), found.dataset.fields
     for name in found.header.fields:
         if name not in granted or name not in described:
             return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
     return None
+
+
+@lru_cache(maxsize=4096)
+def _set_of(fields: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(fields)
 
 
 def _purpose(directory: Directory, found: Granted) -> Deny | None:

@@ -7,6 +7,10 @@ stands in bodies: leaves let every department name an application, and who may i
 from typing import TYPE_CHECKING
 
 from exchange.core.bars import (
+    AGREEMENT,
+    DATASET,
+    OFFICER,
+    PARTY,
     StandingSuspension,
     Target,
     agreement_target,
@@ -74,24 +78,31 @@ def suspended(
         agreement, dataset: that it is about; requester: the system that asks; officer: for whom, by pseudonym.
         now: milliseconds.
     """
-    own = holding_up(state, agreement, now)
+    kinds = state.bars.kinds
+    own = holding_up(state, agreement, now) if AGREEMENT in kinds else None
     if own is not None:
         return f"the agreement is suspended by {own.by}: {own.said.reason}"
-    department = requester.own_department
-    for target in (
-        dataset_target(dataset.object_id),
-        party_target(department),
-        party_target(requester),
-        party_target(dataset.version.owner),
-        party_target(dataset.system),
-        officer_target(department, officer),
-    ):
+    for target in _other_targets(kinds, dataset, requester, officer):
         held = state.bars.holding(target, now)
         if held is not None:
             kind, name = target
-            what = str(name) if kind == "party" else f"the {kind}"
+            what = str(name) if kind == PARTY else f"the {kind}"
             return f"{what} is suspended by {held.by}: {held.said.reason}"
     return ""
+
+
+def _other_targets(kinds: frozenset[str], dataset: "DatasetTerms", requester: Party, officer: str) -> list[Target]:
+    """What could be held up of a request beside its agreement, of the kinds that anything of is."""
+    department = requester.own_department
+    targets: list[Target] = []
+    if DATASET in kinds:
+        targets.append(dataset_target(dataset.object_id))
+    if PARTY in kinds:
+        parties = (department, requester, dataset.version.owner, dataset.system)
+        targets.extend(party_target(party) for party in parties)
+    if OFFICER in kinds:
+        targets.append(officer_target(department, officer))
+    return targets
 
 
 def suspension_problem(state: State, terms: "Terms", version: Version) -> str:
