@@ -61,7 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "snapshot": "snapshot",
         "state": "rules key_rules fold directory",
         "summary": "summary",
-        "suspending": "barring_rules decision",
+        "suspending": "barring_rules",
         "terms": "terms snapshot",
         "trust": "trust",
         "usage": "usage",

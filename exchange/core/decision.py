@@ -19,7 +19,7 @@ from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
 from exchange.core.restrictions import hours_text, is_open
 from exchange.core.sealing import CAPSULE
 from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
-from exchange.core.suspending import suspended
+from exchange.core.suspending import Concerned, suspended
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import Code
@@ -245,10 +245,8 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
 
 def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
-    state = directory.state
-    if not state.bars.kinds:
-        return None
-    reason = suspended(state, found.agreement, found.dataset, found.requester, found.header.officer, now)
+    concerned = Concerned(found.agreement, found.dataset, found.requester, found.header.officer)
+    reason = suspended(directory.state, concerned, now)
     return Deny(6, Code.CODE_SUSPENDED, reason) if reason else None
 
 

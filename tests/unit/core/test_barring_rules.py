@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from immutables import Map
 
 from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
 from exchange.core.entries import ObjectVersion, directory_leaf, guardrail_entry, revocation_entry, suspension_entry
@@ -12,13 +13,14 @@ from exchange.core.envelope import Draft
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.snapshot import digest_of, encode_state, open_state
-from exchange.core.suspending import holding_up
+from exchange.core.suspending import Concerned, holding_up, suspended, suspension_problem, suspension_target
 from exchange.core.terms import AgreementTerms, Terms
 from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import DirectoryState, EntryKind, Role
 from exchange.v1.guardrail_pb2 import Guardrail, Officer, Suspension
 from exchange.v1.guardrail_pb2 import Test as Node
+from exchange.v1.procedure_pb2 import Action
 from tests.drafts import accepted, entry_draft, refused
 from tests.world import (
     APPLICATIONS,
@@ -232,6 +234,69 @@ def test_what_a_standing_approval_gave_is_suspended_and_resumed(world: World, pa
     assert holder(world, world.agreement) is None
     accepted(world, revocation_entry(party, world.fresh(16), digest, "put right"), party)
     assert holder(world, agreement) is None
+
+
+def test_what_goes_on_in_the_case_does_not_keep_the_owner_from_suspending(world: World) -> None:
+    agreement = given(world)
+    world.do(HOUSING, Action.ACTION_RATE, world.directory.state.versions[agreement.application].object_id, rating=1)
+    accepted(world, suspension(world, POPULATION, agreement=agreement.application), POPULATION)
+    assert holder(world, agreement) == POPULATION
+
+
+def test_what_was_submitted_after_a_consent_is_suspended_under_its_application(world: World) -> None:
+    agreement = given(world)
+    submitted = replace(agreement, version=world.agreement.version)
+    target = suspension_target(world.directory.state, submitted)
+    assert target == agreement_target(world.directory.state.versions[agreement.application].object_id)
+    assert suspension_target(world.directory.state, world.agreement) == agreement_target(world.agreement.object_id)
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("agreement", "the agreement"),
+        ("dataset", "the dataset"),
+        ("requesting department", str(HOUSING)),
+        ("requesting system", str(APPLICATIONS)),
+        ("providing department", str(POPULATION)),
+        ("providing system", str(REGISTRY)),
+        ("officer", "the officer"),
+    ],
+)
+def test_what_is_held_up_of_a_request_is_told_in_words(world: World, what: str, text: str) -> None:
+    concerned = Concerned(world.agreement, world.dataset, APPLICATIONS, "officer-7")
+    assert suspended(world.directory.state, concerned, world.now) == ""
+    until = world.now + 1
+    accepted(world, suspension(world, COORDINATOR, until=until, **said(world, what)), COORDINATOR)
+    told = suspended(world.directory.state, concerned, world.now)
+    assert told == f"{text} is suspended by {COORDINATOR}: used for another purpose"
+    assert suspended(world.directory.state, concerned, until) == ""
+
+
+def test_what_holds_up_others_holds_up_no_request(world: World) -> None:
+    concerned = Concerned(world.agreement, world.dataset, APPLICATIONS, "officer-8")
+    accepted(world, suspension(world, COORDINATOR, **said(world, "officer")), COORDINATOR)
+    accepted(world, suspension(world, COORDINATOR, party=str(MARRIAGE)), COORDINATOR)
+    accepted(world, suspension(world, COORDINATOR, agreement=given(world).application), COORDINATOR)
+    assert suspended(world.directory.state, concerned, world.now) == ""
+
+
+def test_a_suspension_or_guardrail_that_may_stand_has_no_problem(world: World) -> None:
+    world.forbid(FORBIDDEN)
+    drafts = [(suspension(world, COORDINATOR, **said(world, what)), COORDINATOR) for what in OWNERS]
+    drafts.append((suspension(world, POPULATION, agreement=given(world).application), POPULATION))
+    digests = [accepted(world, draft, party).digest for draft, party in drafts]
+    state, terms = world.directory.state, world.directory.terms
+    digests.append(state.bars.guardrails[0].digest)
+    for known in (terms, replace(terms, datasets=Map()), Terms()):
+        assert [suspension_problem(state, known, state.versions[digest]) for digest in digests] == [""] * len(digests)
+
+
+@pytest.mark.parametrize("what", ["requesting system", "officer"])
+def test_a_requesters_department_holds_up_its_own_beside_the_owner(world: World, what: str) -> None:
+    accepted(world, suspension(world, HOUSING, **said(world, what)), HOUSING)
+    concerned = Concerned(world.agreement, world.dataset, APPLICATIONS, "officer-7")
+    assert f"is suspended by {HOUSING}" in suspended(world.directory.state, concerned, world.now)
 
 
 @pytest.mark.parametrize("party", [HOUSING, CIVIL_AFFAIRS], ids=str)
