@@ -31,6 +31,10 @@ def _checked_port(listen: str) -> str:
     return listen
 
 
+def _checked_join(listen: str) -> str:
+    return _checked_port(listen) if listen else ""
+
+
 def _checked_database(name: str) -> str:
     if "://" not in name:
         return name
@@ -64,6 +68,12 @@ class BrokerConfig(BaseModel):
     witness_round_seconds: float = Field(default=3, gt=0)
     witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
     witness_authorities: str = ""
+    # Where those who were invited hand in their keys, without a certificate; empty opens no such port.
+    join_listen: Annotated[
+        str, Field(pattern=r"^$|^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_join)
+    ] = ""
+    joins_per_second: float = Field(default=2, gt=0)
+    joins_burst: float = Field(default=20, ge=1)
 
     @property
     def is_shared(self) -> bool:
@@ -103,14 +113,14 @@ def load_config(home: Path) -> BrokerConfig:
         raise ConfigError(f"{path}: {_first(error)}") from error
 
 
-def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db") -> BrokerConfig:
+def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db", join_listen: str = "") -> BrokerConfig:
     """The configuration of a new broker, every other setting as it is by default.
 
     Raises:
         ConfigError: the address, a host or the database is not in its form.
     """
     try:
-        return BrokerConfig(listen=listen, hosts=tuple(hosts), database=database)
+        return BrokerConfig(listen=listen, hosts=tuple(hosts), database=database, join_listen=join_listen)
     except ValidationError as error:
         raise ConfigError(_first(error)) from error
 
@@ -143,6 +153,11 @@ def encode_config(config: BrokerConfig) -> str:
         f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
         "# Who certifies the witnesses whose address is https: a PEM file; without one, the public authorities.\n"
         f'witness_authorities = "{config.witness_authorities}"\n'
+        "# Where those who were invited hand in their keys, and show no certificate: every other party needs one.\n"
+        "# Empty, no such port is open, and nobody can be invited. Then what one address may call there.\n"
+        f'join_listen = "{config.join_listen}"\n'
+        f"joins_per_second = {config.joins_per_second:g}\n"
+        f"joins_burst = {config.joins_burst:g}\n"
     )
 
 
