@@ -83,8 +83,7 @@ def invite(home: Path, text: str, role: str, expires: str, out: Path | None, as_
     request = InviteRequest(
         party=str(party), role=ROLES[chosen], code_sha256=hashlib.sha256(code).digest(), expires_at=expires_at
     )
-    act(home, lambda session: _check_name(session, party))
-    address = pending.invite(home, request).address
+    address = act(home, lambda session: _invited(session, party, request))
     trust = Home(home).read("trust.toml").decode("utf-8-sig")
     write_file(target, InviteFile(party, chosen, code, expires_at, address, trust).encode(), 0o600)
     root = key_id(Home(home).trust.root_key)
@@ -117,13 +116,7 @@ def approve(home: Path, text: str, comparison: Comparison, signing: Signing, as_
     if signing.export is not None and signing.signed is not None:
         raise WrongUsageError("--export and --import are two steps: choose one")
     party = pending.party_of(home, text)
-    joining = pending.waiting(home, party)
-    role = pending.ROLE_NAMES.get(joining.role, "")
-    request = key_request_of(joining.party, role, joining.statement, joining.csr, now())
-    check_parent(Home(home).party, request)
-    if request.party != party:
-        raise CommandError(f"the broker has a request of {request.party} as that of {party}", "", ExitCode.UNTRUSTED)
-    act(home, lambda session: _check_name(session, party, request))
+    request = act(home, lambda session: _waiting(session, party))
     if signing.export is not None:
         _export(request, signing.export, as_json)
         return
@@ -168,12 +161,21 @@ def span_of(text: str) -> int:
     return span
 
 
-async def _check_name(session: Session, party: Party, request: KeyRequest | None = None) -> None:
-    """The broker says the same; but what is signed is checked against the directory that is verified here."""
-    state = session.directory.state
-    if request is not None and request.fingerprint in state.keys:
-        return
+async def _invited(session: Session, party: Party, request: InviteRequest) -> str:
+    """Where the invite is handed in, once the broker has it."""
     _refuse_name(session.directory, party)
+    return (await pending.invite(session, request)).address
+
+
+async def _waiting(session: Session, party: Party) -> KeyRequest:
+    """What waits, checked as if it had come by post, and against the directory that is verified here."""
+    joining = await pending.waiting(session, party)
+    role = pending.ROLE_NAMES.get(joining.role, "")
+    request = key_request_of(joining.party, role, joining.statement, joining.csr, now())
+    check_parent(session.party, request)
+    if request.fingerprint not in session.directory.state.keys:
+        _refuse_name(session.directory, party)
+    return request
 
 
 def _refuse_name(directory: Directory, party: Party) -> None:

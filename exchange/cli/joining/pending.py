@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
-
-from google.protobuf.message import Message
 
 from exchange.cli.acting import act
 from exchange.cli.admission import ROLES
@@ -34,7 +31,6 @@ from exchange.v1.joining_pb2 import (
 
 ROLE_NAMES: Mapping["Role.ValueType", str] = MappingProxyType({number: name for name, number in ROLES.items()})
 _OPEN = frozenset({JoinState.JOIN_STATE_INVITED, JoinState.JOIN_STATE_WAITING})
-M = TypeVar("M", bound=Message)
 
 
 def party_of(home: Path, text: str) -> Party:
@@ -57,13 +53,13 @@ def party_of(home: Path, text: str) -> Party:
     return party
 
 
-def invite(home: Path, request: InviteRequest) -> InviteResponse:
+async def invite(session: Session, request: InviteRequest) -> InviteResponse:
     """Ask the broker to keep an invite.
 
     Raises:
         ExchangeError: it refuses, or cannot be reached.
     """
-    return _ask(home, INVITE, request, InviteResponse)
+    return await call(session.transport, INVITE, request, InviteResponse, TIMEOUT)
 
 
 def reject(home: Path, party: Party, reason: str) -> None:
@@ -72,25 +68,27 @@ def reject(home: Path, party: Party, reason: str) -> None:
     Raises:
         ExchangeError: it refuses, or cannot be reached.
     """
-    _ask(home, REJECT, RejectRequest(party=str(party), reason=reason), RejectResponse)
+    request = RejectRequest(party=str(party), reason=reason)
+    act(home, lambda session: call(session.transport, REJECT, request, RejectResponse, TIMEOUT))
 
 
-def fetch(home: Path) -> list[Joining]:
-    """All invites of a home's party.
+async def fetch(session: Session) -> list[Joining]:
+    """All invites of the party that acts.
 
     Raises:
         ExchangeError: the broker refuses, or cannot be reached.
     """
-    return list(_ask(home, PENDING, PendingRequest(), PendingResponse).joinings)
+    return list((await call(session.transport, PENDING, PendingRequest(), PendingResponse, TIMEOUT)).joinings)
 
 
-def waiting(home: Path, party: Party) -> Joining:
+async def waiting(session: Session, party: Party) -> Joining:
     """The invite of a party whose key request waits, or was approved.
 
     Raises:
         CommandError: nobody waits under that name.
     """
-    found = next((joining for joining in fetch(home) if joining.party == str(party)), None)
+    invites = await fetch(session)
+    found = next((joining for joining in invites if joining.party == str(party)), None)
     if found is None:
         raise CommandError(f"{party} is not invited", f"`exchange {_group(party)} pending --all` lists the invites")
     if found.state == JoinState.JOIN_STATE_REJECTED:
@@ -110,7 +108,7 @@ def fingerprint_of(joining: Joining) -> bytes:
 
 def show(home: Path, all_of_them: bool, as_json: bool) -> None:
     """Print the invites of a home's party: those that are open, or all."""
-    found = [joining for joining in fetch(home) if all_of_them or joining.state in _OPEN]
+    found = [joining for joining in act(home, fetch) if all_of_them or joining.state in _OPEN]
     if as_json:
         print_json([_described(joining) for joining in found])
         return
@@ -160,10 +158,3 @@ def _below(parent: Party, segment: str) -> Party:
 
 def _group(party: Party) -> str:
     return "system" if party.is_system else "department"
-
-
-def _ask(home: Path, method: str, request: Message, response_type: type[M]) -> M:
-    async def work(session: Session) -> M:
-        return await call(session.transport, method, request, response_type, TIMEOUT)
-
-    return act(home, work)
