@@ -151,6 +151,10 @@ class Stage:
     def found(self) -> None:
         """Found the exchange, and start its broker."""
         self.must("init", NAME, "--home", self.operator, "--listen", f"127.0.0.1:{_free_port()}")
+        self.start_broker()
+
+    def start_broker(self) -> None:
+        """Start the broker, which was founded before."""
         broker = self.operator / "broker"
         self.processes.start("broker", [BIN / "exchange", "broker", "run", "--home", broker], "is ready", {})
 
