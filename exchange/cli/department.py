@@ -27,6 +27,8 @@ from exchange.cli.joining.inviting import (
     Signing,
 )
 from exchange.cli.joining.pending import show
+from exchange.cli.leaving import EPILOG as LEAVE_EPILOG
+from exchange.cli.leaving import leave
 
 app = new_group(
     "Invite and admit departments, coordinators and auditors (operator).",
@@ -138,3 +140,6 @@ def admit(
     """
     require_parent(home, "root")
     admit_request(home, request, Comparison(fingerprint, unchecked), out, as_json)
+
+
+app.command("leave", epilog=LEAVE_EPILOG)(leave)

@@ -181,7 +181,8 @@ async def _waiting(session: Session, party: Party) -> KeyRequest:
 def _refuse_name(directory: Directory, party: Party) -> None:
     keys = directory.state.keys_of(party)
     if any(is_signing(record) for record in keys):
-        hint = "choose another name; for a later key of the same party see `exchange key`"
+        command = "exchange system add" if party.is_system else "exchange department admit"
+        hint = f"choose another name; a later key of the same party goes by files: `exchange key new`, then `{command}`"
         raise CommandError(f"{party} has a key in the directory: the name is taken", hint)
     near = lookalike(party, (record.party for record in directory.state.keys.values()))
     if near is not None:

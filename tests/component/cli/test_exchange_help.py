@@ -11,7 +11,7 @@ GROUPS = {
     "broker": ("run", "add"),
     "log": ("erase", "fsck", "retain", "archive"),
     "key": ("new", "install"),
-    "department": ("invite", "pending", "approve", "sign", "reject", "admit"),
+    "department": ("invite", "pending", "approve", "sign", "reject", "admit", "leave"),
     "system": ("invite", "pending", "approve", "reject", "add"),
     "head": ("add", "list", "remove"),
     "rules": ("adopt", "show"),
