@@ -190,7 +190,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
             unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
-            unary_handler(INVITATION, InvitationService(invites, peers, config.join_listen).handlers()),
+            unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )

@@ -14,6 +14,7 @@ from exchange.store.ports import StoreOpenError
 from exchange.store.postgres_url import has_password
 
 _USAGE = 2
+_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - listened on, but not dialled
 # As RFC 3986 section 2 has it; none of them needs another spelling in TOML.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
 
@@ -72,6 +73,10 @@ class BrokerConfig(BaseModel):
     join_listen: Annotated[
         str, Field(pattern=r"^$|^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_join)
     ] = ""
+    # What invites say, where that is another address than the one listened on.
+    join_address: Annotated[
+        str, Field(pattern=r"^$|^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_join)
+    ] = ""
     joins_per_second: float = Field(default=2, gt=0)
     joins_burst: float = Field(default=20, ge=1)
 
@@ -79,6 +84,12 @@ class BrokerConfig(BaseModel):
     def is_shared(self) -> bool:
         """Whether the logs are in a PostgreSQL database, where other brokers may stand beside this one."""
         return "://" in self.database
+
+    @property
+    def takes_invites_at(self) -> str:
+        """Where newcomers reach the broker; empty where they cannot: no port for it, or one that nobody can dial."""
+        address = (self.join_address or self.join_listen) if self.join_listen else ""
+        return "" if address.rpartition(":")[0] in _EVERYWHERE else address
 
     def store_name(self, home: Path) -> Path | str:
         """What `SqlLogStore` opens.
@@ -154,8 +165,10 @@ def encode_config(config: BrokerConfig) -> str:
         "# Who certifies the witnesses whose address is https: a PEM file; without one, the public authorities.\n"
         f'witness_authorities = "{config.witness_authorities}"\n'
         "# Where those who were invited hand in their keys, and show no certificate: every other party needs one.\n"
-        "# Empty, no such port is open, and nobody can be invited. Then what one address may call there.\n"
+        "# Empty, no such port is open, and nobody can be invited. The rate is that of one network address.\n"
         f'join_listen = "{config.join_listen}"\n'
+        "# The address in invites, where it is another one than that.\n"
+        f'join_address = "{config.join_address}"\n'
         f"joins_per_second = {config.joins_per_second:g}\n"
         f"joins_burst = {config.joins_burst:g}\n"
     )

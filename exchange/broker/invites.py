@@ -40,6 +40,9 @@ MOST_INVITES = 500
 
 MOST_REASON = 500
 CODE = 32
+MAX_PART = 2048
+"""Bytes of a key statement, and of a certificate request: a parent's invites then fit into one message."""
+
 
 _BELOW_EXCHANGE = frozenset({Role.ROLE_DEPARTMENT, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
 _BELOW_DEPARTMENT = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD})
@@ -246,8 +249,10 @@ class Invites:
 
 def _check_request(invite: Invite, statement: bytes, csr: bytes) -> None:
     """What a key request claims, before a parent is made to look at it: the parent's program checks it all again."""
+    if len(csr) > MAX_PART:
+        raise JoinRefusedError(f"a certificate request has at most {MAX_PART:,} bytes")
     try:
-        message = decode(KeyStatement, statement)
+        message = decode(KeyStatement, statement, MAX_PART)
         key = decode(Key, message.statement)
         party = Party.parse(invite.party)
         proof = possession_statement(party.domain, message.statement)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import structlog
+
 from exchange.broker.invites import Invites, Standing
-from exchange.broker.limits import AddressBuckets
+from exchange.broker.limits import AddressBuckets, network_of
 from exchange.broker.peers import Peers
 from exchange.broker.services import Context, Unary
-from exchange.broker.status import InviteRefusedError, TooManyReadsError
+from exchange.broker.status import InviteRefusedError, JoinRefusedError, TooManyReadsError
 from exchange.core.names import Party
 from exchange.core.wire import decode, encode
 from exchange.store.invites import Invite
@@ -29,13 +31,15 @@ from exchange.v1.joining_pb2 import (
 INVITATION: Final = "exchange.v1.InvitationService"
 JOINING: Final = "exchange.v1.JoiningService"
 
+logger = structlog.get_logger("exchange.broker")
+
 
 class InvitationService:
     """`exchange.v1.InvitationService`.
 
     Args:
         invites: what is done; peers: who calls.
-        address: where invites are taken; empty where no such port is open.
+        address: where newcomers reach this broker; empty where they cannot.
     """
 
     def __init__(self, invites: Invites, peers: Peers, address: str) -> None:
@@ -48,7 +52,7 @@ class InvitationService:
         asked = decode(InviteRequest, request)
         peer, party = self._peers.spend(context), Party.parse(asked.party)
         if not self._address:
-            raise InviteRefusedError("this broker takes no invites: set join_listen in its broker.toml")
+            raise InviteRefusedError("this broker takes no invites: see join_listen in its broker.toml")
         await asyncio.to_thread(self._invites.invite, peer, party, asked.role, asked.code_sha256, asked.expires_at)
         return encode(InviteResponse(address=self._address))
 
@@ -91,7 +95,12 @@ class JoiningService:
             raise TooManyReadsError("too many calls at once: slow down and try again")
         asked = decode(JoinRequest, request, MAX_JOIN)
         work = self._invites.join
-        invite, standing = await asyncio.to_thread(work, asked.party, asked.code, asked.statement, asked.csr)
+        try:
+            invite, standing = await asyncio.to_thread(work, asked.party, asked.code, asked.statement, asked.csr)
+        except JoinRefusedError:
+            # Who guesses is seen by the operator; what was guessed by nobody.
+            logger.info("join refused", network=network_of(context.peer()))
+            raise
         reason = invite.reason if standing.record is None else ""
         response = JoinResponse(
             state=standing.state, since=standing.since, reason=reason, certificate=invite.certificate

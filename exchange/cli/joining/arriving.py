@@ -18,7 +18,7 @@ from exchange.cli.joining.invite_file import InviteFile, check_expiry, read_invi
 from exchange.cli.times import now
 from exchange.client.joining import Entrance, hand_in
 from exchange.core.trust import parse_trust
-from exchange.home import Home, write_file
+from exchange.home import UNFINISHED, Home, HomeError, write_file
 from exchange.v1.joining_pb2 import JoinResponse
 
 INVITE = "invite.json"
@@ -54,6 +54,7 @@ def arrive(path: Path, file: Path) -> Arrival:
     """
     data = file.read_bytes()
     invite, home = read_invite(data), Home(path)
+    _check_finished(path)
     if not home.is_made:
         check_expiry(invite, now())
         return _new(home, invite, data)
@@ -77,6 +78,7 @@ def resume(path: Path) -> Arrival:
         HomeError: something in it cannot be read.
     """
     home = Home(path)
+    _check_finished(path)
     if (path / CERTIFICATE).exists():
         raise CommandError(f"{home.party} has joined already", f"`exchange status --home {path}`", ExitCode.USAGE)
     if not (path / INVITE).exists():
@@ -121,6 +123,11 @@ def install(arrival: Arrival, certificate: bytes) -> int:
     # The code is of no more use.
     (home.path / INVITE).unlink(missing_ok=True)
     return certificate_end(certificate)
+
+
+def _check_finished(path: Path) -> None:
+    if (path / UNFINISHED).exists():
+        raise HomeError(f"the home in {path} was not finished", f"delete {path}, and run this again", ExitCode.USAGE)
 
 
 def _new(home: Home, invite: InviteFile, data: bytes) -> Arrival:

@@ -22,6 +22,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         burst=50,
         drain_seconds=0,
         join_listen="[::1]:7444",
+        join_address="b.city.example:443",
         joins_per_second=0.5,
         joins_burst=3,
     )
@@ -87,3 +88,19 @@ def test_bytes_that_are_no_text_are_a_broken_file(tmp_path: Path) -> None:
 def test_a_config_never_changes() -> None:
     with pytest.raises(ValidationError):
         BrokerConfig(listen="h:1").listen = "h:2"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "told"),
+    [
+        ("", "", ""),
+        ("", "b.city.example:7444", ""),
+        ("b.city.example:7444", "", "b.city.example:7444"),
+        ("0.0.0.0:7444", "", ""),
+        ("[::]:7444", "", ""),
+        ("0.0.0.0:7444", "b.city.example:443", "b.city.example:443"),
+    ],
+)
+def test_invites_name_an_address_that_can_be_dialled(listen: str, address: str, told: str) -> None:
+    config = BrokerConfig(listen="h:1", join_listen=listen, join_address=address)
+    assert config.takes_invites_at == told

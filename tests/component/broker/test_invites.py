@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 
-from exchange.broker.invites import FORGOTTEN, LONGEST, MOST_INVITES, MOST_REASON
+from exchange.broker.invites import FORGOTTEN, LONGEST, MAX_PART, MOST_INVITES, MOST_REASON
 from exchange.broker.joining import InvitationService, JoiningService
 from exchange.broker.limits import AddressBuckets
 from exchange.broker.status import InviteRefusedError, JoinRefusedError, NotPermittedError, TooManyReadsError
 from exchange.core.errors import DecodeError, NameFormatError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.wire import decode, encode
+from exchange.core.wire import MAX_FRAME, decode, encode
 from exchange.transport import MAX_JOIN, certificate_key, certificate_party
 from exchange.v1.directory_pb2 import Key, KeyStatement, Role
 from exchange.v1.joining_pb2 import (
     InviteRequest,
     InviteResponse,
+    Joining,
     JoinRequest,
     JoinResponse,
     JoinState,
@@ -190,6 +191,11 @@ WRONG: dict[str, tuple[Callable[[World], Request], str]] = {
         "the key statement names",
     ),
     "no certificate request": (lambda world: (key_request(world)[0], b""), "cannot be read"),
+    "a certificate request that is too long": (
+        lambda world: (key_request(world)[0], bytes(MAX_PART + 1)),
+        "has at most 2,048",
+    ),
+    "a statement that is too long": (lambda world: (bytes(MAX_PART + 1), key_request(world)[1]), "at most 2,048"),
     "no statement": (lambda world: (b"\xff", key_request(world)[1]), "does not hold"),
     "no key": (lambda world: (encode(KeyStatement()), key_request(world)[1]), "does not hold"),
 }
@@ -418,6 +424,33 @@ async def test_the_services_lead_through_a_joining(office: Office, request_of_sc
     await parents["Reject"](encode(RejectRequest(party=str(SCHOOLS), reason="no")), Call())
     refused = decode(JoinResponse, await join(message_of(request_of_schools), Call()))
     assert (refused.state, refused.reason) == (JoinState.JOIN_STATE_REJECTED, "no")
+
+
+async def test_a_guess_is_logged_without_what_was_guessed(
+    office: Office, request_of_schools: Request, logged: list[dict[str, Any]]
+) -> None:
+    office.invite()
+    _, join = services(office)
+    with pytest.raises(JoinRefusedError):
+        await join(message_of(request_of_schools, b"\7" * 32), Call())
+    [refused] = [entry for entry in logged if entry["event"] == "join refused"]
+    assert refused["network"] == "192.0.2.7"
+    assert CODE.hex() not in str(logged)
+    assert (b"\7" * 32).hex() not in str(logged)
+
+
+async def test_the_most_invites_of_one_parent_fit_into_one_message() -> None:
+    most = Joining(
+        party=f"exchange://{'d' * 253}/{'a' * 63}/{'b' * 63}",
+        role=Role.ROLE_SYSTEM,
+        state=WAITING,
+        since=2**63,
+        expires_at=2**63,
+        statement=bytes(MAX_PART),
+        csr=bytes(MAX_PART),
+        reason="字" * MOST_REASON,
+    )
+    assert len(encode(PendingResponse(joinings=[most] * MOST_INVITES))) < MAX_FRAME
 
 
 async def test_a_broker_without_a_port_for_it_invites_nobody(office: Office) -> None:

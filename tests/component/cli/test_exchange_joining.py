@@ -32,7 +32,7 @@ from exchange.core.names import Party
 from exchange.core.note import NoteSigner
 from exchange.core.trust import Trust, encode_trust
 from exchange.core.wire import encode
-from exchange.home import Home, write_file
+from exchange.home import Home, HomeError, write_file
 from exchange.transport import JOIN
 from exchange.v1.directory_pb2 import KeyStatement
 from exchange.v1.joining_pb2 import JoinRequest, JoinResponse
@@ -492,3 +492,26 @@ def test_an_invite_is_not_written_over_another_file(office: Office) -> None:
     done = run("department", "invite", "schools", "--home", "operator")
     assert (done.exit_code, Path("schools.invite").read_text()) == (2, "mine")
     assert office.store.of_parent(str(EXCHANGE)) == ()
+
+
+def test_a_home_that_waits_says_so_to_whoever_acts_with_it(office: Office) -> None:
+    invite()
+    fingerprint()
+    with pytest.raises(HomeError) as caught:
+        _ = Home(Path("schools")).trust
+    assert "it waits to be approved: `exchange join --status" in caught.value.hint
+    with pytest.raises(HomeError) as caught:
+        Home(Path("schools")).tls_identity()
+    assert "it waits to be approved: `exchange join --status" in caught.value.hint
+
+
+def test_a_home_that_was_not_finished_is_made_anew(office: Office) -> None:
+    invite()
+    Home.create(Path("schools"), SCHOOLS, "department", finished=False)
+    for arguments in (["schools.invite"], ["--status"]):
+        done = run("join", *arguments, "--home", "schools")
+        assert done.exit_code == 2
+        assert "was not finished" in done.stderr
+        assert "hint: delete schools" in done.stderr
+    shutil.rmtree("schools")
+    fingerprint()
