@@ -170,9 +170,7 @@ class Home:
     def _certificate_hint(self) -> str:
         if self.is_made and self.role in {"root", "broker"}:
             return "restore this home from its backup"
-        return (
-            self._waits_hint() or "not admitted yet: its parent signs the request, and gives back the certificate"
-        )
+        return self._waits_hint() or "not admitted yet: its parent signs the request, and gives back the certificate"
 
     def _waits_hint(self) -> str:
         waits = (self.path / "invite.json").exists()
