@@ -27,6 +27,7 @@ from exchange.store.ports import Log, LogStore, StoreError
 from exchange.store.sql import SqlLogStore
 
 _USAGE = 2
+_NO_INVITES = {"join_listen": "", "join_address": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _shared_config(first: Home, listen: str, hosts: Sequence[str]) -> BrokerConf
             _USAGE,
         )
     own = new_config(listen, hosts, config.database)
-    return config.model_copy(update={"listen": own.listen, "hosts": own.hosts, "anchor": own.anchor, "join_listen": ""})
+    return config.model_copy(update={"listen": own.listen, "hosts": own.hosts, "anchor": own.anchor} | _NO_INVITES)
 
 
 def _new_home(operator: Home, first: Home, party: Party, config: BrokerConfig, now: int) -> Home:

@@ -7,7 +7,7 @@ import grpc
 
 from exchange.client.calls import call_until, error_of_call
 from exchange.core.wire import encode
-from exchange.transport import JOIN, open_anonymous_channel
+from exchange.transport import JOIN, announced, open_anonymous_channel
 from exchange.v1.directory_pb2 import KeyStatement
 from exchange.v1.joining_pb2 import JoinRequest, JoinResponse
 
@@ -43,7 +43,8 @@ class AnonymousTransport:
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """See `Transport.unary`."""
         try:
-            answer: bytes = await self._channel.unary_unary(method, None, None)(request, timeout=timeout)
+            called = self._channel.unary_unary(method, None, None)
+            answer: bytes = await called(request, timeout=timeout, metadata=announced())
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error, self._address) from error
         return answer
