@@ -34,6 +34,9 @@ from exchange.transport import PeerError, TlsIdentity, certificate_party
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
+NEXT = "-next"
+"""What follows the name of a private key that is to take the other one's place."""
+
 UNFINISHED = "unfinished"
 """The file that says that a home is still being made."""
 
@@ -186,14 +189,19 @@ class Home:
             raise HomeError(f"{path}: {error}", again) from error
         if named != self.party:
             raise HomeError(f"{path} is the certificate of {named}; this is the home of {self.party}", again)
+        following = self.keys / f"tls{NEXT}.pem"
+        if following.exists() and public_key == self.private_key(f"tls{NEXT}").public_key():
+            # A renewal ended between its two steps: the certificate is here, its key not yet in its place.
+            self.adopt_key("tls")
         if public_key != self.private_key("tls").public_key():
             raise HomeError(f"{path} is for another key than {self.keys / 'tls.pem'}", again)
         until = certificate.not_valid_after_utc
         if until < datetime.datetime.now(datetime.UTC):
             raise HomeError(
                 f"the certificate {path} has expired: it was valid until {until:%Y-%m-%d}",
-                "its parent renews it with the same key request (`exchange department admit` or `exchange system add`),"
-                " and `exchange key install` puts the new one here",
+                "set the clock of this machine if it is wrong; else its parent renews it with the same key request"
+                " (`exchange department admit` or `exchange system add`), and `exchange key install` puts the new one"
+                " here",
             )
 
     def new_private_key(self, name: str, key: PrivateKey | None = None) -> PrivateKey:
@@ -213,11 +221,27 @@ class Home:
         Raises:
             HomeError: there is a TLS key already, or it cannot be written.
         """
-        key = self.new_private_key("tls")
+        return self.tls_request(self.new_private_key("tls"))
+
+    def tls_request(self, key: PrivateKey) -> bytes:
+        """The certificate request of a TLS key, which names this party alone; PKCS #10, DER."""
         uri = x509.UniformResourceIdentifier(str(self.party))
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         builder = builder.add_extension(x509.SubjectAlternativeName([uri]), critical=True)
         return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def adopt_key(self, name: str) -> None:
+        """Put keys/NAME-next.pem in the place of keys/NAME.pem, in one step; see `exchange.succession`.
+
+        Raises:
+            HomeError: it cannot be done.
+        """
+        following = self.keys / f"{name}{NEXT}.pem"
+        try:
+            following.replace(self.keys / f"{name}.pem")
+            _sync_folder(self.keys)
+        except OSError as error:
+            raise HomeError(f"cannot move {following}: {error.strerror}", _permission(error, following)) from error
 
     def private_key(self, name: str) -> PrivateKey:
         """Load keys/NAME.pem.

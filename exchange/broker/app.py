@@ -7,8 +7,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
+from exchange.broker.certificates import ServerCertificate, warn_daily
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
@@ -32,6 +34,7 @@ from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
 from exchange.broker.relay import Relay
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.retention import Retention, read_holds
 from exchange.broker.services import (
     ACCESS,
@@ -51,7 +54,7 @@ from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import SERVER_OPTIONS, server_credentials
+from exchange.transport import SERVER_OPTIONS, renewed_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -79,6 +82,7 @@ class Broker:
     server: grpc.aio.Server
     health: Any
     port: int
+    upkeep: tuple[Callable[[], Awaitable[None]], ...]
 
 
 def now_ms() -> int:
@@ -169,21 +173,26 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     gateway = Gateway(logs, tunnels, relay, now_ms)
     reading = Reading(logs, now_ms)
     peers = Peers(logs, buckets, now_ms)
-    append = AppendCommand(logs, load_authority(home), now_ms)
+    authority = load_authority(home)
+    append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
+    certificate = ServerCertificate(home, authority, config.hosts, now_ms)
     servicer = _aio.HealthServicer()
     server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
-            unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
+            unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, home, config)
+    port = _bind(server, certificate, config)
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
+    upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
+    return Broker(
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port, upkeep
+    )
 
 
 def _witnesses(
@@ -197,11 +206,11 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
-    identity = home.tls_identity()
+def _bind(server: grpc.aio.Server, certificate: ServerCertificate, config: BrokerConfig) -> int:
+    credentials = renewed_credentials(certificate.read, certificate.begin())
     _check_address(config.listen)
     try:
-        return server.add_secure_port(config.listen, server_credentials(identity))
+        return server.add_secure_port(config.listen, credentials)
     except RuntimeError as error:
         raise BrokerError(f"cannot listen on {config.listen}: is another broker running there?") from error
 
@@ -267,6 +276,8 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
     }
+    for work in broker.upkeep:
+        waits[asyncio.ensure_future(work())] = "what it does by itself has failed"
     if broker.logs.store.is_shared:
         waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
     if broker.witnesses is not None:

@@ -10,7 +10,8 @@ COMMANDS = (
     ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
     ("broker", "Run a broker."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
-    ("key", "Make a party's keys, and install what its parent gives back."),
+    ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
+    ("certificates", "List the keys and certificates that end soon."),
     ("department", "Admit departments, coordinators and auditors (operator)."),
     ("system", "Add systems to a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
@@ -30,6 +31,8 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
+MODULES = {"certificates": "exchange.cli.keys.certificates"}
+
 
 class Exchange(CommandGroup):
     """The commands, each loaded when it is called."""
@@ -37,7 +40,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{name}"))
+            self.add_command(LazyCommand(name, help, MODULES.get(name, f"exchange.cli.{name}")))
 
 
 app = typer.Typer(

@@ -32,6 +32,9 @@ P = ParamSpec("P")
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
 
+RENEWAL_GRACE = 60.0
+"""Seconds that calls under way may take once the certificate has been renewed."""
+
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
 
@@ -75,6 +78,7 @@ class GrpcTransport:
         self._identity = identity
         self._current = 0
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
@@ -107,11 +111,24 @@ class GrpcTransport:
         reasons = "; ".join(map(str, problems))
         raise UnavailableError(f"no broker can be reached: {reasons}", status="UNAVAILABLE", retry=True)
 
+    def renew(self, identity: TlsIdentity) -> None:
+        """Show another certificate from the next call on; calls under way end on the connections that they have.
+
+        Args:
+            identity: this party's renewed TLS key and certificate.
+        """
+        self._identity = identity
+        for channel in self._channels.values():
+            closing = asyncio.create_task(channel.close(RENEWAL_GRACE))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._channels.clear()
+
     async def close(self) -> None:
         """Close every channel."""
         channels = tuple(self._channels.values())
         self._channels.clear()
-        await asyncio.gather(*(channel.close(None) for channel in channels))
+        await asyncio.gather(*(channel.close(None) for channel in channels), *self._closing)
 
     def _channel(self, broker: str) -> grpc.aio.Channel:
         if broker not in self._channels:

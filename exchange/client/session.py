@@ -245,6 +245,19 @@ class Session:
             self._signer = self.home.signer()
         return self._signer
 
+    async def use_new_keys(self) -> None:
+        """Go on with the signing key and the TLS certificate that the home holds now.
+
+        Calls under way end on the connections that they began on.
+
+        Raises:
+            HomeError: one of them cannot be used; those from before stay in use.
+        """
+        signer, identity = self.home.signer(), self.home.tls_identity()
+        self._signer = signer
+        if isinstance(self._transport, GrpcTransport):
+            self._transport.renew(identity)
+
     def check(self) -> None:
         """Refuse to go on with an exchange whose log has failed.
 

@@ -14,6 +14,7 @@ from exchange.broker.append import AppendCommand
 from exchange.broker.authority import found_authority
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import RefusedError
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.services import DirectoryService, GatewayService, LogService, RelayService, unary_handler
 from exchange.broker.status import NotPermittedError, TooManyReadsError
 from exchange.core.access import verify_release
@@ -76,7 +77,8 @@ def call_of(peer: Party, remaining: float = 5.0, key: bytes = b"") -> Any:
 @pytest.fixture
 def directory(broker: Broker) -> DirectoryService:
     append = AppendCommand(broker.logs, AUTHORITY, broker.clock)
-    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    renew = RenewCommand(broker.logs, AUTHORITY, broker.clock)
+    return DirectoryService(append, renew, Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
 @pytest.fixture
@@ -271,7 +273,7 @@ async def test_every_method_of_the_contract_is_served(
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
     ]
-    assert len(methods) == 11
+    assert len(methods) == 12
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
@@ -289,7 +291,7 @@ async def calls(broker: Broker, directory: DirectoryService, access: LogService,
         GatewayService(broker.gateway, broker.peers).attach,
     ]
     raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
-    assert len(raised) == 11
+    assert len(raised) == 12
     return [error for error in raised if isinstance(error, BaseException)]
 
 
@@ -302,7 +304,7 @@ async def test_a_certificate_dies_with_the_key_that_it_came_with(
     world.revoke(key, APPLICATIONS)
     await broker.publish()
     errors = await calls(broker, directory, access, call_of(APPLICATIONS))
-    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 11
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 12
     assert broker.size == 0
 
 
@@ -313,7 +315,7 @@ async def test_a_certificate_without_a_key_lets_nobody_in(
     del call.auth_context()["x509_pem_cert"]
     errors = await calls(broker, directory, access, call)
     assert {type(error) for error in errors} == {PeerError}
-    assert len(errors) == 11
+    assert len(errors) == 12
 
 
 async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:

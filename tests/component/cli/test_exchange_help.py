@@ -10,7 +10,7 @@ from exchange.cli.main import COMMANDS, app
 GROUPS = {
     "broker": ("run", "add"),
     "log": ("erase", "fsck", "retain", "archive"),
-    "key": ("new", "install"),
+    "key": ("new", "install", "rotate", "renew", "revoke", "recover", "pending", "cancel"),
     "department": ("admit",),
     "system": ("add",),
     "head": ("add", "list", "remove"),
