@@ -72,7 +72,7 @@ def expiring(
 ) -> tuple[Expiring, ...]:
     """What expires within a time, or has expired with nothing in its place, the soonest first.
 
-    Of several keys of a party that of the latest end counts: what has a successor may end.
+    Of several keys of a party the newest counts, as soon as it is in force: what has a successor may end.
 
     Args:
         directory: as far as it is known; parties: whose keys, each with those below it.
@@ -130,17 +130,17 @@ def _keys(state: State, parties: tuple[Party, ...], now: int) -> Iterator[Expiri
     for name in state.parties:
         party = Party.parse(name)
         if any(above.covers(party) for above in parties):
-            records = [record for record in state.keys_of(party) if record.revoked_index is None]
-            yield from _latest(Kind.SIGNING_KEY, [record for record in records if is_signing(record)])
+            records = [key for key in state.keys_of(party) if key.revoked_index is None and key.not_before <= now]
+            yield from _newest(Kind.SIGNING_KEY, [record for record in records if is_signing(record)])
             sealing = [record for record in records if not is_signing(record)]
             # A system that stopped answering long ago is nobody's alarm.
-            yield from _latest(Kind.SEALING_KEY, [record for record in sealing if record.not_after >= now - DAY])
+            yield from _newest(Kind.SEALING_KEY, [record for record in sealing if record.not_after >= now - DAY])
 
 
-def _latest(kind: Kind, records: list[KeyRecord]) -> Iterator[Expiring]:
+def _newest(kind: Kind, records: list[KeyRecord]) -> Iterator[Expiring]:
     if not records:
         return
-    record = max(records, key=lambda record: record.not_after)
+    record = max(records, key=lambda record: record.index)
     if record.not_after < _NEVER:
         yield Expiring(kind, record.party, record.key_id, record.not_after, _renewal(kind, record))
 

@@ -265,7 +265,8 @@ def _show(done: Revocations, since: int) -> None:
     if done.accesses is None:
         print_line(f"What it signed {when} could not be read: {clean(done.problem)}")
     elif done.accesses:
-        print_line(f"It signed {len(done.accesses)} entries of the access log {when}, as the broker shows them:")
+        entries = "1 entry" if len(done.accesses) == 1 else f"{len(done.accesses)} entries"
+        print_line(f"It signed {entries} of the access log {when}, as the broker shows them:")
         print_table(_COLUMNS, [_row(access) for access in done.accesses])
     else:
         print_line(f"It signed nothing {when} that the broker shows this party.")

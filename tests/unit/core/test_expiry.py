@@ -74,10 +74,16 @@ def test_only_what_ends_within_the_time_is_listed_the_soonest_first(world: World
 
 
 def test_a_key_with_a_successor_may_end(world: World) -> None:
-    draft = key_draft(world, REGISTRY, "SYSTEM", POPULATION, not_after=START + 20 * YEAR)
+    draft = key_draft(world, REGISTRY, "SYSTEM", POPULATION, not_before=START + DAY, not_after=START + YEAR)
     accepted(world, draft, POPULATION)
-    found = expiring(world.directory, [REGISTRY], [], START, FOREVER)
-    assert [item.id for item in found if item.kind is Kind.SIGNING_KEY] == [key_id(NEW.public_key)]
+
+    def counts(now: int) -> list[bytes]:
+        found = expiring(world.directory, [REGISTRY], [], now, FOREVER)
+        return [item.id for item in found if item.kind is Kind.SIGNING_KEY]
+
+    # Not before it is in force.
+    assert counts(START) == [key_id(world.keys[REGISTRY].public_key)]
+    assert counts(START + DAY) == [key_id(NEW.public_key)]
 
 
 def test_a_revoked_key_expires_no_more(world: World) -> None:
