@@ -31,6 +31,7 @@ class Renewals:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._stamp = Stamp.of(session.home)
+        self._unusable: Stamp | None = None
         self._renewed = asyncio.Event()
 
     async def next_certificate(self) -> None:
@@ -73,8 +74,10 @@ class Renewals:
         try:
             await self._session.use_new_keys()
         except (HomeError, grpc.RpcError) as error:
-            # Between the two steps of a renewal; or somebody put something there that does not fit.
-            logger.warning("the keys in the home cannot be used; the old ones stay in use", reason=str(error))
+            # Between the two steps of a renewal; or somebody put something there that does not fit. Said once.
+            if stamp != self._unusable:
+                logger.warning("the keys in the home cannot be used; the old ones stay in use", reason=str(error))
+            self._unusable = stamp
             return
         before, self._stamp = self._stamp, stamp
         if before.certificate != stamp.certificate:

@@ -199,9 +199,8 @@ class Home:
         if until < datetime.datetime.now(datetime.UTC):
             raise HomeError(
                 f"the certificate {path} has expired: it was valid until {until:%Y-%m-%d}",
-                "set the clock of this machine if it is wrong; else its parent renews it with the same key request"
-                " (`exchange department admit` or `exchange system add`), and `exchange key install` puts the new one"
-                " here",
+                "set the clock of this machine if it is wrong; else `exchange key rotate` (a system: with --by-department)"
+                " makes a request, its parent signs that, and `exchange key install` puts the new one here",
             )
 
     def new_private_key(self, name: str, key: PrivateKey | None = None) -> PrivateKey:
@@ -240,6 +239,9 @@ class Home:
         try:
             following.replace(self.keys / f"{name}.pem")
             _sync_folder(self.keys)
+        except FileNotFoundError:
+            # Another program of this home was here first.
+            return
         except OSError as error:
             raise HomeError(f"cannot move {following}: {error.strerror}", _permission(error, following)) from error
 

@@ -199,7 +199,8 @@ def check_certificate(admission: Admission, authority: str, public_key: ec.Ellip
     if _spki(certificate.public_key()) != _spki(public_key):
         raise AdmissionError(
             "the certificate is for another TLS key than the one in this home",
-            "send this home's own request.json, and install what comes back for it",
+            "send this home's own request.json, and install what comes back for it; a home that has been renewed"
+            " since makes another request with `exchange key rotate`",
         )
     if not any(_is_issued_by(certificate, issuer) for issuer in issuers):
         raise AdmissionError(

@@ -10,14 +10,14 @@ import typer
 from exchange.cli.acting import act
 from exchange.cli.admission import KeyRequest, new_key_request, read_key_request
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.times import day_of, iso, now
-from exchange.client.errors import RefusedError
+from exchange.client.errors import ExchangeError, RefusedError
 from exchange.client.renewing import adopt_if_entered, renew_certificate, renew_signing_key
 from exchange.client.session import Session
 from exchange.core.keys import key_id
-from exchange.home import Home
+from exchange.home import Home, HomeError
 from exchange.succession import make_next_signer, next_signer, next_tls_request
 
 REQUEST_FILE = "request-next.json"
@@ -139,7 +139,12 @@ def _rotate_system(home: Path) -> Rotated:
 
 
 def _is_adopted(home: Path) -> bool:
-    return act(home, adopt_if_entered)
+    """Whether the waiting key is in use now; a home that reaches no broker goes on with its request."""
+    try:
+        return act(home, adopt_if_entered)
+    except (ExchangeError, HomeError) as error:
+        say(f"whether the new key is in force cannot be seen now: {error}")
+        return False
 
 
 def _request(place: Home, *, vouched: bool) -> KeyRequest:
