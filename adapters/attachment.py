@@ -11,6 +11,7 @@ from adapters.ledger import LedgerFatalError
 from adapters.tunnel import Tunnel
 from exchange.client.errors import BrokenLogError, ExchangeError
 from exchange.core.errors import CoreError
+from exchange.home import HomeError
 
 LEAVE_SECONDS = 30
 
@@ -104,6 +105,6 @@ class Attachment:
             raise
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
-        except (ExchangeError, CoreError) as error:
+        except (ExchangeError, HomeError, CoreError) as error:
             reason = str(error)
         logger.warning("the renewed certificate is not in use: the old tunnel goes on", reason=reason)

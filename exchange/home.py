@@ -199,8 +199,9 @@ class Home:
         if until < datetime.datetime.now(datetime.UTC):
             raise HomeError(
                 f"the certificate {path} has expired: it was valid until {until:%Y-%m-%d}",
-                "set the clock of this machine if it is wrong; else `exchange key rotate` (a system: with --by-department)"
-                " makes a request, its parent signs that, and `exchange key install` puts the new one here",
+                "set the clock of this machine if it is wrong; else `exchange key rotate` (a system:"
+                " with --by-department) makes a request, its parent signs that, and `exchange key install` puts the new"
+                " one here",
             )
 
     def new_private_key(self, name: str, key: PrivateKey | None = None) -> PrivateKey:

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -31,9 +31,6 @@ P = ParamSpec("P")
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
-
-RENEWAL_GRACE = 60.0
-"""Seconds that calls under way may take once the certificate has been renewed."""
 
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
@@ -75,20 +72,23 @@ class GrpcTransport:
 
     def __init__(self, brokers: Sequence[str], identity: TlsIdentity) -> None:
         self._brokers = tuple(brokers)
-        self._identity = identity
         self._current = 0
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._channels = _Channels(identity)
+        self._old: list[_Channels] = []
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
+        with self._channels.used() as channels:
+            return await self._unary(channels, method, request, timeout)
+
+    async def _unary(self, channels: "_Channels", method: str, request: bytes, timeout: float) -> bytes:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         problems: list[ExchangeError] = []
         for step in range(len(self._brokers)):
             index = (self._current + step) % len(self._brokers)
             broker = self._brokers[index]
-            channel = self._channel(broker)
+            channel = channels.to(broker)
             # An equal share for each broker left, so that one that swallows packets does not use all the time up.
             state = await _connect(channel, (deadline - loop.time()) / (len(self._brokers) - step))
             if state is None:
@@ -117,23 +117,62 @@ class GrpcTransport:
         Args:
             identity: this party's renewed TLS key and certificate.
         """
-        self._identity = identity
-        for channel in self._channels.values():
-            closing = asyncio.create_task(channel.close(RENEWAL_GRACE))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-        self._channels.clear()
+        self._old = [*(old for old in self._old if not old.is_closed), self._channels]
+        self._channels.retire()
+        self._channels = _Channels(identity)
 
     async def close(self) -> None:
         """Close every channel."""
-        channels = tuple(self._channels.values())
-        self._channels.clear()
-        await asyncio.gather(*(channel.close(None) for channel in channels), *self._closing)
+        old, self._old = self._old, []
+        await asyncio.gather(*(channels.close() for channels in (self._channels, *old)))
 
-    def _channel(self, broker: str) -> grpc.aio.Channel:
-        if broker not in self._channels:
-            self._channels[broker] = open_channel(broker, self._identity)
-        return self._channels[broker]
+
+class _Channels:
+    """The channels that show one certificate: closed once it is renewed and no call uses them any more."""
+
+    def __init__(self, identity: TlsIdentity) -> None:
+        self._identity = identity
+        self._open: dict[str, grpc.aio.Channel] = {}
+        self._calls = 0
+        self._is_retired = False
+        self._closing: asyncio.Task[None] | None = None
+
+    def to(self, broker: str) -> grpc.aio.Channel:
+        """The one to a broker."""
+        if broker not in self._open:
+            self._open[broker] = open_channel(broker, self._identity)
+        return self._open[broker]
+
+    @contextmanager
+    def used(self) -> "Iterator[_Channels]":
+        """These channels for one call: a channel that is closed fails whoever waits for its connection."""
+        self._calls += 1
+        try:
+            yield self
+        finally:
+            self._calls -= 1
+            self._close_if_unused()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is left of them."""
+        return self._closing is not None and self._closing.done()
+
+    async def close(self) -> None:
+        """Close them all."""
+        channels = tuple(self._open.values())
+        self._open.clear()
+        await asyncio.gather(*(channel.close(None) for channel in channels))
+
+    def retire(self) -> None:
+        """Take no more calls."""
+        self._is_retired = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_retired and not self._calls:
+            # Held here until it is done: the event loop alone would let it go.
+            self._closing = asyncio.create_task(self.close())
 
 
 async def call(transport: Transport, method: str, message: Message, response_type: type[M], timeout: float) -> M:

@@ -23,7 +23,8 @@ from exchange.core.lifetimes import DAY, TLS_CERTIFICATE
 from exchange.home import Home
 from exchange.succession import certificate_end, install_certificate, next_tls_request
 from exchange.transport import certificate_key
-from tests.e2e.asking import ask
+from exchange.v1.access_pb2 import Code
+from tests.e2e.asking import ask, refused
 from tests.e2e.city import City
 from tests.e2e.conftest import NewCity
 from tests.e2e.founding import APPLICATIONS, BROKER, HOSTS, HOUSING, OPERATOR, POPULATION, REGISTRY
@@ -166,6 +167,7 @@ async def test_certificates_near_their_end_are_renewed_by_the_services_themselve
                 lambda home=home: certificate_end(home) > wall_clock() + TLS_CERTIFICATE - DAY, f"{name} is renewed"
             )
         await city.registry.seen("certificate replaced")
+        await city.registry.seen("the tunnel of the old certificate has ended")
         async with city.client() as client:
             await ask(client)
         city.check()
@@ -216,6 +218,20 @@ async def test_a_stolen_key_that_renewed_itself_ends_with_what_it_gave(city: Cit
     await exchange(city, APPLICATIONS, "key", "install", str(admission))
     async with city.client() as client:
         await ask(client)
+
+
+async def test_a_home_whose_key_is_stolen_ends_it_itself(city: City) -> None:
+    old = key_id(city.home(REGISTRY).signer().public_key)
+    text = await exchange(city, REGISTRY, "key", "revoke", old.hex()[:16], "--reason", "Broken into")
+    assert f"Revoked the signing key {old.hex()[:4]}" in text
+    # From that entry on no broker lets it in: neither the adapter that runs, nor a command.
+    code, text = await run("exchange.cli.main", "key", "renew", "--home", str(city.path / REGISTRY))
+    assert code == 1
+    assert "is revoked" in text
+    await city.registry.seen("not attached")
+    async with city.client() as client:
+        with refused(Code.CODE_PROVIDER_UNAVAILABLE):
+            await ask(client)
 
 
 async def test_a_department_recovers_its_key_in_public_view_and_the_old_key_can_cancel_it(city: City) -> None:

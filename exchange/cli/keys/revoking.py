@@ -15,7 +15,7 @@ from exchange.cli.keys.succeeding import require_key_id
 from exchange.cli.output import clean, grouped, print_json, print_line, print_table
 from exchange.cli.texts import check_text
 from exchange.cli.times import day_of, iso, now
-from exchange.client.errors import ExchangeError, RefusedError
+from exchange.client.errors import ExchangeError
 from exchange.client.key_accesses import KeyAccess, own_accesses_of
 from exchange.client.session import MIRROR, Session
 from exchange.client.storage import MirrorFile
@@ -29,9 +29,6 @@ from exchange.core.state import OBJECT_ID, KeyRecord, State, is_signing
 from exchange.core.wire import decode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Role
 
-# What a broker says to a certificate whose key is revoked.
-_SHUT_OUT = "NOT_PERMITTED"
-
 KeyArgument = Annotated[
     str, typer.Argument(metavar="[KEY-ID]", help="The key's fingerprint, or 8 or more digits from its beginning.")
 ]
@@ -43,11 +40,11 @@ class Revoked:
     """A key that ended.
 
     Args:
-        key: its record; index: of the entry that ended it, None where this home was shut out before it saw it.
+        key: its record; index: of the entry that ended it.
     """
 
     key: KeyRecord
-    index: int | None
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +174,14 @@ async def _revoke(session: Session, typed: str, reason: str, since: int) -> Revo
 
 async def _revoke_own(session: Session, record: KeyRecord, reason: str, since: int) -> Revocations:
     """End the key that this home signs with: last of all, for no broker lets the home in afterwards."""
-    revoked = [Revoked(record, None)]
+    # Its index is known once it is entered, below.
+    revoked = [Revoked(record, record.index)]
     for key in _standing(session, await _given(session, revoked, since), record) if since else ():
         index = await _append(session, key, reason, since)
         revoked.append(Revoked(key, index))
     others = await _others(session, revoked, since)
     accesses, problem = await _accesses(session, revoked, since)
-    try:
-        revoked[0] = Revoked(record, await _append(session, record, reason, since))
-    except RefusedError as error:
-        # The entry was taken, and the mirror could not follow it.
-        if error.label != _SHUT_OUT:
-            raise
+    revoked[0] = Revoked(record, await _append(session, record, reason, since))
     return Revocations(tuple(revoked), others, accesses, problem)
 
 
@@ -256,8 +249,7 @@ async def _accesses(session: Session, revoked: list[Revoked], since: int) -> tup
 def _show(done: Revocations, since: int) -> None:
     for item in done.revoked:
         what = "signing" if is_signing(item.key) else "sealing"
-        entry = f", entry {item.index}" if item.index is not None else ""
-        print_line(f"Revoked the {what} key {grouped(item.key.key_id[:8])} … of {item.key.party}{entry}.")
+        print_line(f"Revoked the {what} key {grouped(item.key.key_id[:8])} … of {item.key.party}, entry {item.index}.")
     for key in done.given:
         print_line(f"It gave {key.party} the key {grouped(key.key_id[:8])} …, which stands: is it theirs?")
     print_line()
