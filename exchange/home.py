@@ -343,7 +343,7 @@ class Home:
         """A key of the exchange itself was made once, by `exchange init`, and nothing else makes it again."""
         if self.is_made and (self.role in {"root", "broker"} or name.startswith("sealing-")):
             return "restore it from this home's backup"
-        return "private keys are made with `exchange key new`"
+        return "private keys are made with `exchange key new`; a lost signing key, with `exchange key recover`"
 
     def _described(self, key: str) -> str:
         data = self.read("party.toml", "make a home with `exchange key new`, or choose one with --home")

@@ -5,11 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from typer.testing import CliRunner, Result
 
 import exchange.cli.acting
 import exchange.cli.keys.certificates
 import exchange.cli.keys.succeeding
+import exchange.cli.standing as standing
 import exchange.cli.times
 from exchange.cli.admission import Admission, read_key_request
 from exchange.cli.main import app
@@ -319,6 +321,54 @@ def test_another_party_cancels_nothing(world: World, homes: Path) -> None:
     assert result.exit_code == 1
     assert "cannot revoke a key of" in result.stderr
     assert run(homes / "population", "key", "cancel", "0" * 16).exit_code == 2
+
+
+# --- status -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serving(homes: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Homes whose status can be asked for: the broker serves."""
+
+    class Serving:
+        """What answers whether it does."""
+
+        def __init__(self, brokers: object, identity: object) -> None:
+            """Connects to nobody."""
+
+        async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
+            return HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
+
+        async def close(self) -> None:
+            return None
+
+    monkeypatch.setattr(standing, "GrpcTransport", Serving)
+    monkeypatch.setattr(standing, "Session", exchange.cli.acting.Session)
+    return homes
+
+
+@pytest.mark.parametrize("name", ["population", "registry", "applications"])
+def test_the_status_of_every_party_shows_keys_in_public_view(world: World, serving: Path, name: str) -> None:
+    assert "in public view" not in done(serving / name, "status")
+    recovering(world, serving)
+    text = done(serving / name, "status")
+    [line] = [line for line in text.splitlines() if line.startswith("in public view")]
+    assert f"{HOUSING}: " in line
+    assert "from 2027-01-18 08:00:00 UTC" in line
+    [shown] = json.loads(done(serving / name, "status", "--json"))["in_public_view"]
+    assert shown["party"] == str(HOUSING)
+
+
+@pytest.mark.parametrize(("days", "warning"), [(29, None), (30, 60), (60, 30), (83, 7)])
+def test_status_warns_of_what_ends_soon(world: World, serving: Path, days: int, warning: int | None) -> None:
+    world.now = START + days * DAY
+    shown = json.loads(done(serving / "housing", "status", "--json"))["expiring"]
+    assert [item["warning_days"] for item in shown if item["what"] == "TLS certificate"] == (
+        [warning] if warning else []
+    )
+    text = done(serving / "housing", "status")
+    assert ("ends soon" in text) == bool(shown)
+    assert ("exchange key renew" in text) == (warning is not None)
 
 
 # --- certificates -------------------------------------------------------------------------------------
