@@ -4,7 +4,6 @@ import datetime
 import os
 import secrets
 import tomllib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,10 @@ from exchange.core.keys import (
 )
 from exchange.core.names import Party
 from exchange.core.trust import Trust, parse_trust
+from exchange.files import HomeError, check_writable, permission, sync_folder, write_file
 from exchange.transport import PeerError, TlsIdentity, certificate_party
+
+__all__ = ["NEXT", "UNFINISHED", "Home", "HomeError", "PrivateKey", "check_writable", "write_file"]
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -40,22 +42,7 @@ NEXT = "-next"
 UNFINISHED = "unfinished"
 """The file that says that a home is still being made."""
 
-_USAGE, _UNCHECKED, _UNTRUSTED = 2, 3, 5
-
-
-class HomeError(Exception):
-    """A home lacks something, or something in it cannot be used.
-
-    Args:
-        message: what is wrong.
-        hint: what to do about it; may be empty.
-        exit_code: of a command that ends with it: 2 wrong usage, 3 could not check, 5 not to be trusted.
-    """
-
-    def __init__(self, message: str, hint: str = "", exit_code: int = _UNCHECKED) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.exit_code = exit_code
+_USAGE, _UNTRUSTED = 2, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +84,7 @@ class Home:
             home.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             home.keys.chmod(0o700)
         except OSError as error:
-            raise HomeError(f"cannot make {path}: {error.strerror}", _permission(error, path)) from error
+            raise HomeError(f"cannot make {path}: {error.strerror}", permission(error, path)) from error
         if not finished:
             home.write(UNFINISHED, b"")
         home.write("party.toml", f'name = "{party}"\nrole = "{role}"\n'.encode())
@@ -106,7 +93,7 @@ class Home:
     def finish(self) -> None:
         """Say that all that belongs to a new home is in it."""
         (self.path / UNFINISHED).unlink(missing_ok=True)
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     @property
     def is_made(self) -> bool:
@@ -239,12 +226,12 @@ class Home:
         following = self.keys / f"{name}{NEXT}.pem"
         try:
             following.replace(self.keys / f"{name}.pem")
-            _sync_folder(self.keys)
+            sync_folder(self.keys)
         except FileNotFoundError:
             # Another program of this home was here first.
             return
         except OSError as error:
-            raise HomeError(f"cannot move {following}: {error.strerror}", _permission(error, following)) from error
+            raise HomeError(f"cannot move {following}: {error.strerror}", permission(error, following)) from error
 
     def private_key(self, name: str) -> PrivateKey:
         """Load keys/NAME.pem.
@@ -314,7 +301,7 @@ class Home:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise HomeError(f"cannot read {path}: {error.strerror}", _permission(error, path) or hint) from error
+            raise HomeError(f"cannot read {path}: {error.strerror}", permission(error, path) or hint) from error
 
     def write(self, name: str, data: bytes) -> Path:
         """Write a public file of the home, whole or not at all.
@@ -354,71 +341,3 @@ class Home:
         if not isinstance(value, str):
             raise HomeError(f"{self.path / 'party.toml'}: {key}: a text is expected")
         return value
-
-
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole or not at all, with this mode from its first byte on, and sync it.
-
-    Raises:
-        HomeError: it cannot be written, or something else than a file stands there.
-    """
-    _check_regular(path)
-    temporary = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
-
-
-def check_writable(path: Path) -> None:
-    """Find out whether `write_file` can write a file, without touching it: before anything that cannot be undone.
-
-    Raises:
-        HomeError: it cannot be written, or something else than a file stands there.
-    """
-    _check_regular(path)
-    temporary = _beside(path)
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        temporary.unlink()
-    except OSError as error:
-        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
-
-
-def _check_regular(path: Path) -> None:
-    """A rename would put a file in the place of a device, a pipe or a socket."""
-    try:
-        found = path.exists() and not path.is_file()
-    except OSError as error:
-        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
-    if found:
-        raise HomeError(f"cannot write {path}: {'a folder' if path.is_dir() else 'no plain file'} is there")
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-
-
-def _permission(error: OSError, path: Path) -> str:
-    """What to do where the system denies access; empty where it does not."""
-    if not isinstance(error, PermissionError):
-        return ""
-    return f"this user may not: see the permissions of {path} and its folder with `ls -ld`, or run as its owner"
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename durable (POSIX: the folder is a file of its own)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
