@@ -127,7 +127,7 @@ app.command("renew", epilog=example("exchange key renew --home ./health"))(renew
 app.command(
     "revoke",
     epilog=example(
-        'exchange key revoke 3f2a91c0 --reason "Replaced" --home ./health',
+        'exchange key revoke --replaced --reason "Replaced" --home ./health',
         'exchange key revoke 3f2a91c0 --since 2027-01-15T08:30 --reason "Laptop stolen" --home ./health',
     ),
 )(revoke)

@@ -69,6 +69,10 @@ def revoke(
     since: Annotated[
         str, typer.Option(metavar="TIME", help="Since when it is no longer yours alone: a day or a time, UTC.")
     ] = "",
+    replaced: Annotated[
+        bool,
+        typer.Option("--replaced", help="All earlier signing keys of this party: the present one took their place."),
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,11 +83,19 @@ def revoke(
     """
     check_text("--reason", reason)
     moment = past_moment(since, "--since") if since else 0
-    done = act(home, lambda session: _revoke(session, key, reason, moment))
+    if replaced:
+        if key or since:
+            raise WrongUsageError("--replaced names the keys itself, and says nothing of a theft", "leave the rest out")
+        done = act(home, lambda session: _revoke_replaced(session, reason))
+    else:
+        done = act(home, lambda session: _revoke(session, key, reason, moment))
     if as_json:
         print_json(_described(done))
         return
-    _show(done, moment)
+    if replaced:
+        _show_revoked(done)
+    else:
+        _show(done, moment)
 
 
 def cancel(
@@ -172,6 +184,22 @@ async def _revoke(session: Session, typed: str, reason: str, since: int) -> Revo
     return Revocations(tuple(revoked), await _others(session, revoked, since), accesses, problem)
 
 
+async def _revoke_replaced(session: Session, reason: str) -> Revocations:
+    """End the earlier signing keys of the party, which the home's present one has replaced."""
+    state = session.directory.state
+    own = state.keys.get(key_id(session.signer.public_key))
+    if own is None or not session.directory.is_usable(own, now()):
+        hint = "exchange key rotate goes over to it, once it is"
+        raise CommandError("the key of this home is not in force: it has replaced none", hint)
+    earlier = [record for record in state.keys_of(session.party) if is_signing(record) and record.index < own.index]
+    revoked = []
+    for record in earlier:
+        if record.revoked_index is None:
+            index = await _append(session, record, reason, 0)
+            revoked.append(Revoked(record, index))
+    return Revocations(tuple(revoked), (), ())
+
+
 async def _revoke_own(session: Session, record: KeyRecord, reason: str, since: int) -> Revocations:
     """End the key that this home signs with: last of all, for no broker lets the home in afterwards."""
     # Its index is known once it is entered, below.
@@ -246,10 +274,16 @@ async def _accesses(session: Session, revoked: list[Revoked], since: int) -> tup
     return tuple(sorted(found, key=lambda access: access.index)), ""
 
 
-def _show(done: Revocations, since: int) -> None:
+def _show_revoked(done: Revocations) -> None:
+    if not done.revoked:
+        print_line("No earlier key stands.")
     for item in done.revoked:
         what = "signing" if is_signing(item.key) else "sealing"
         print_line(f"Revoked the {what} key {grouped(item.key.key_id[:8])} … of {item.key.party}, entry {item.index}.")
+
+
+def _show(done: Revocations, since: int) -> None:
+    _show_revoked(done)
     for key in done.given:
         print_line(f"It gave {key.party} the key {grouped(key.key_id[:8])} …, which stands: is it theirs?")
     print_line()

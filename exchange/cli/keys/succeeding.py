@@ -179,7 +179,7 @@ def _shown_rotation(home: Path, rotated: Rotated, as_json: bool) -> None:
     if rotated.old != rotated.key:
         print_line()
         print_line("The old key's private half is gone from this home; until its end it would still be believed.")
-        print_line(f'To end it: exchange key revoke {rotated.old.hex()[:16]} --reason "Replaced" --home {home}')
+        print_line(f'To end it: exchange key revoke --replaced --reason "Replaced" --home {home}')
 
 
 def _described_request(request: KeyRequest, home: Path) -> dict[str, object]:

@@ -95,7 +95,7 @@ def test_a_system_rotates_its_key_in_one_command(world: World, homes: Path) -> N
     old = public(homes / "registry")
     text = done(homes / "registry", "key", "rotate")
     assert text.startswith("The new signing key is in the directory, and in use.")
-    assert f"exchange key revoke {key_id(old).hex()[:16]}" in text
+    assert "exchange key revoke --replaced" in text
     assert world.directory.state.keys[key_id(public(homes / "registry"))].party == REGISTRY
     assert public(homes / "registry") != old
 
@@ -232,6 +232,27 @@ def test_the_successor_of_a_key_that_is_merely_replaced_stands(world: World, hom
     text = done(homes / "registry", "key", "revoke", key_id(old).hex()[:16], "--reason", "Replaced")
     assert f"It gave {REGISTRY} the key {key_id(public(homes / 'registry')).hex()[:4]}" in text
     assert world.directory.role_of(REGISTRY, world.now) == Role.ROLE_SYSTEM
+
+
+def test_the_keys_that_were_replaced_are_ended_by_one_command(world: World, homes: Path) -> None:
+    old = key_id(public(homes / "registry"))
+    done(homes / "registry", "key", "rotate")
+    text = done(homes / "registry", "key", "revoke", "--replaced", "--reason", "Replaced", "--json")
+    # The world's first key of the registry stands too.
+    ended = {item["key"] for item in json.loads(text)["revoked"]}
+    assert old.hex() in ended
+    standing = [key for key in world.directory.state.keys_of(REGISTRY) if key.revoked_index is None]
+    assert key_id(public(homes / "registry")) in {key.key_id for key in standing}
+    assert not ended & {key.key_id.hex() for key in standing}
+    assert "No earlier key stands" in done(homes / "registry", "key", "revoke", "--replaced", "--reason", "Replaced")
+
+
+def test_a_key_that_is_not_in_force_has_replaced_none(world: World, homes: Path) -> None:
+    assert run(homes / "housing", "key", "install", recovering(world, homes)).exit_code == 0
+    result = run(homes / "housing", "key", "revoke", "--replaced", "--reason", "Replaced")
+    assert result.exit_code == 1
+    assert "not in force" in result.stderr
+    assert run(homes / "housing", "key", "revoke", "ab" * 8, "--replaced", "--reason", "x").exit_code == 2
 
 
 def test_a_home_ends_the_key_that_it_signs_with_and_is_shut_out(world: World, homes: Path) -> None:
