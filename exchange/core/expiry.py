@@ -35,6 +35,7 @@ class Expiring:
         id: of a key, its SHA-256; of a certificate, empty.
         until: milliseconds.
         renewal: how long before its end it is due to be renewed by itself, milliseconds; None where a person does it.
+        role: of a key.
     """
 
     kind: Kind
@@ -42,6 +43,7 @@ class Expiring:
     id: bytes
     until: int
     renewal: int | None
+    role: "Role.ValueType" = Role.ROLE_UNSPECIFIED
 
     def warning(self, now: int) -> int | None:
         """Which of the warnings stands now: 60, 30 or 7 days, 0 once it has expired, None while there is time.
@@ -142,7 +144,8 @@ def _newest(kind: Kind, records: list[KeyRecord]) -> Iterator[Expiring]:
         return
     record = max(records, key=lambda record: record.index)
     if record.not_after < _NEVER:
-        yield Expiring(kind, record.party, record.key_id, record.not_after, _renewal(kind, record))
+        renewal = _renewal(kind, record)
+        yield Expiring(kind, record.party, record.key_id, record.not_after, renewal, record.role)
 
 
 def _renewal(kind: Kind, record: KeyRecord) -> int | None:

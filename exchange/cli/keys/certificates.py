@@ -18,6 +18,7 @@ from exchange.core.expiry import Expiring, Kind, expiring
 from exchange.core.names import Party
 from exchange.home import Home
 from exchange.succession import certificates_of
+from exchange.v1.directory_pb2 import Role
 
 _WITHIN = re.compile(r"([1-9][0-9]{0,4})d")
 
@@ -92,6 +93,8 @@ def warning_line(item: Expiring) -> str:
 def _renewed(item: Expiring) -> str:
     if item.kind is Kind.TLS_AUTHORITY:
         return "a new trust file for everybody"
+    if item.role == Role.ROLE_BROKER:
+        return "with another broker: exchange broker add"
     if item.renewal is not None:
         return "by itself, while its service runs"
     return "exchange key renew" if item.kind is Kind.TLS_CERTIFICATE else "exchange key rotate"

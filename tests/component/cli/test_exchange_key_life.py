@@ -406,6 +406,13 @@ def test_what_ends_soon_is_listed_with_who_renews_it(world: World, homes: Path) 
     assert all(item["renews_itself"] for item in shown["expiring"])
 
 
+def test_the_operator_sees_everybodys_keys(homes: Path) -> None:
+    text = done(homes / "operator", "certificates", "--within", "9999d")
+    assert all(str(party) in text for party in (HOUSING, POPULATION, REGISTRY, APPLICATIONS))
+    [broker] = [line for line in text.splitlines() if f"{ORIGIN}/broker" in line]
+    assert broker.endswith("exchange broker add")
+
+
 def test_what_has_ended_already_is_told_by_the_exit_code(world: World, homes: Path) -> None:
     world.now = START + 91 * DAY
     result = run(homes / "population", "certificates")
