@@ -4,6 +4,7 @@ Nothing is believed of a broker: an entry counts where a receipt in the ledger p
 a broker leaves out of its answer shows as an answer without an entry, or as a receipt that it denies.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.policy import NO_WITNESSES
 from exchange.core.response import read_response
+from exchange.core.successions import Succession
 from exchange.core.wire import decode
 from exchange.home import Home, HomeError
 from exchange.transport import ACCESS_PROVE, ACCESS_READ
@@ -90,6 +92,7 @@ class Reconciliation:
         caveat: what is not excluded; empty where a quorum of witnesses has seen all of it.
         differences: everything on which the two do not agree.
         declared: the answers that the ledger has lost, as its system has declared and signed.
+        given_up: answers whose entries the access log has lost, as the root has declared; the ledger has the receipts.
     """
 
     log: str
@@ -100,6 +103,7 @@ class Reconciliation:
     caveat: str = NO_WITNESSES
     differences: list[Difference] = field(default_factory=list)
     declared: list[dict[str, object]] = field(default_factory=list)
+    given_up: int = 0
 
 
 async def reconcile(home: Home) -> Reconciliation:
@@ -165,6 +169,7 @@ class Reconciler:
         self._last = ledger.head.number
         self._covered = bytearray(self._last // 8 + 1)
         self._starts = ledger.starts()
+        self._breaks: Sequence[Succession] = ()
         self._found = Reconciliation(self._verifier.name)
         self._found.declared.extend(map(_declared, self._starts))
 
@@ -175,6 +180,7 @@ class Reconciler:
             self._found.size = max(self._found.size, checkpoint.size)
             await self._entry(record, checkpoint)
         await self._session.evidence.settle()
+        self._breaks = await asyncio.to_thread(self._session.declared_breaks)
         self._answers(began)
         await self._witnessed()
         try:
@@ -270,7 +276,9 @@ class Reconciler:
     def _uncovered(self, stored: Stored, settlements: Sequence[Settlement], began: int) -> None:
         """An answer of which the broker showed no entry."""
         proven = [settlement.index for settlement in settlements if self._receipt_leaf(settlement) is not None]
-        if proven:
+        if proven and any(item.first.size <= index < item.lost.size for item in self._breaks for index in proven):
+            self._found.given_up += 1
+        elif proven:
             text = "the ledger has its receipt, and the broker does not show it"
             self._differ(Problem.WITHHELD, text, stored.number, proven[0])
         elif stored.time + WINDOW > began:
@@ -334,6 +342,7 @@ def described(found: Reconciliation) -> dict[str, object]:
             for item in found.differences
         ],
         "declared": found.declared,
+        "given_up": found.given_up,
         "log": found.log,
         "verified_to": found.size,
         "caveats": [found.caveat] if found.caveat else [],
@@ -347,6 +356,8 @@ def summary(found: Reconciliation) -> Iterator[str]:
     for item in found.declared:
         when, numbers = iso(int(str(item["declared"]))), f"{item['first']} to {item['last']}"
         yield f"lost, as was declared {when}: answers {numbers}: {clean(str(item['reason']))}"
+    if found.given_up:
+        yield f"answers whose entries the log has lost, as the root has declared: {found.given_up}"
     if found.waiting:
         yield f"younger than {WINDOW // 1000} s, and waiting for their receipts: {found.waiting}"
     yield f"verified to {found.size} of {found.log}; {found.caveat or 'a quorum of witnesses has seen all of it'}"

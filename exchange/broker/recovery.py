@@ -5,7 +5,7 @@ checkpoint. Then one log stands behind both, and appending the rest makes it go 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 
@@ -14,6 +14,8 @@ from exchange.broker.records import access_index
 from exchange.core.access import body_problem, read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
+from exchange.core.entries import directory_leaf
+from exchange.core.envelope import Envelope
 from exchange.core.erasures import Erasures
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
@@ -63,12 +65,39 @@ class Recovered:
     Args:
         before, after: its size.
         bodiless: how many of the entries that were put back have no body that belongs to them.
+        lost: its entries as somebody was shown them, where that is more; only where the break is declared.
     """
 
     log: Log
     before: int
     after: int
     bodiless: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """How a break is declared.
+
+    Args:
+        sign: given the lost checkpoint and the first of the log that goes on, both signed by it, gives the entry.
+        now: milliseconds.
+    """
+
+    sign: Callable[[bytes, bytes], Envelope]
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """The size that the access log goes on from, and the largest checkpoint that somebody was shown."""
+
+    kept: int
+    checkpoint: Checkpoint
+
+    @property
+    def size(self) -> int:
+        return self.checkpoint.size
 
 
 class Recovery:
@@ -86,14 +115,18 @@ class Recovery:
         self._directory = genesis
         self._erasures = Erasures()
         self._objects: dict[int, bytes] = {}
+        self._edge = Frontier()
 
-    def run(self, copies: Iterable[Copy], seen: Iterable[bytes], advance: Advance) -> list[Recovered]:
+    def run(
+        self, copies: Iterable[Copy], seen: Iterable[bytes], advance: Advance, declare: Declared | None = None
+    ) -> list[Recovered]:
         """Put back what the copies have beyond the store; all of it, or nothing.
 
         Args:
             copies: at most one of each log.
             seen: checkpoints that somebody was shown, of either log: what is put back must reach and continue them.
             advance: takes entries.
+            declare: declares the break of an access log of which somebody was shown more; None where none is declared.
 
         Raises:
             RecoveryError: a copy is of another history, or somebody has seen more than the copies give.
@@ -105,12 +138,50 @@ class Recovery:
         for log in Log:
             if log not in given and not marks[log]:
                 raise RecoveryError(f"nothing here says how far the {log} log has come")
+        lost = self._given_up(given, marks[Log.ACCESS]) if declare is not None else None
+        if lost is not None:
+            # Below that, what was seen must come back as always.
+            marks[Log.ACCESS] = [mark for mark in marks[Log.ACCESS] if mark.size <= lost.kept]
         self._read_stored()
         with self._store.locked() as transaction:
             heads = dict(transaction.heads())
             done = [self._recover(transaction, heads[log], given.get(log), marks[log], advance) for log in Log]
             self._erase_again(transaction)
+            if lost is not None and declare is not None:
+                self._declare(transaction, lost, declare)
+                done[1] = replace(done[1], lost=lost.size)
         return done
+
+    def _given_up(self, given: Mapping[Log, Copy], marks: "Sequence[Checkpoint]") -> _Lost:
+        """What somebody was shown of the access log beyond all that is here."""
+        copy, verifier = given.get(Log.ACCESS), self._signers[Log.ACCESS].verifier
+        kept = self._store.head(Log.ACCESS).size
+        if copy is not None:
+            kept = max(kept, open_checkpoint(copy.note, verifier).size)
+        largest = max(marks, key=lambda mark: mark.size, default=None)
+        if largest is None or largest.size <= kept:
+            raise RecoveryError(f"nobody here has seen more of the access log than the {kept} entries that there are")
+        return _Lost(kept, largest)
+
+    def _declare(self, transaction: Transaction, lost: _Lost, declare: Declared) -> None:
+        """Append the root's declaration to the directory, in the same transaction."""
+        signer, log = self._signers[Log.ACCESS], self._signers[Log.DIRECTORY]
+        heads = transaction.heads()
+        note = sign_checkpoint(Checkpoint(signer.name, lost.checkpoint.size, lost.checkpoint.root), signer)
+        envelope = declare.sign(note, heads[Log.ACCESS].checkpoint)
+        head = heads[Log.DIRECTORY]
+        time = max(head.time, declare.now)
+        leaf = directory_leaf(envelope, time)
+        grown, applied = self._directory.apply(leaf, b"")
+        if applied.reason:
+            raise RecoveryError(f"the directory refuses the declaration: {applied.reason}")
+        frontier, nodes = self._edge.extend([leaf_hash(leaf)])
+        note = sign_checkpoint(Checkpoint(log.name, frontier.size, frontier.root()), log)
+        entry = NewEntry(leaf, b"", None)
+        transaction.append(
+            Batch(Log.DIRECTORY, head.size, (entry,), nodes, Head(Log.DIRECTORY, frontier.size, note, time))
+        )
+        self._directory = grown
 
     def _read_stored(self) -> None:
         """Fold what the store has: what the rest means depends on it."""
@@ -154,6 +225,8 @@ class Recovery:
                     f"the {head.log} log had {mark.size} entries, as somebody was shown, and only {reached} are here"
                 )
         frontier = self._own_frontier(head)
+        if head.log is Log.DIRECTORY:
+            self._edge = frontier
         known = [*marks, *((goal,) if goal is not None else ())]
         for mark in known:
             if mark.size <= head.size:
@@ -209,6 +282,8 @@ class Recovery:
                 )
             )
             advance(frontier.size - head.size, end - head.size)
+        if head.log is Log.DIRECTORY:
+            self._edge = frontier
         return Recovered(head.log, head.size, end, bodiless)
 
     def _entry(self, log: Log, leaf: bytes, body: bytes) -> tuple[NewEntry, bool]:

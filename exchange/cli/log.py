@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.backups.breaking import DECLARE_EXAMPLE, declare_break
 from exchange.cli.backups.recovering import RECOVER_EXAMPLE, recover
 from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
@@ -32,6 +33,7 @@ app = new_group(
 )
 app.command("erase", epilog=ERASE_EXAMPLE)(erase)
 app.command("recover", epilog=RECOVER_EXAMPLE)(recover)
+app.command("declare-break", epilog=DECLARE_EXAMPLE)(declare_break)
 
 
 _AGE = re.compile(r"([1-9][0-9]{0,3})([dy])")

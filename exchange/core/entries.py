@@ -25,6 +25,7 @@ from exchange.v1.directory_pb2 import (
     Revocation,
     Role,
     Snapshot,
+    Successor,
     Suite,
 )
 from exchange.v1.guardrail_pb2 import Guardrail, Suspension
@@ -98,6 +99,13 @@ def suspension_entry(owner: Party, object_id: bytes, suspension: Suspension) -> 
     """An unsigned suspension, for the coordinator, or the department whose it is, to sign."""
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_SUSPENSION)
     entry.suspension.CopyFrom(suspension)
+    return Draft(ENTRY, encode(entry))
+
+
+def successor_entry(owner: Party, object_id: bytes, successor: Successor) -> Draft:
+    """An unsigned declaration that the access log lost its end, for the root to sign."""
+    entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_SUCCESSOR)
+    entry.successor.CopyFrom(successor)
     return Draft(ENTRY, encode(entry))
 
 

@@ -22,6 +22,7 @@ from exchange.core.state import (
     Version,
     is_digest,
 )
+from exchange.core.successions import check_successor
 from exchange.core.suspending import check_suspension
 from exchange.core.wire import FORMAT, MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
@@ -298,6 +299,15 @@ def _suspension(state: State, signed: Signed) -> State:
     return _add_version(state, signed, b"")
 
 
+def _successor(state: State, signed: Signed) -> State:
+    """The access log's end was lost: the root says which, and from where the log goes on. It stands for good."""
+    said = _body(signed.entry, "successor").successor
+    _require_role(signed, Role.ROLE_ROOT)
+    _new_object(state, signed.entry)
+    check_successor(state.origin, said)
+    return _add_version(state, signed, b"")
+
+
 def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
     entry, digest = signed.entry, signed.envelope.digest
     if entry.supersedes:
@@ -372,5 +382,6 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_GUARDRAIL: _guardrail,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
+        EntryKind.ENTRY_KIND_SUCCESSOR: _successor,
     }
 )

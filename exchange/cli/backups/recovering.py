@@ -22,7 +22,7 @@ from exchange.core.trust import Trust
 from exchange.home import Home
 
 if TYPE_CHECKING:
-    from exchange.broker.recovery import Copy, Recovered
+    from exchange.broker.recovery import Copy, Declared, Recovered
 
 RECOVER_EXAMPLE = example(
     "exchange log recover --from ./audit-office --home ./operator/broker",
@@ -61,19 +61,29 @@ def recover(
     more than the mirrors give.
     """
     require_role(home, "broker", "the logs are in the folder broker that `exchange init` made")
-    done = _recovered(home, sources)
+    done = recovered(home, sources)
     if as_json:
         print_json(
             [{"log": item.log, "before": item.before, "after": item.after, "bodiless": item.bodiless} for item in done]
         )
         return
     for item in done:
-        print_line(_said(item))
+        print_line(said_of(item))
     print_line("The anchor is placed: the broker goes on with the same logs.")
     print_line(f"Next: exchange log fsck --home {home}")
 
 
-def _recovered(home: Path, paths: Sequence[Path]) -> "list[Recovered]":
+def recovered(home: Path, paths: Sequence[Path], declared: "Declared | None" = None) -> "list[Recovered]":
+    """Put back what the mirrors give, and place the anchor.
+
+    Args:
+        home: the broker's.
+        paths: mirrors, or homes that hold some.
+        declared: how the break of what nobody gives is declared; None where none is.
+
+    Raises:
+        CommandError: a mirror is of another history, or somebody has seen more; nothing is changed.
+    """
     from exchange.broker.anchor import Anchor
     from exchange.broker.config import load_config
     from exchange.broker.genesis import log_signers
@@ -94,11 +104,14 @@ def _recovered(home: Path, paths: Sequence[Path]) -> "list[Recovered]":
                 found.seen.extend((folder / log.value).read_bytes() for log in Log)
             recovery = Recovery(store, signers, Directory.genesis(trust.name, trust.root_key))
             with bar("recovering") as advance:
-                done = recovery.run(found.copies.values(), found.seen, advance)
+                done = recovery.run(found.copies.values(), found.seen, advance, declared)
             Anchor(folder, store, {log: signer.verifier for log, signer in signers.items()}).place()
             return done
     except RecoveryError as error:
-        hint = "nothing was changed; name more mirrors with --from, an auditor's home above all"
+        hint = (
+            "nothing was changed; name more mirrors with --from, an auditor's home above all; what nobody has any more "
+            "is given up with `exchange log declare-break`"
+        )
         raise CommandError(str(error), hint, ExitCode.FORK) from error
     except ReleasedTwiceError as error:
         text = "a mirror has two releases of one request, which no log has: it was altered"
@@ -166,7 +179,8 @@ def _keep_longest(found: Sources, copy: "Copy", size: int, trust: Trust) -> None
         found.copies[copy.log] = copy
 
 
-def _said(item: "Recovered") -> str:
+def said_of(item: "Recovered") -> str:
+    """What came of one log, in a line."""
     if item.before == item.after:
         return f"{item.log}: {item.after} entries, and no mirror here has seen more"
     count = item.after - item.before

@@ -19,14 +19,16 @@ from adapters.lost_answers import Declared, declare
 from adapters.reconciling import Problem, Reconciler, Reconciliation, described, summary
 from exchange.backup.databases import copy_database
 from exchange.client.errors import EvidenceError
+from exchange.core.entries import successor_entry
 from exchange.core.envelope import Envelope, sign
+from exchange.v1.directory_pb2 import Successor
 from exchange.v1.ledger_pb2 import LedgerBreak
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
 from tests.component.adapters.test_ledger import batch, tampered
 from tests.component.adapters.test_reconciling import LATER, Reading, answered, named, settled
-from tests.memory import signer
+from tests.memory import MemoryLog, signer
 from tests.simulator import make_home
-from tests.world import ORIGIN, REGISTRY, World
+from tests.world import EXCHANGE, ORIGIN, REGISTRY, World
 
 REASON = "the disk failed"
 
@@ -140,6 +142,23 @@ async def test_an_entry_after_the_declaration_is_no_lost_answer(provider: Provid
     provider.world.now += LATER
     with closing(Ledger.open(path)) as ledger:
         assert named(await compared(provider, ledger)) == [(Problem.NOT_ANSWERED, 3, 2)]
+
+
+async def test_entries_that_the_log_has_lost_are_no_difference_once_that_is_declared(
+    provider: Provider, path: Path
+) -> None:
+    world = provider.world
+    for _ in range(3):
+        await settled(provider)
+    lost, world.access_log = world.access_log, MemoryLog(world.access_log.signer.name)
+    world.access_log.append(lost.leaves[0], lost.bodies[0])
+    said = Successor(lost_checkpoint=lost.checkpoint(), first_checkpoint=lost.checkpoint(1), reason=REASON)
+    assert not world.append(successor_entry(EXCHANGE, world.fresh(16), said), EXCHANGE).reason
+    await provider.session.sync()
+    world.now += LATER
+    found = await compared(provider, provider.ledger)
+    assert (named(found), found.given_up, found.answers) == ([], 2, 3)
+    assert "entries the log has lost, as the root has declared: 2" in "\n".join(summary(found))
 
 
 async def test_a_body_that_is_not_this_systems_answer_is_no_evidence(provider: Provider, path: Path) -> None:
