@@ -1,7 +1,7 @@
 """What the access log has shown this home: every receipt's checkpoint must belong to one history (DESIGN section 6)."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -76,6 +76,7 @@ class AccessEvidence:
         verifier: the access log's note key.
         transport: whom to ask for proofs.
         declared: the breaks of the log that the root has declared, as the directory is mirrored now.
+        refresh: brings that mirror up to date.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class AccessEvidence:
         verifier: Verifier,
         transport: Transport,
         declared: Callable[[], Sequence[Succession]] = tuple,
+        refresh: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        self._refresh = refresh
         self._breaks = Breaks(file, verifier, transport, declared)
         self._file = file
         self._verifier = verifier
@@ -254,6 +257,9 @@ class AccessEvidence:
         try:
             await self._check_history()
         except _ContradictedError as found:
+            if self._refresh is not None:
+                # What contradicts itself may have been declared a moment ago.
+                await self._refresh()
             if not await self._give_up():
                 raise await asyncio.to_thread(self._fail, found.error) from found
             try:

@@ -167,7 +167,10 @@ class Session:
         file = await asyncio.to_thread(MirrorFile, self.home.path / MIRROR)
         mirror = await DirectoryMirror.of(file, self.trust, _Owed(self.party))
         self.declared_breaks = declared_in(file, lambda: mirror.directory, self.trust.access_log)
-        evidence = AccessEvidence(file, self.trust.access_log, self._transport, self.declared_breaks)
+        transport = self._transport
+        evidence = AccessEvidence(
+            file, self.trust.access_log, transport, self.declared_breaks, lambda: mirror.sync(transport)
+        )
         await evidence.open()
         await self._open_receipts(mirror, evidence, self._transport)
         self._mirror, self._evidence = mirror, evidence
