@@ -52,10 +52,23 @@ def heads_of(path: Path) -> Mapping[str, LogHead]:
     Raises:
         BackupError: it cannot be read.
     """
+    tables = tables_of(path)
     try:
         with closing(_connect(path)) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             return dict(_heads(connection, tables))
+    except sqlite3.Error as error:
+        raise BackupError(f"{path} cannot be read: {error}", "", _UNCHECKED) from error
+
+
+def tables_of(path: Path) -> set[str]:
+    """The names of a database's tables; it is not written to.
+
+    Raises:
+        BackupError: it cannot be read.
+    """
+    try:
+        with closing(_connect(path)) as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     except sqlite3.Error as error:
         raise BackupError(f"{path} cannot be read: {error}", "", _UNCHECKED) from error
 

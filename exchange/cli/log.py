@@ -1,4 +1,4 @@
-"""`exchange log`: check a broker's logs, archive them, and erase what need not be kept any longer."""
+"""`exchange log`: check a broker's logs, archive and migrate them, and erase what need not be kept any longer."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from exchange.cli.backups.recovering import RECOVER_EXAMPLE, recover
 from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
+from exchange.cli.migrating import MIGRATE_EXAMPLE, migrate
 from exchange.cli.output import clean, print_json, print_line, print_pairs
 from exchange.cli.progress import bar
 from exchange.cli.times import day_of, iso, now
@@ -32,6 +33,7 @@ app = new_group(
     "exchange log fsck --home ./operator/broker",
 )
 app.command("erase", epilog=ERASE_EXAMPLE)(erase)
+app.command("migrate", epilog=MIGRATE_EXAMPLE)(migrate)
 app.command("recover", epilog=RECOVER_EXAMPLE)(recover)
 app.command("declare-break", epilog=DECLARE_EXAMPLE)(declare_break)
 

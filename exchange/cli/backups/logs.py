@@ -172,6 +172,9 @@ def _configure(home: Home, database: str) -> None:
     """Name another database in broker.toml, and leave everything else in it as it is."""
     config = load_config(home.path)
     path = home.path / "broker.toml"
+    if config.database_file is not None:
+        text = f"the broker's database is named in {config.database_file}, and not in broker.toml"
+        raise BackupError(text, "write the new one there, and leave --database out", ExitCode.USAGE)
     text = path.read_text(encoding="utf-8-sig")
     replaced, count = _DATABASE.subn(lambda _: f"database = {json.dumps(database)}", text)
     if count == 1:

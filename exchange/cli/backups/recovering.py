@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from exchange.backup.databases import is_database, tables_of
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.mirror.access_mirror import FILE as ACCESS_MIRROR
 from exchange.cli.audit.mirror.access_mirror import AccessMirror
@@ -100,8 +101,9 @@ def recovered(home: Path, paths: Sequence[Path], declared: "Declared | None" = N
             store = SqlLogStore.open(config.store_name(home))
             stack.callback(store.close)
             found = _sources(paths, trust, stack)
-            with suppress(FileNotFoundError):
-                found.seen.extend((folder / log.value).read_bytes() for log in Log)
+            for log in Log:
+                with suppress(FileNotFoundError):
+                    found.seen.append((folder / log.value).read_bytes())
             recovery = Recovery(store, signers, Directory.genesis(trust.name, trust.root_key))
             with bar("recovering") as advance:
                 done = recovery.run(found.copies.values(), found.seen, advance, declared)
@@ -124,15 +126,28 @@ def _sources(paths: Sequence[Path], trust: Trust, stack: ExitStack) -> Sources:
     found = Sources()
     for path in paths:
         files = [path / name for name in (MIRROR, ACCESS_MIRROR)] if path.is_dir() else [path]
-        present = [file for file in files if file.is_file()]
-        if not present:
+        # Whatever else the file is, it must not be written to: opening it as a mirror would make tables in it.
+        kinds = {file: kind_of(file) for file in files if file.is_file()}
+        if not kinds or not {MIRROR, ACCESS_MIRROR}.issuperset(kinds.values()):
             raise WrongUsageError(f"--from: there is no mirror in {path}", f"{MIRROR} or {ACCESS_MIRROR} of a home")
-        for file in present:
-            if file.name == ACCESS_MIRROR:
+        for file, kind in kinds.items():
+            if kind == ACCESS_MIRROR:
                 _add_access(found, stack.enter_context(AccessMirror.opened(file, trust.access_log)), trust)
             else:
                 _add_directory(found, MirrorFile(file), trust)
     return found
+
+
+def kind_of(path: Path) -> str:
+    """Which mirror a file is, by what a home calls it; empty for anything else.
+
+    Args:
+        path: a file; it is read alone.
+    """
+    tables = tables_of(path) if is_database(path) else set()
+    if {"entries", "heads", "unchecked", "failures"} <= tables:
+        return MIRROR
+    return ACCESS_MIRROR if {"entries", "nodes", "checkpoints", "disorder"} <= tables else ""
 
 
 def _add_directory(found: Sources, mirror: MirrorFile, trust: Trust) -> None:

@@ -10,7 +10,7 @@ from exchange.cli.main import COMMANDS, app
 GROUPS = {
     "broker": ("run", "add"),
     "backup": ("create", "verify", "restore"),
-    "log": ("erase", "recover", "declare-break", "fsck", "retain", "archive"),
+    "log": ("erase", "migrate", "recover", "declare-break", "fsck", "retain", "archive"),
     "key": ("new", "install"),
     "department": ("admit",),
     "system": ("add",),

@@ -208,6 +208,12 @@ def test_what_was_erased_after_the_backup_is_erased_again(tmp_path: Path, world:
 def test_the_hint_says_what_a_mirror_is(tmp_path: Path, home: Path) -> None:
     check_refused(home, "there is no mirror in", tmp_path, exit_code=2)
     check_refused(home, "there is no mirror in", tmp_path / "nothing", exit_code=2)
+    other = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(other)) as file, file:
+        file.executescript("CREATE TABLE answers (number); PRAGMA user_version = 1;")
+    before = other.read_bytes()
+    check_refused(home, "there is no mirror in", other, exit_code=2)
+    assert other.read_bytes() == before
 
 
 @SQLITE_ALONE
