@@ -19,6 +19,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.erasures import Erasures
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.note import NoteSigner
+from exchange.core.successions import BREAKS_OBJECT
 from exchange.core.wire import decode
 from exchange.store.ports import Batch, Head, Log, LogStore, NewEntry, Transaction
 from exchange.v1.directory_pb2 import DirectoryLeaf
@@ -80,11 +81,12 @@ class Declared:
     """How a break is declared.
 
     Args:
-        sign: given the lost checkpoint and the first of the log that goes on, both signed by it, gives the entry.
+        sign: given the lost checkpoint and the first of the log that goes on, both signed by it, and the digest of the
+            declaration before, gives the entry.
         now: milliseconds.
     """
 
-    sign: Callable[[bytes, bytes], Envelope]
+    sign: Callable[[bytes, bytes, bytes], Envelope]
     now: int
 
 
@@ -168,7 +170,8 @@ class Recovery:
         signer, log = self._signers[Log.ACCESS], self._signers[Log.DIRECTORY]
         heads = transaction.heads()
         note = sign_checkpoint(Checkpoint(signer.name, lost.checkpoint.size, lost.checkpoint.root), signer)
-        envelope = declare.sign(note, heads[Log.ACCESS].checkpoint)
+        before = self._directory.state.objects.get(BREAKS_OBJECT, b"")
+        envelope = declare.sign(note, heads[Log.ACCESS].checkpoint, before)
         head = heads[Log.DIRECTORY]
         time = max(head.time, declare.now)
         leaf = directory_leaf(envelope, time)

@@ -22,7 +22,7 @@ from exchange.core.state import (
     Version,
     is_digest,
 )
-from exchange.core.successions import check_successor
+from exchange.core.successions import BREAKS_OBJECT, check_successor
 from exchange.core.suspending import check_suspension
 from exchange.core.wire import FORMAT, MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
@@ -36,6 +36,8 @@ SEALING_LIFETIME = 30 * 24 * 3600 * 1000
 _DEPARTMENT = Role.ROLE_DEPARTMENT
 
 Rule = Callable[[State, Signed], State]
+
+_RESERVED = {RULES_OBJECT: EntryKind.ENTRY_KIND_RULES, BREAKS_OBJECT: EntryKind.ENTRY_KIND_SUCCESSOR}
 
 # Roles whose keys the root signs, each for a name of one segment below the exchange.
 ROOT_SIGNED = frozenset(
@@ -303,7 +305,8 @@ def _successor(state: State, signed: Signed) -> State:
     """The access log's end was lost: the root says which, and from where the log goes on. It stands for good."""
     said = _body(signed.entry, "successor").successor
     _require_role(signed, Role.ROLE_ROOT)
-    _new_object(state, signed.entry)
+    if signed.entry.object_id != BREAKS_OBJECT:
+        raise EntryError("declared breaks have one object id, the same in every exchange")
     check_successor(state.origin, said)
     return _add_version(state, signed, b"")
 
@@ -351,7 +354,7 @@ def _new_object(state: State, entry: Entry) -> None:
     if entry.supersedes:
         raise EntryError("this entry supersedes nothing")
     # Whoever took it first would keep the coordinator from ever adopting rules.
-    is_taken = entry.object_id == RULES_OBJECT and entry.kind != EntryKind.ENTRY_KIND_RULES
+    is_taken = _RESERVED.get(entry.object_id, entry.kind) != entry.kind
     if is_taken or entry.object_id in state.objects:
         raise EntryError("the object id is in use")
 

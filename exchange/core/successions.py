@@ -5,17 +5,20 @@ mirrors, says so, signed by the offline root: then what was signed between the t
 everything else must be of one history still.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from exchange.core.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, NoteError
-from exchange.core.names import Party
 from exchange.core.note import Verifier
-from exchange.core.state import MAX_ENTRY, MAX_TEXT, EntryError, State
+from exchange.core.state import MAX_ENTRY, MAX_TEXT, OBJECT_ID, EntryError, State
 from exchange.core.wire import decode
-from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind, Successor
+from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, Successor
+
+BREAKS_OBJECT = hashlib.sha256(b"exchange.v1/breaks").digest()[:OBJECT_ID]
+"""The object id of declared breaks: there is one such object, and each break is a version of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def successions(state: State, leaf: Callable[[int], bytes], verifier: Verifier) 
         leaf: gives one by its index.
         verifier: the access log's note key.
     """
-    for index in _indexes(state):
+    for digest in state.histories.get(BREAKS_OBJECT, ()):
+        index = state.versions[digest].index
         try:
             yield read_succession(index, leaf(index), verifier)
         except CoreError:
@@ -83,12 +87,7 @@ def successions(state: State, leaf: Callable[[int], bytes], verifier: Verifier) 
 
 def has_breaks(state: State) -> bool:
     """Whether the root has declared any break."""
-    return next(_indexes(state), None) is not None
-
-
-def _indexes(state: State) -> Iterator[int]:
-    owned = state.versions_of(Party(state.origin))
-    return (version.index for version in owned if version.kind == EntryKind.ENTRY_KIND_SUCCESSOR)
+    return bool(state.histories.get(BREAKS_OBJECT))
 
 
 def read_succession(index: int, data: bytes, verifier: Verifier) -> Succession:

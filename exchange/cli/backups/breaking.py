@@ -1,6 +1,5 @@
 """`exchange log declare-break`: the root declares that the access log lost its end, where nobody can give it back."""
 
-import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from exchange.cli.output import print_json, print_line
 from exchange.cli.times import now
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import Envelope, sign
-from exchange.core.state import MAX_TEXT, OBJECT_ID
+from exchange.core.state import MAX_TEXT
 from exchange.home import Home, write_file
 from exchange.v1.directory_pb2 import Successor
 
@@ -60,9 +59,9 @@ def declare_break(
         raise CommandError(f"{place} is of another exchange than {home}", "", ExitCode.UNTRUSTED)
     signed: list[Envelope] = []
 
-    def declare(lost: bytes, first: bytes) -> Envelope:
+    def declare(lost: bytes, first: bytes, before: bytes) -> Envelope:
         said = Successor(lost_checkpoint=lost, first_checkpoint=first, reason=reason.strip())
-        draft = successor_entry(target.party, secrets.token_bytes(OBJECT_ID), said)
+        draft = successor_entry(target.party, said, before)
         signed.append(sign(target.signer(), target.trust.name, draft))
         return signed[-1]
 

@@ -153,7 +153,7 @@ async def test_entries_that_the_log_has_lost_are_no_difference_once_that_is_decl
     lost, world.access_log = world.access_log, MemoryLog(world.access_log.signer.name)
     world.access_log.append(lost.leaves[0], lost.bodies[0])
     said = Successor(lost_checkpoint=lost.checkpoint(), first_checkpoint=lost.checkpoint(1), reason=REASON)
-    assert not world.append(successor_entry(EXCHANGE, world.fresh(16), said), EXCHANGE).reason
+    assert not world.append(successor_entry(EXCHANGE, said), EXCHANGE).reason
     await provider.session.sync()
     world.now += LATER
     found = await compared(provider, provider.ledger)

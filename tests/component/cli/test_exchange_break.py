@@ -45,7 +45,7 @@ def declaring(world: World, **changes: object) -> World:
         "reason": REASON,
     }
     said = Successor(**(values | changes))  # type: ignore[arg-type]
-    applied = after.append(successor_entry(EXCHANGE, after.fresh(16), said), EXCHANGE)
+    applied = after.append(successor_entry(EXCHANGE, said), EXCHANGE)
     assert not applied.reason
     return after
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from exchange.core.entries import successor_entry
-from exchange.core.successions import has_breaks, successions
+from exchange.core.entries import revocation_entry, successor_entry
+from exchange.core.successions import BREAKS_OBJECT, has_breaks, successions
 from exchange.v1.directory_pb2 import Successor
 from tests.memory import MemoryLog
 from tests.world import COORDINATOR, EXCHANGE, ORIGIN, POPULATION, World
@@ -24,7 +24,7 @@ def said(**changes: object) -> Successor:
 def test_the_root_declares_a_break() -> None:
     world = World.founded()
     assert not has_breaks(world.directory.state)
-    applied = world.append(successor_entry(EXCHANGE, world.fresh(16), said()), EXCHANGE)
+    applied = world.append(successor_entry(EXCHANGE, said()), EXCHANGE)
     assert applied.reason == ""
     assert has_breaks(world.directory.state)
     leaves = world.directory_log.leaves
@@ -37,7 +37,7 @@ def test_the_root_declares_a_break() -> None:
 @pytest.mark.parametrize("party", [COORDINATOR, POPULATION])
 def test_nobody_else_declares_one(party: object) -> None:
     world = World.founded()
-    draft = successor_entry(party, world.fresh(16), said())  # type: ignore[arg-type]
+    draft = successor_entry(party, said())  # type: ignore[arg-type]
     assert "is not a root" in world.append(draft, party).reason  # type: ignore[arg-type]
     assert not has_breaks(world.directory.state)
 
@@ -57,22 +57,34 @@ def test_nobody_else_declares_one(party: object) -> None:
 )
 def test_refuses_what_is_no_break_of_the_access_log(changes: dict[str, object], reason: str) -> None:
     world = World.founded()
-    draft = successor_entry(EXCHANGE, world.fresh(16), said(**changes))
+    draft = successor_entry(EXCHANGE, said(**changes))
     assert reason in world.append(draft, EXCHANGE).reason
 
 
-def test_a_break_is_not_superseded() -> None:
+def test_breaks_follow_each_other_and_none_is_taken_back() -> None:
     world = World.founded()
-    object_id = world.fresh(16)
-    world.append(successor_entry(EXCHANGE, object_id, said()), EXCHANGE)
-    again = successor_entry(EXCHANGE, object_id, said(reason="another"))
-    assert "in use" in world.append(again, EXCHANGE).reason
+    first = world.append(successor_entry(EXCHANGE, said()), EXCHANGE)
+    assert "in use" in world.append(successor_entry(EXCHANGE, said(reason="another")), EXCHANGE).reason
+    again = world.append(successor_entry(EXCHANGE, said(reason="another"), first.digest), EXCHANGE)
+    assert again.reason == ""
+    revocation = revocation_entry(EXCHANGE, world.fresh(16), again.digest, "it was none")
+    world.append(revocation, EXCHANGE)
+    leaves = world.directory_log.leaves
+    found = successions(world.directory.state, leaves.__getitem__, LOG.signer.verifier)
+    assert [item.reason for item in found] == ["a disk failed", "another"]
+
+
+def test_nobody_takes_the_place_of_breaks() -> None:
+    world = World.founded()
+    taken = revocation_entry(COORDINATOR, BREAKS_OBJECT, world.fresh(32), "no")
+    assert "in use" in world.append(taken, COORDINATOR).reason
+    assert world.append(successor_entry(EXCHANGE, said()), EXCHANGE).reason == ""
 
 
 def test_what_the_log_has_not_signed_is_no_break() -> None:
     """The root may declare what it likes: without the log's own signatures nobody gives anything up."""
     world = World.founded()
     forged = LOG.checkpoint().replace(b"\n5\n", b"\n9\n")
-    assert world.append(successor_entry(EXCHANGE, world.fresh(16), said(lost_checkpoint=forged)), EXCHANGE).reason == ""
+    assert world.append(successor_entry(EXCHANGE, said(lost_checkpoint=forged)), EXCHANGE).reason == ""
     leaves = world.directory_log.leaves
     assert list(successions(world.directory.state, leaves.__getitem__, LOG.signer.verifier)) == []
