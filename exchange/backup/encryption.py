@@ -82,6 +82,9 @@ class DecryptingReader:
         self._source = source
         self._cipher = _cipher(self._header, passphrase)
         self._sealed = source.read(CHUNK + _TAG)
+        if not self._sealed:
+            # Not even an empty file is without its last chunk.
+            raise BackupError("the encrypted backup ends after its header", _CUT)
         self._number = 0
         self._open = b""
 
