@@ -12,8 +12,9 @@ COMMANDS = (
     ("backup", "Take, verify and restore backups of a home."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
     ("key", "Make a party's keys, and install what its parent gives back."),
-    ("department", "Admit departments, coordinators and auditors (operator)."),
-    ("system", "Add systems to a department (its steward)."),
+    ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
+    ("department", "Invite and admit departments, coordinators and auditors (operator)."),
+    ("system", "Invite and add systems of a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
@@ -31,6 +32,9 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
+PLACES = {"join": "joining.join"}
+"""Commands whose module lies in a package of its own, below `exchange.cli`."""
+
 
 class Exchange(CommandGroup):
     """The commands, each loaded when it is called."""
@@ -38,7 +42,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{name}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{PLACES.get(name, name)}"))
 
 
 app = typer.Typer(
