@@ -28,7 +28,9 @@ from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
-from exchange.broker.limits import TokenBuckets
+from exchange.broker.invites import Invites
+from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
+from exchange.broker.limits import AddressBuckets, TokenBuckets
 from exchange.broker.logs import Logs
 from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
@@ -52,9 +54,16 @@ from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
+from exchange.store.invites import SqlInvites
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import SERVER_OPTIONS, renewed_credentials
+from exchange.transport import (
+    JOIN_OPTIONS,
+    MOST_JOINS,
+    SERVER_OPTIONS,
+    check_tls,
+    renewed_credentials,
+)
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -79,7 +88,7 @@ class Broker:
     refusals: Refusals
     gateway: Gateway
     witnesses: Witnesses | None
-    server: grpc.aio.Server
+    servers: tuple[grpc.aio.Server, ...]
     health: Any
     port: int
     upkeep: tuple[Callable[[], Awaitable[None]], ...]
@@ -138,7 +147,8 @@ def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
 
 
 async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
-    await broker.server.start()
+    for server in broker.servers:
+        await server.start()
     await _serving(broker, HealthCheckResponse.SERVING)
     ready(f"{broker.config.listen.rpartition(':')[0]}:{broker.port}")
     try:
@@ -176,6 +186,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     authority = load_authority(home)
     append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
     certificate = ServerCertificate(home, authority, config.hosts, now_ms)
+    invites = Invites(SqlInvites(store), logs, authority, now_ms)
     servicer = _aio.HealthServicer()
     server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
@@ -183,15 +194,19 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
             unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, certificate, config)
+    identity = certificate.begin()
+    port = _bind(server, config.listen, renewed_credentials(certificate.reader(), identity))
+    joining = renewed_credentials(certificate.reader(), identity, mutual=False)
+    doors = (server, *_joining(joining, config, invites))
     follower = Follower(logs, taken, since)
     upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
     return Broker(
-        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port, upkeep
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, port, upkeep
     )
 
 
@@ -206,13 +221,24 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _bind(server: grpc.aio.Server, certificate: ServerCertificate, config: BrokerConfig) -> int:
-    credentials = renewed_credentials(certificate.read, certificate.begin())
-    _check_address(config.listen)
+def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+    """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
+    if not config.join_listen:
+        return []
+    server = grpc.aio.server(interceptors=(Guard(check_tls),), options=JOIN_OPTIONS, maximum_concurrent_rpcs=MOST_JOINS)
+    buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
+    service = JoiningService(invites, buckets, now_ms)
+    server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
+    _bind(server, config.join_listen, credentials)
+    return [server]
+
+
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
+    _check_address(listen)
     try:
-        return server.add_secure_port(config.listen, credentials)
+        return server.add_secure_port(listen, credentials)
     except RuntimeError as error:
-        raise BrokerError(f"cannot listen on {config.listen}: is another broker running there?") from error
+        raise BrokerError(f"cannot listen on {listen}: is another broker running there?") from error
 
 
 _WHY = {
@@ -297,7 +323,8 @@ async def _drain(broker: Broker) -> None:
     logger.info("draining")
     await _serving(broker, HealthCheckResponse.NOT_SERVING)
     # Takes no new call from here on, and ends once every call has ended.
-    stopped = asyncio.create_task(broker.server.stop(broker.config.drain_seconds))
+    stopping = [server.stop(broker.config.drain_seconds) for server in broker.servers]
+    stopped = asyncio.gather(*stopping)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(broker.config.drain_seconds):
             await broker.relay.drain()

@@ -15,6 +15,7 @@ from exchange.cli.admission import (
     new_key_request,
     read_admission,
     role_of,
+    tls_public_key,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
@@ -26,7 +27,7 @@ from exchange.cli.times import day_of, now
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust, TrustError, parse_trust
-from exchange.home import NEXT, Home, HomeError
+from exchange.home import NEXT, Home
 from exchange.succession import install_certificate, is_for, next_signer
 
 REQUEST_FILE = "request.json"
@@ -264,7 +265,6 @@ def _settle(home: Home) -> None:
 def _tls_public_key(home: Home, certificate: bytes) -> ec.EllipticCurvePublicKey:
     """The one of the home's TLS keys that a certificate is for; the present one where it is for neither."""
     following = home.private_key(f"tls{NEXT}") if (home.keys / f"tls{NEXT}.pem").exists() else None
-    key = following if following is not None and is_for(certificate, following) else home.private_key("tls")
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise HomeError(f"{home.keys / 'tls.pem'} is not a P-256 key")
-    return key.public_key()
+    if isinstance(following, ec.EllipticCurvePrivateKey) and is_for(certificate, following):
+        return following.public_key()
+    return tls_public_key(home)

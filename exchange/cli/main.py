@@ -12,8 +12,9 @@ COMMANDS = (
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
     ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
     ("certificates", "List the keys and certificates that end soon."),
-    ("department", "Admit departments, coordinators and auditors (operator)."),
-    ("system", "Add systems to a department (its steward)."),
+    ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
+    ("department", "Invite and admit departments, coordinators and auditors (operator)."),
+    ("system", "Invite and add systems of a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
@@ -31,7 +32,8 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
-MODULES = {"certificates": "exchange.cli.keys.certificates"}
+PLACES = {"certificates": "keys.certificates", "join": "joining.join"}
+"""Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 
 class Exchange(CommandGroup):
@@ -40,7 +42,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, MODULES.get(name, f"exchange.cli.{name}")))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{PLACES.get(name, name)}"))
 
 
 app = typer.Typer(
