@@ -58,7 +58,7 @@ class Host:
         self._committer = Committer(session, ledger, session.clock)
         self._settler = Settler(session, ledger)
         self._answerer = Answerer(session, self._sources, ledger, self._committer, orders, session.clock)
-        self._sealing_keys = SealingKeys(session)
+        self._sealing_keys = SealingKeys(session, self._answerer.reload_keys)
         self._renewals = Renewals(session)
         self._attachments: dict[str, Attachment] = {}
 
