@@ -233,8 +233,7 @@ def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites:
     return [server]
 
 
-def _bind(server: grpc.aio.Server, listen: str, certificate: ServerCertificate, *, anonymous: bool = False) -> int:
-    credentials = renewed_credentials(certificate.read, certificate.begin(), anonymous=anonymous)
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
     _check_address(listen)
     try:
         return server.add_secure_port(listen, credentials)

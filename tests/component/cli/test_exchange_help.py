@@ -9,7 +9,8 @@ from exchange.cli.main import COMMANDS, app
 
 GROUPS = {
     "broker": ("run", "add"),
-    "log": ("erase", "migrate", "fsck", "retain", "archive"),
+    "backup": ("create", "verify", "restore"),
+    "log": ("erase", "migrate", "recover", "declare-break", "fsck", "retain", "archive"),
     "key": ("new", "install", "rotate", "renew", "revoke", "recover", "pending", "cancel"),
     "department": ("invite", "pending", "approve", "sign", "reject", "admit", "leave"),
     "system": ("invite", "pending", "approve", "reject", "add"),
