@@ -105,6 +105,7 @@ def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
     from adapters.host import run as run_host
     from adapters.ledger import LedgerError
     from adapters.orders import OrdersError
+    from exchange.metrics.serving import ListenError
 
     log_to_stderr()
     place, path = Home(home), _config_path(home, config)
@@ -117,6 +118,8 @@ def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
         raise WrongUsageError(str(error)) from error
     except (LedgerError, OrdersError) as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+    except ListenError as error:
+        raise CommandError(str(error), f"see metrics in {path}", ExitCode.UNCHECKED) from error
 
 
 @app.command(epilog=example("exchange-adapter revoke 3f9c2a7be1d04c55 --reason 'data misused' --home ./registry"))

@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import structlog
 
-from adapters.answering import Answerer
 from adapters.committing import Committer
 from adapters.config import AdapterConfig
 from adapters.ledger import Ledger, LedgerFatalError
+from adapters.metrics import MeasuredAnswerer, Meter, Watched, watched_over
 from adapters.orders import Orders
 from adapters.sealing_keys import SealingKeys
 from adapters.settling import Settler
@@ -55,9 +55,11 @@ class Host:
         self._sources = Sources(config)
         self._committer = Committer(session, ledger, session.clock)
         self._settler = Settler(session, ledger)
-        self._answerer = Answerer(session, self._sources, ledger, self._committer, orders, session.clock)
         self._sealing_keys = SealingKeys(session)
         self._tunnels: dict[str, Tunnel] = {}
+        self._meter = Meter(Watched(session, ledger, orders, self._tunnels))
+        parts = (session, self._sources, ledger, self._committer, orders, session.clock)
+        self._answerer = MeasuredAnswerer(self._meter, *parts)
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then finish what was delivered.
@@ -69,7 +71,12 @@ class Host:
             BrokenLogError: a log contradicts itself: nothing more is answered.
             LedgerFatalError: the disk failed: nothing more is answered.
             HomeError: the ledger's anchor cannot be written: nothing more is answered.
+            ListenError: another program listens where the metrics are to be.
         """
+        async with watched_over(self._meter, self._config.adapter.metrics):
+            await self._serve(ready)
+
+    async def _serve(self, ready: Callable[[str], None]) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -34,6 +34,7 @@ SCHEMA = (
 )
 HEAD = "SELECT number, chain FROM answers ORDER BY number DESC LIMIT 1"
 ALONE = "SELECT number, chain FROM answers WHERE number = :number"
+AT = "SELECT time FROM answers WHERE number = :number"
 NEXT = "SELECT min(number) FROM answers WHERE number > :after"
 ANSWERS = """SELECT answers.*, (SELECT envelope FROM sealed WHERE sealed.number = kept.number),
     owed.number IS NOT NULL FROM answers LEFT JOIN kept USING (number) LEFT JOIN owed USING (number) WHERE """

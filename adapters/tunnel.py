@@ -113,6 +113,11 @@ class Tunnel:
                 self._call.cancel()
                 await self._end(reading, watching)
 
+    @property
+    def offered(self) -> int:
+        """How many unsettled answers were offered when it attached, and are not settled yet."""
+        return len(self._offered)
+
     def is_owed(self, response_digest: bytes) -> bool:
         """Whether this broker, attached and ready, owes the receipt of an answer that was given through it."""
         return self.is_ready and response_digest in self._owed

@@ -27,6 +27,12 @@ ACCESS_PROVE: Final = "/exchange.v1.LogService/Prove"
 ACCESS_COSIGNED: Final = "/exchange.v1.LogService/Cosigned"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
+TIME_METADATA: Final = "exchange-time"
+"""Trailing metadata of a health check: the broker's clock, milliseconds in decimal."""
+
+VERSION_METADATA: Final = "exchange-version"
+"""Trailing metadata of a health check: the version that the broker runs."""
+
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"
 MAX_METADATA: Final = 16 * 1024

@@ -28,6 +28,7 @@ from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
 from exchange.broker.limits import TokenBuckets
 from exchange.broker.logs import Logs
+from exchange.broker.metrics import MeasuredLogs, Meter, Metering, Watched, watched_over
 from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
@@ -49,9 +50,11 @@ from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
+from exchange.metrics.gauges import build_version
+from exchange.metrics.serving import ListenError
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import SERVER_OPTIONS, server_credentials
+from exchange.transport import SERVER_OPTIONS, TIME_METADATA, VERSION_METADATA, server_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -78,6 +81,7 @@ class Broker:
     witnesses: Witnesses | None
     server: grpc.aio.Server
     health: Any
+    meter: Meter
     port: int
 
 
@@ -134,6 +138,14 @@ def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
 
 
 async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
+    try:
+        async with watched_over(broker.meter, broker.config.metrics):
+            await _serve(broker, ready)
+    except ListenError as error:
+        raise BrokerError(f"{error}: see metrics in broker.toml") from error
+
+
+async def _serve(broker: Broker, ready: Callable[[str], None]) -> None:
     await broker.server.start()
     await _serving(broker, HealthCheckResponse.SERVING)
     ready(f"{broker.config.listen.rpartition(':')[0]}:{broker.port}")
@@ -156,7 +168,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     retention = Retention(config.retention_days, lambda: read_holds(home.path))
     kept = StateFile(home.path / config.anchor / STATE, store, verifiers[Log.DIRECTORY])
     beginning = await asyncio.to_thread(kept.begin, trust)
-    logs = Logs(store, signers, beginning, now_ms, snapshots, retention)
+    logs = MeasuredLogs(store, signers, beginning, now_ms, snapshots, retention)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
     # What others append from here on is no older.
@@ -171,7 +183,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     peers = Peers(logs, buckets, now_ms)
     append = AppendCommand(logs, load_authority(home), now_ms)
     servicer = _aio.HealthServicer()
-    server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
+    meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
+    logs.written = meter.written
+    server = grpc.aio.server(interceptors=(Guard(), Metering(meter.called)), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
@@ -183,7 +197,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     )
     port = _bind(server, home, config)
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
+    return Broker(
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, meter, port
+    )
 
 
 def _witnesses(
@@ -244,14 +260,26 @@ def _health_handler(
 ) -> "grpc.GenericRpcHandler[HealthCheckRequest, HealthCheckResponse]":
     """grpc.health.v1, registered by name like every service."""
     check = grpc.unary_unary_rpc_method_handler(
-        servicer.Check,
+        _told(servicer.Check),
         request_deserializer=HealthCheckRequest.FromString,
         response_serializer=HealthCheckResponse.SerializeToString,
     )
     return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
 
 
+def _told(check: Any) -> Any:
+    """A health check that also says what time it is here, and which version runs: for `doctor`, signed by nobody."""
+
+    async def told(request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
+        context.set_trailing_metadata(((TIME_METADATA, str(now_ms())), (VERSION_METADATA, build_version())))
+        answer: HealthCheckResponse = await check(request, context)
+        return answer
+
+    return told
+
+
 async def _serving(broker: Broker, status: int) -> None:
+    broker.meter.is_serving = status == HealthCheckResponse.SERVING
     for service in ("", RELAY):
         await broker.health.set(service, status)
 

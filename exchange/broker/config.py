@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.home import HomeError
+from exchange.metrics.address import check_loopback
 from exchange.store.ports import StoreOpenError
 from exchange.store.postgres_url import has_password
+from exchange.toml_lines import line_of
 
 _USAGE = 2
 # As RFC 3986 section 2 has it; none of them needs another spelling in TOML.
@@ -64,6 +66,7 @@ class BrokerConfig(BaseModel):
     witness_round_seconds: float = Field(default=3, gt=0)
     witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
     witness_authorities: str = ""
+    metrics: Annotated[str, AfterValidator(check_loopback)] = ""
 
     @property
     def is_shared(self) -> bool:
@@ -86,9 +89,10 @@ def load_config(home: Path) -> BrokerConfig:
         HomeError: it cannot be read.
         ConfigError: it is malformed; the text names file and key.
     """
-    path = home / "broker.toml"
+    path, text = home / "broker.toml", ""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text)
         _check_names(path, values)
         config = BrokerConfig.model_validate(values)
         _check_private(path, config)
@@ -100,7 +104,8 @@ def load_config(home: Path) -> BrokerConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first(error)}") from error
+        line = line_of(text, [str(part) for part in error.errors()[0]["loc"]])
+        raise ConfigError(f"{path}:{line}: {_first(error)}" if line else f"{path}: {_first(error)}") from error
 
 
 def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db") -> BrokerConfig:
@@ -143,6 +148,8 @@ def encode_config(config: BrokerConfig) -> str:
         f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
         "# Who certifies the witnesses whose address is https: a PEM file; without one, the public authorities.\n"
         f'witness_authorities = "{config.witness_authorities}"\n'
+        "# Where Prometheus finds /metrics, and /health and /ready are: 127.0.0.1:9743, say; empty is off.\n"
+        f'metrics = "{config.metrics}"\n'
     )
 
 

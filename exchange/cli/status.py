@@ -2,17 +2,21 @@
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import ExitCode, diagnose
-from exchange.cli.growth import Growth, described, growth_of, shown
+from exchange.cli.growth import described, growth_of, shown
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
 from exchange.home import Home, HomeError
+
+if TYPE_CHECKING:
+    from exchange.store.growth import Growth
 
 app = new_command()
 
@@ -38,7 +42,7 @@ def _is_broker(standing: Standing) -> bool:
     return standing.role == "broker"
 
 
-def _growth(home: Path, standing: Standing) -> tuple[Growth | None, dict[str, object]]:
+def _growth(home: Path, standing: Standing) -> "tuple[Growth | None, dict[str, object]]":
     """How a broker's logs grow, or why that is not known."""
     if not _is_broker(standing):
         return None, {}

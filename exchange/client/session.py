@@ -120,6 +120,8 @@ class Session:
         alarm: told of each receipt that is not cosigned in time.
         max_age: seconds for which a cosigned directory counts as fresh, where the trust file has a quorum.
 
+    `synced_at` is when a broker last showed the whole directory, milliseconds; None before it did.
+
     Raises:
         HomeError: the home lacks something.
     """
@@ -146,6 +148,7 @@ class Session:
         self._cosignatures: Cosignatures | None = None
         self._receipts: Receipts | None = None
         self._use: UseLedger | None = None
+        self.synced_at: int | None = None
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
@@ -269,6 +272,7 @@ class Session:
         """
         self.check()
         await self.mirror.sync(self.transport, at_least)
+        self.synced_at = self.clock()
         await self.cosignatures.take(DIRECTORY, self.mirror.cosigned)
         return self.directory
 

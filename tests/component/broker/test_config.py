@@ -21,6 +21,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         requests_per_second=12.5,
         burst=50,
         drain_seconds=0,
+        metrics="127.0.0.1:9743",
     )
     assert load(tmp_path, encode_config(config)) == config
     assert load(tmp_path, encode_config(BrokerConfig(listen="localhost:1"))) == BrokerConfig(listen="localhost:1")
@@ -49,6 +50,8 @@ def test_only_where_to_listen_has_to_be_said(tmp_path: Path) -> None:
         ('listen = "h:1"\ndrain_seconds = -1', "drain_seconds: "),
         ('listen = "h:1"\nhosts = ["a b"]', "hosts.0: "),
         ("listen =", "Invalid value"),
+        ('listen = "h:1"\n# by hand\nmetrics = "0.0.0.0:9743"', "broker.toml:3: metrics: "),
+        ('listen = "h:1"\nmetrics = "localhost:9743"', "figures are for this machine alone"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
