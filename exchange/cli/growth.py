@@ -31,16 +31,16 @@ def shown(growth: "Growth") -> dict[str, object]:
     """For people."""
     days = f"{growth.days:.0f} days" if growth.days >= 1.5 else "day"
     count = f"{growth.entries_a_day:,.0f}"
-    rate = f"{count} access {'entry' if count == '1' else 'entries'} and {_bytes(growth.bytes_a_day)} a day"
+    rate = f"{count} access {'entry' if count == '1' else 'entries'} and {amount(growth.bytes_a_day)} a day"
     return {"growth": f"{rate} in the last {days}", "disk": _disk(growth)}
 
 
 def _disk(growth: "Growth") -> str:
     if growth.free is None:
-        return f"{_bytes(growth.size)} of logs; how much room the database server's disk has is not known here"
+        return f"{amount(growth.size)} of logs; how much room the database server's disk has is not known here"
     left = growth.days_left
     enough = f"enough for {left:,} days" if left is not None else "nothing grows now"
-    return f"{_bytes(growth.free)} free beside {_bytes(growth.size)} of logs: {enough}"
+    return f"{amount(growth.free)} free beside {amount(growth.size)} of logs: {enough}"
 
 
 def described(growth: "Growth") -> dict[str, object]:
@@ -55,7 +55,8 @@ def described(growth: "Growth") -> dict[str, object]:
     }
 
 
-def _bytes(count: float) -> str:
+def amount(count: float) -> str:
+    """Bytes, as people write them."""
     unit = 0
     while count >= _STEP and unit < len(_UNITS) - 1:
         count, unit = count / _STEP, unit + 1

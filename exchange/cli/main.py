@@ -28,7 +28,11 @@ COMMANDS = (
     ("use", "The ledger of what was told: what it was used for, when it was destroyed, what is due."),
     ("correction", "File that a record is wrong, answer, and see who was told of it."),
     ("status", "Show who this is, and what can be verified now."),
+    ("doctor", "Find what is wrong here, and the command that mends it."),
 )
+
+PLACES = {"doctor": "health.doctor"}
+"""Where a command's module is, if not under its own name."""
 
 
 class Exchange(CommandGroup):
@@ -37,7 +41,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{name}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{PLACES.get(name, name)}"))
 
 
 app = typer.Typer(
