@@ -59,6 +59,8 @@ def _witnessed(session: Session) -> Sequence[Finding]:
 
 
 def _keys(home: Home, directory: Directory) -> Sequence[Finding]:
+    if not directory.size:
+        return [fail("signing key", "not known: no directory was ever read here", "see above", checked=False)]
     own = directory.state.keys.get(key_id(home.signer().public_key))
     found = [_key("signing key", own, renewal(home))]
     sealing = [directory.state.keys.get(digest) for digest in home.sealing_keys()]
@@ -74,7 +76,7 @@ def _keys(home: Home, directory: Directory) -> Sequence[Finding]:
 def _key(name: str, record: KeyRecord | None, mend: str, days: tuple[int, int] = (SOON, VERY_SOON)) -> Finding:
     now = time.time()
     if record is None:
-        return fail(name, "not in the directory, as far as it is known here", mend)
+        return fail(name, "not in the directory", mend)
     if record.revoked_index is not None:
         return fail(name, f"revoked by entry {record.revoked_index} of the directory", mend)
     if record.not_after > _FOREVER:
