@@ -9,9 +9,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +23,8 @@ from typer.testing import CliRunner
 from adapters.cli import app as adapter_app
 from exchange.cli.main import app as exchange_app
 from exchange.cli.times import now
+from exchange.core.trust import encode_trust
+from exchange.health import network
 from exchange.v1.access_pb2 import Code
 from tests.e2e.asking import ask, refused
 from tests.e2e.canaries import Canaries
@@ -36,6 +41,7 @@ from tests.e2e.founding import (
 )
 from tests.e2e.processes import ROOT, wait_until
 from tests.e2e.watching import fetch, figure, ready, watch
+from tests.e2e.witnessing import Witnesses, new_authority
 
 EXCHANGE, ADAPTER = "exchange.cli.main", "adapters.cli"
 APPS = {EXCHANGE: exchange_app, ADAPTER: adapter_app}
@@ -214,6 +220,42 @@ def test_what_a_ledger_is_owed_is_said(template: City, tmp_path: Path, monkeypat
     code, found = doctor(city, REGISTRY, ADAPTER)
     assert (code, found["owed receipts"]["level"]) == (1, "fail")
     assert "nothing new is answered through that broker" in found["owed receipts"]["detail"]
+
+
+def test_a_clock_that_is_off_is_said(watched: tuple[City, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    city, _ = watched
+    wrong = SimpleNamespace(time=lambda: time.time() + 90, monotonic=time.monotonic)
+    monkeypatch.setattr(network, "time", wrong)
+    code, found = doctor(city, POPULATION)
+    assert (code, found["clock"]["level"]) == (1, "fail")
+    assert "s behind this one" in found["clock"]["detail"]
+    assert "timedatectl" in found["clock"]["mend"]
+
+
+def test_a_broker_with_anothers_certificate_is_said(watched: tuple[City, dict[str, str]]) -> None:
+    city, _ = watched
+    home = city.home(POPULATION)
+    authority = new_authority()
+    home.write("trust.toml", encode_trust(replace(home.trust, tls_ca=authority.pem.decode())).encode())
+    code, found = doctor(city, POPULATION)
+    assert (code, found["port"]["level"], found["TLS"]["level"]) == (1, "ok", "fail")
+    assert "its certificate does not hold" in found["TLS"]["detail"]
+
+
+def test_each_witness_is_asked_and_a_missing_quorum_is_said(template: City, tmp_path: Path) -> None:
+    city = template.copy(tmp_path / "city")
+    witnesses = Witnesses(city)
+    witnesses.start("university")
+    try:
+        with city.running():
+            code, found = doctor(city, POPULATION)
+    finally:
+        witnesses.close()
+    assert code == 1
+    levels = {name: found[f"witness {name}"]["level"] for name in ("audit-office", "university", "archive")}
+    assert levels == {"audit-office": "fail", "university": "ok", "archive": "fail"}
+    assert "within" in found["witness university"]["detail"]
+    assert (found["witnesses"]["level"], found["witnesses"]["checked"]) == ("fail", True)
 
 
 # --- one screen
