@@ -185,7 +185,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     servicer = _aio.HealthServicer()
     meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
     logs.written = meter.written
-    server = grpc.aio.server(interceptors=(Guard(), Metering(meter.called)), options=SERVER_OPTIONS)
+    # Who does not look pays nothing for it.
+    interceptors = (Guard(), Metering(meter.called)) if config.metrics else (Guard(),)
+    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),

@@ -80,6 +80,7 @@ class Meter:
         self._growth: Growth | None = None
         self._expiries: Mapping[str, int] = {}
         self._is_readable = True
+        self._counters: dict[tuple[str, str], tuple[Counter, ...]] = {}
         self.is_serving = False
         self.registry = new_registry(TABLE, self._read)
         self._requests = Counter(
@@ -118,12 +119,20 @@ class Meter:
             method: as the transport names it; reason: OK, or what its peer was told.
             seconds: that it took.
         """
-        self._calls.labels(method.rpartition(".")[2], reason).inc()
-        if method == SUBMIT:
-            is_answered = reason == "OK"
-            self._requests.labels(RELEASED if is_answered else reason).inc()
-            if is_answered:
-                self._seconds.observe(seconds)
+        counters = self._counters.get((method, reason))
+        if counters is None:
+            # Looking a label up takes longer than counting.
+            counters = self._counters[method, reason] = self._counters_of(method, reason)
+        for counter in counters:
+            counter.inc()
+        if method == SUBMIT and reason == "OK":
+            self._seconds.observe(seconds)
+
+    def _counters_of(self, method: str, reason: str) -> tuple[Counter, ...]:
+        calls = self._calls.labels(method.rpartition(".")[2], reason)
+        if method != SUBMIT:
+            return (calls,)
+        return calls, self._requests.labels(RELEASED if reason == "OK" else reason)
 
     def written(self, entries: int, seconds: float) -> None:
         """Count a batch that is durable."""
@@ -214,6 +223,7 @@ class Metering(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def __init__(self, called: Callable[[str, str, float], None]) -> None:
         self._called = called
+        self._twins: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
         """Replace a handler by its counted twin; an unknown method has none, and is not counted."""
@@ -221,16 +231,21 @@ class Metering(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None:
             # The stubs leave None out.
             return None  # type: ignore[return-value]
+        known = self._twins.get(details.method)
+        if known is None or known[0] is not handler:
+            # Made once a method: every call comes through here.
+            known = self._twins[details.method] = (handler, self._twin(handler, details.method))
+        return known[1]
+
+    def _twin(self, handler: Handler, method: str) -> Handler:
         serializers = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary is not None:
-            counted = self._counted(handler.unary_unary, details.method)
-            return grpc.unary_unary_rpc_method_handler(counted, **serializers)
+            return grpc.unary_unary_rpc_method_handler(self._counted(handler.unary_unary, method), **serializers)
         if handler.stream_stream is not None:
-            counted = self._counted(handler.stream_stream, details.method)
-            return grpc.stream_stream_rpc_method_handler(counted, **serializers)
+            return grpc.stream_stream_rpc_method_handler(self._counted(handler.stream_stream, method), **serializers)
         return handler
 
     def _counted(self, behavior: Any, method: str) -> Any:

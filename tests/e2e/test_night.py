@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -240,6 +241,16 @@ def test_a_broker_with_anothers_certificate_is_said(watched: tuple[City, dict[st
     code, found = doctor(city, POPULATION)
     assert (code, found["port"]["level"], found["TLS"]["level"]) == (1, "ok", "fail")
     assert "its certificate does not hold" in found["TLS"]["detail"]
+
+
+def test_a_broker_that_takes_connections_and_says_nothing_holds_nothing_up(template: City, tmp_path: Path) -> None:
+    city = template.copy(tmp_path / "city")
+    host, port = city.address.split(":")
+    with socket.create_server((host, int(port))):
+        code, found = doctor(city, POPULATION)
+    assert (code, found["port"]["level"]) == (1, "ok")
+    assert {found[check]["level"] for check in ("TLS", "broker")} == {"fail"}
+    assert {found[check]["level"] for check in ("certificate", "key files", "disk", "name")} == {"ok"}
 
 
 def test_each_witness_is_asked_and_a_missing_quorum_is_said(template: City, tmp_path: Path) -> None:
