@@ -8,9 +8,20 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
-from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
+from exchange.core.bars import (
+    AGREEMENT,
+    DATASET,
+    OFFICER,
+    PARTY,
+    Target,
+    agreement_target,
+    dataset_target,
+    officer_target,
+    party_target,
+)
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
 from exchange.core.errors import CoreError, DecodeError, SignatureError
@@ -244,26 +255,32 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
 
 def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
-    suspensions = directory.state.bars.suspensions
-    if not suspensions:
+    bars = directory.state.bars
+    if not bars.kinds:
         return None
-    dataset, department = found.dataset, found.requester.own_department
-    for target in (
-        agreement_target(found.agreement.object_id),
-        dataset_target(dataset.object_id),
-        party_target(department),
-        party_target(found.requester),
-        party_target(dataset.version.owner),
-        party_target(dataset.system),
-        officer_target(department, found.header.officer),
-    ):
-        if target in suspensions:
-            held = directory.state.bars.holding(target, now)
-            if held is not None:
-                kind, name = target
-                what = str(name) if kind == "party" else f"the {kind}"
-                return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
+    for target in _targets(found, bars.kinds):
+        held = bars.holding(target, now)
+        if held is not None:
+            kind, name = target
+            what = str(name) if kind == PARTY else f"the {kind}"
+            return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
     return None
+
+
+def _targets(found: Granted, kinds: frozenset[str]) -> list[Target]:
+    """What could be held up of a request, of the kinds that anything of is."""
+    dataset, department = found.dataset, found.requester.own_department
+    targets: list[Target] = []
+    if AGREEMENT in kinds:
+        targets.append(agreement_target(found.agreement.object_id))
+    if DATASET in kinds:
+        targets.append(dataset_target(dataset.object_id))
+    if PARTY in kinds:
+        parties = (department, found.requester, dataset.version.owner, dataset.system)
+        targets.extend(party_target(party) for party in parties)
+    if OFFICER in kinds:
+        targets.append(officer_target(department, found.header.officer))
+    return targets
 
 
 def _operation(found: Granted) -> Deny | None:
@@ -275,11 +292,16 @@ def _operation(found: Granted) -> Deny | None:
 
 
 def _fields(found: Granted) -> Deny | None:
-    granted, described = frozenset(found.agreement.fields), found.dataset.fields
+    granted, described = _set_of(found.agreement.fields), found.dataset.fields
     for name in found.header.fields:
         if name not in granted or name not in described:
             return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
     return None
+
+
+@lru_cache(maxsize=4096)
+def _set_of(fields: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(fields)
 
 
 def _purpose(directory: Directory, found: Granted) -> Deny | None:

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from exchange.core import case_moves
 from exchange.core.case import Case, actors
 from exchange.core.decision import Allow, Deny, decide
 from exchange.core.directory import Directory
@@ -365,6 +366,20 @@ def test_supplying_stops_its_clock_and_the_owners_system_may_say_so(world: World
     case = case_of(world, application)
     assert case.stage == Stage.SUPPLIED
     assert case.running(Timer.SUPPLY) is None
+
+
+def test_a_case_of_very_many_events_can_only_be_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case_moves, "MAX_EVENTS", 4)
+    application = world.apply_for(world.dataset)
+    agreement = world.grant(application)
+    rate, about = Action.ACTION_RATE, application.version.object_id
+    for rating in (4, 5):
+        world.do(HOUSING, rate, about, rating=rating)
+    assert "has 4 events already: it can only be ended" in world.step(HOUSING, rate, about, rating=3).reason
+    assert case_of(world, application).rating == 5
+    assert world.directory.stands(agreement)
+    world.do(POPULATION, Action.ACTION_END, about, text="enough")
+    assert not world.directory.stands(agreement)
 
 
 def test_the_applicant_rates_what_it_got(world: World) -> None:
