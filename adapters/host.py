@@ -57,7 +57,7 @@ class Host:
         self._settler = Settler(session, ledger)
         self._sealing_keys = SealingKeys(session)
         self._tunnels: dict[str, Tunnel] = {}
-        self._meter = Meter(Watched(session, ledger, orders, self._tunnels))
+        self._meter = Meter(Watched(session, ledger, orders, self._tunnels.values))
         parts = (session, self._sources, ledger, self._committer, orders, session.clock)
         self._answerer = MeasuredAnswerer(self._meter, *parts)
 

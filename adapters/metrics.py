@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,7 @@ class Watched:
     session: Session
     ledger: Ledger
     orders: Orders
-    tunnels: Mapping[str, Tunnel]
+    tunnels: Callable[[], Iterable[Tunnel]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Meter:
 
     @property
     def _attached(self) -> int:
-        return sum(tunnel.is_ready for tunnel in self._watched.tunnels.values())
+        return len({tunnel.address for tunnel in self._watched.tunnels() if tunnel.is_ready})
 
     def _read(self) -> Iterator[Sample]:
         session, ledger = self._watched.session, self._watched.ledger
@@ -152,7 +152,7 @@ class Meter:
         yield Sample("exchange_adapter_attached_brokers", self._attached)
         yield Sample("exchange_adapter_owed_receipts", ledger.owed_count)
         yield Sample("exchange_adapter_owed_seconds", (now - oldest) / 1000 if oldest is not None else 0)
-        offered = sum(tunnel.offered for tunnel in self._watched.tunnels.values())
+        offered = sum(tunnel.offered for tunnel in self._watched.tunnels())
         yield Sample("exchange_adapter_offered_answers", offered)
         yield Sample("exchange_adapter_waiting_orders", len(self._watched.orders.to_send()))
         yield Sample("exchange_adapter_stopped_datasets", len(self._watched.orders.stopped))

@@ -71,7 +71,7 @@ class Tunnel:
         ready: Callable[[str], None],
         elsewhere: Callable[[bytes], bool] = lambda _digest: False,
     ) -> None:
-        self._address = address
+        self.address = address
         self._session = session
         self._answerer = answerer
         self._settler = settler
@@ -100,7 +100,7 @@ class Tunnel:
             LedgerFatalError: the disk failed: the process must stop.
         """
         self._failed = asyncio.get_running_loop().create_future()
-        async with open_channel(self._address, self._session.home.tls_identity()) as channel:
+        async with open_channel(self.address, self._session.home.tls_identity()) as channel:
             method: Any = channel.stream_stream
             self._call = method(ATTACH)()
             reading = asyncio.create_task(self._read())
@@ -161,7 +161,7 @@ class Tunnel:
 
     async def _raise_status(self) -> None:
         if await self._call.code() != grpc.StatusCode.OK:
-            raise ExchangeError(f"{self._address} ended the tunnel: {await self._call.details()}")
+            raise ExchangeError(f"{self.address} ended the tunnel: {await self._call.details()}")
 
     async def _offer(self) -> None:
         """Offer every unsettled answer, without its ciphertext; nothing new is answered until all are settled."""
@@ -171,7 +171,7 @@ class Tunnel:
                 self._offered.add(stored.response_digest)
                 self._post_offer(stored)
         if self._offered:
-            logger.info("unsettled answers are offered", broker=self._address, answers=len(self._offered))
+            logger.info("unsettled answers are offered", broker=self.address, answers=len(self._offered))
         self._ready_if_settled()
 
     def _post_offer(self, stored: Stored) -> None:
@@ -196,8 +196,8 @@ class Tunnel:
         if not self._offered and not self.is_ready and not self.is_leaving:
             self.is_ready = self.was_ready = True
             self._post(AdapterFrame(ready=Ready()))
-            logger.info("attached", broker=self._address)
-            self._ready(self._address)
+            logger.info("attached", broker=self.address)
+            self._ready(self.address)
 
     async def _take(self, frame: BrokerFrame) -> None:
         kind = frame.WhichOneof("frame")
@@ -281,7 +281,7 @@ class Tunnel:
             await asyncio.sleep(min(GIVE_UP - age, STRAY))
             if self.is_ready:
                 await self._offer_strays()
-        raise ExchangeError(f"{self._address} withholds receipts: attaching again")
+        raise ExchangeError(f"{self.address} withholds receipts: attaching again")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -315,5 +315,5 @@ class Tunnel:
                 await self._call.write(encode(AttachRequest(frames=part)))
             except asyncio.InvalidStateError as error:
                 # So gRPC says that the call has ended meanwhile.
-                raise ExchangeError(f"{self._address} ended the tunnel") from error
+                raise ExchangeError(f"{self.address} ended the tunnel") from error
         return [None] * len(frames)

@@ -28,10 +28,10 @@ ACCESS_COSIGNED: Final = "/exchange.v1.LogService/Cosigned"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 TIME_METADATA: Final = "exchange-time"
-"""Trailing metadata of a health check: the broker's clock, milliseconds in decimal."""
+"""Initial metadata of a health check's answer: the broker's clock, milliseconds in decimal."""
 
-VERSION_METADATA: Final = "exchange-version"
-"""Trailing metadata of a health check: the version that the broker runs."""
+RELEASE_METADATA: Final = "exchange-release"
+"""Initial metadata of a health check's answer: the version that the broker runs."""
 
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"

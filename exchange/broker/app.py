@@ -54,7 +54,7 @@ from exchange.metrics.gauges import build_version
 from exchange.metrics.serving import ListenError
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import SERVER_OPTIONS, TIME_METADATA, VERSION_METADATA, server_credentials
+from exchange.transport import RELEASE_METADATA, SERVER_OPTIONS, TIME_METADATA, server_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -273,7 +273,7 @@ def _told(check: Any) -> Any:
     """A health check that also says what time it is here, and which version runs: for `doctor`, signed by nobody."""
 
     async def told(request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
-        context.set_trailing_metadata(((TIME_METADATA, str(now_ms())), (VERSION_METADATA, build_version())))
+        await context.send_initial_metadata(((TIME_METADATA, str(now_ms())), (RELEASE_METADATA, build_version())))
         answer: HealthCheckResponse = await check(request, context)
         return answer
 

@@ -17,7 +17,7 @@ from exchange.health.checks import SECONDS, Check, Finding, OnlineCheck, fail, o
 from exchange.health.files import ending
 from exchange.home import Home
 from exchange.metrics.gauges import build_version
-from exchange.transport import HEALTH_CHECK, TIME_METADATA, VERSION_METADATA, open_channel
+from exchange.transport import HEALTH_CHECK, RELEASE_METADATA, TIME_METADATA, open_channel
 
 NOTICEABLE = 5.0
 """Seconds by which clocks may differ before it is said."""
@@ -109,7 +109,7 @@ async def _asked(home: Home, address: str) -> Sequence[Finding]:
             mend = "exchange broker run --home BROKER, on its machine; the lines above say how far the way is open"
             return [fail(name, f"no answer: {reason}", mend), *_unknown(address)]
         took = time.monotonic() - asked
-        told = {str(key): str(value) for key, value in await call.trailing_metadata() or ()}
+        told = {str(key): str(value) for key, value in await call.initial_metadata() or ()}
     if answer.status != HealthCheckResponse.SERVING:
         return [fail(name, "it answers, but does not serve: it is starting or stopping", f"its log, on {address}")]
     return [ok(name, f"serves, answered in {took * 1000:.0f} ms"), *judged(address, told, began + took / 2, took)]
@@ -124,9 +124,9 @@ def judged(address: str, told: Mapping[str, str], now: float, took: float) -> Se
     """What a broker says of its clock and its version.
 
     Args:
-        told: trailing metadata; now: seconds, in the middle of the call; took: seconds.
+        told: initial metadata; now: seconds, in the middle of the call; took: seconds.
     """
-    time_there, version = told.get(TIME_METADATA, ""), told.get(VERSION_METADATA, "")
+    time_there, version = told.get(TIME_METADATA, ""), told.get(RELEASE_METADATA, "")
     found = []
     if time_there.isascii() and time_there.isdigit():
         found.append(clock(f"clock {address}", int(time_there) / 1000 - now, took / 2))

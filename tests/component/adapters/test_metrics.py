@@ -23,7 +23,7 @@ async def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 @pytest.fixture
 def meter(provider: Provider) -> Meter:
-    return Meter(Watched(provider.session, provider.ledger, provider.orders, {}))
+    return Meter(Watched(provider.session, provider.ledger, provider.orders, tuple))
 
 
 def value(meter: Meter, name: str, **labels: str) -> float | None:

@@ -49,7 +49,7 @@ async def exposed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     parts = (broker.logs, broker.relay, broker.tunnels, None, broker.clock)
     meter = broker_metrics.Meter(broker_metrics.Watched(home, tmp_path / "exchange.db", *parts))
     async with provider_at(tmp_path / "adapter", world) as provider:
-        watched = adapter_metrics.Watched(provider.session, provider.ledger, provider.orders, {})
+        watched = adapter_metrics.Watched(provider.session, provider.ledger, provider.orders, tuple)
         other = adapter_metrics.Meter(watched)
         yield {
             name

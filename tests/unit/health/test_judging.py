@@ -6,7 +6,7 @@ from exchange.health.checks import Finding, Level, exit_code, fail, ok, warn
 from exchange.health.files import DAY, ending
 from exchange.health.network import clock, judged, skew
 from exchange.metrics.gauges import build_version
-from exchange.transport import TIME_METADATA, VERSION_METADATA
+from exchange.transport import RELEASE_METADATA, TIME_METADATA
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_end_is_said_in_time(days: int, level: Level) -> None:
 
 
 def test_what_a_broker_tells_is_judged_in_the_middle_of_the_call() -> None:
-    told = {TIME_METADATA: "1800000090000", VERSION_METADATA: build_version()}
+    told = {TIME_METADATA: "1800000090000", RELEASE_METADATA: build_version()}
     clock, version = judged("b:1", told, 1_800_000_000.0, 0.4)
     assert (clock.name, clock.level) == ("clock b:1", Level.FAIL)
     assert "90.0 s ahead of this one, within 0.2 s" in clock.detail
