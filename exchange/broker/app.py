@@ -50,11 +50,10 @@ from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
-from exchange.metrics.gauges import build_version
 from exchange.metrics.serving import ListenError
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import RELEASE_METADATA, SERVER_OPTIONS, TIME_METADATA, server_credentials
+from exchange.transport import SERVER_OPTIONS, TIME_METADATA, server_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -270,10 +269,10 @@ def _health_handler(
 
 
 def _told(check: Any) -> Any:
-    """A health check that also says what time it is here, and which version runs: for `doctor`, signed by nobody."""
+    """A health check that also says what time it is here: for `doctor`, signed by nobody."""
 
     async def told(request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
-        await context.send_initial_metadata(((TIME_METADATA, str(now_ms())), (RELEASE_METADATA, build_version())))
+        await context.send_initial_metadata(((TIME_METADATA, str(now_ms())),))
         answer: HealthCheckResponse = await check(request, context)
         return answer
 

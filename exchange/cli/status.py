@@ -16,6 +16,7 @@ from exchange.cli.screen import on_one_screen, packed
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
+from exchange.core.protocol import Announcement
 from exchange.home import Home, HomeError
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _shown(standing: Standing) -> dict[str, object]:
     else:
         pairs["certificate"] = _until(days_left(until, now()), until)
     if standing.brokers:
-        pairs["brokers"] = [f"{address} {state}" for address, state in standing.brokers]
+        lines = [f"{address} {_broker(state, announced)}" for address, state, announced in standing.brokers]
+        pairs["brokers"] = lines
     pairs["directory"] = _directory(standing)
     pairs["access log"] = _access(standing)
     pairs |= {f"{log.log.rpartition('/')[2]} witnesses": _cosigned(log) for log in standing.witnessed}
@@ -115,6 +117,10 @@ def _shown(standing: Standing) -> dict[str, object]:
     if standing.duties:
         pairs["to do"] = list(standing.duties)
     return pairs
+
+
+def _broker(state: str, announced: Announcement | None) -> str:
+    return f"{state}, {announced.package}, protocol {announced.spoken}" if announced is not None else state
 
 
 def _cosigned(log: LogStanding) -> list[str]:
@@ -162,7 +168,15 @@ def _described(standing: Standing) -> dict[str, object]:
             for key in standing.keys
         ],
         "certificate_until": iso(until) if until else None,
-        "brokers": [{"address": address, "state": state} for address, state in standing.brokers],
+        "brokers": [
+            {
+                "address": address,
+                "state": state,
+                "release": announced.package if announced else None,
+                "protocol": announced.spoken if announced else None,
+            }
+            for address, state, announced in standing.brokers
+        ],
         "directory": {
             "size": directory.size,
             "last_entry_at": iso(directory.state.time) if directory.size else None,

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 
 import grpc
@@ -12,12 +12,13 @@ import httpx
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.core.decision import SKEW
+from exchange.core.errors import VersionError
 from exchange.core.policy import PolicyWitness
+from exchange.core.protocol import SILENT, Announcement, agreed
 from exchange.health.checks import SECONDS, Check, Finding, OnlineCheck, fail, ok, warn
 from exchange.health.files import ending
 from exchange.home import Home
-from exchange.metrics.gauges import build_version
-from exchange.transport import HEALTH_CHECK, RELEASE_METADATA, TIME_METADATA, open_channel
+from exchange.transport import HEALTH_CHECK, TIME_METADATA, announced, announcement_in, open_channel, own_announcement
 
 NOTICEABLE = 5.0
 """Seconds by which clocks may differ before it is said."""
@@ -97,9 +98,8 @@ async def _asked(home: Home, address: str) -> Sequence[Finding]:
     name = f"broker {address}"
     identity = await asyncio.to_thread(home.tls_identity)
     async with open_channel(address, identity) as channel:
-        call = channel.unary_unary(HEALTH_CHECK, None, None)(
-            HealthCheckRequest().SerializeToString(), timeout=SECONDS - 1
-        )
+        method, request = channel.unary_unary(HEALTH_CHECK, None, None), HealthCheckRequest().SerializeToString()
+        call = method(request, timeout=SECONDS - 1, metadata=announced())
         began, asked = time.time(), time.monotonic()
         try:
             answer = HealthCheckResponse.FromString(await call)
@@ -110,9 +110,11 @@ async def _asked(home: Home, address: str) -> Sequence[Finding]:
             return [fail(name, f"no answer: {reason}", mend), *_unknown(address)]
         took = time.monotonic() - asked
         told = {str(key): str(value) for key, value in await call.initial_metadata() or ()}
+        theirs = announcement_in(await call.trailing_metadata())
     if answer.status != HealthCheckResponse.SERVING:
         return [fail(name, "it answers, but does not serve: it is starting or stopping", f"its log, on {address}")]
-    return [ok(name, f"serves, answered in {took * 1000:.0f} ms"), *judged(address, told, began + took / 2, took)]
+    serves = ok(name, f"serves, answered in {took * 1000:.0f} ms")
+    return [serves, *judged(address, told.get(TIME_METADATA, ""), theirs, began + took / 2, took)]
 
 
 def _unknown(address: str) -> Sequence[Finding]:
@@ -120,18 +122,18 @@ def _unknown(address: str) -> Sequence[Finding]:
     return [fail(f"clock {address}", "not known: the broker does not answer", mend, checked=False)]
 
 
-def judged(address: str, told: Mapping[str, str], now: float, took: float) -> Sequence[Finding]:
+def judged(address: str, time_there: str, theirs: Announcement, now: float, took: float) -> Sequence[Finding]:
     """What a broker says of its clock and its version.
 
     Args:
-        told: initial metadata; now: seconds, in the middle of the call; took: seconds.
+        time_there: milliseconds in decimal, or whatever it sent; theirs: as it announced.
+        now: seconds, in the middle of the call; took: seconds.
     """
-    time_there, version = told.get(TIME_METADATA, ""), told.get(RELEASE_METADATA, "")
     found = []
     if time_there.isascii() and time_there.isdigit():
         found.append(clock(f"clock {address}", int(time_there) / 1000 - now, took / 2))
-    if version:
-        found.append(skew(f"version {address}", version, build_version()))
+    if theirs != SILENT:
+        found.append(skew(f"version {address}", theirs, own_announcement()))
     return found
 
 
@@ -150,21 +152,16 @@ def clock(name: str, offset: float, doubt: float) -> Finding:
     return warn(name, text, _SET_CLOCK) if size >= NOTICEABLE else ok(name, text)
 
 
-def skew(name: str, theirs: str, ours: str) -> Finding:
-    """How another's version stands to this one: one minor version apart works, more is not promised."""
-    text = f"{theirs} there, {ours} here"
-    if theirs == ours:
+def skew(name: str, theirs: Announcement, ours: Announcement) -> Finding:
+    """How another's version stands to this one: they must speak a version of the protocol that both know."""
+    try:
+        spoken = agreed(ours, theirs, ("this program", "the broker"))
+    except VersionError as error:
+        return fail(name, str(error), "install the release that it names, there or here")
+    text = f"{theirs.package} there, {ours.package} here, protocol {spoken}"
+    if theirs.package == ours.package:
         return ok(name, text)
-    update = f"install {max(theirs, ours, key=_numbers)} on both sides"
-    (major, minor), (own_major, own_minor) = _numbers(theirs), _numbers(ours)
-    if major != own_major or abs(minor - own_minor) > 1:
-        return fail(name, f"{text}: more than one minor version apart", update)
-    return warn(name, text, update)
-
-
-def _numbers(version: str) -> tuple[int, int]:
-    parts = [int(part) if part.isascii() and part.isdigit() else -1 for part in version.split(".")[:2]]
-    return (parts[0], parts[1]) if len(parts) == 2 else (-1, -1)
+    return warn(name, text, "install one release on both sides: one minor version apart works, more is not promised")
 
 
 def _of_witness(witness: PolicyWitness) -> Check:

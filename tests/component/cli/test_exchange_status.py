@@ -26,6 +26,7 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
+from exchange.core.protocol import Announcement, parse_announcement
 from exchange.core.trust import Trust, encode_trust
 from exchange.home import Home
 from exchange.transport import ACCESS_COSIGNED, ACCESS_READ, DIRECTORY_COSIGNED, DIRECTORY_SYNC, HEALTH_CHECK
@@ -54,6 +55,9 @@ class FakeTransport:
         if self.brokers == ("away.example:7443",):
             raise UnavailableError("no broker can be reached: away.example:7443: Connection refused")
         return HealthCheckResponse(status=self.serving).SerializeToString()
+
+    def announced(self, broker: str) -> Announcement | None:
+        return None if broker == "away.example:7443" else parse_announcement("0.1.0 1.0-1.1")
 
     async def close(self) -> None:
         return None
@@ -135,12 +139,12 @@ def test_it_fits_one_screen_where_all_is_long(admitted: Home, monkeypatch: pytes
     party = Party("data.bureau-of-the-province.example", "housing-and-construction", "applications-2")
     keys = [standing.KeyStanding("signing", bytes(32), 2**41, "364 days left")]
     keys += [standing.KeyStanding("sealing", bytes([n]) * 32, 2**41 + n, f"{n} days left") for n in range(4)]
-    brokers = tuple((f"b{n}.data.bureau-of-the-province.example:7443", "reachable") for n in range(5))
+    brokers = tuple((f"b{n}.data.bureau-of-the-province.example:7443", "reachable", None) for n in range(5))
     names = [(f"witness-of-department-{n}", 1_800_000_000) for n in range(5)]
     cosigned = SimpleNamespace(checkpoint=Checkpoint("x/access", 123_456_789, bytes(32)), cosignatures=names)
     logs = tuple(standing.LogStanding(f"{party.domain}/{log}", cosigned, "") for log in ("directory", "access"))  # type: ignore[arg-type]
     problem = UnavailableError(
-        "no broker can be reached: " + "; ".join(f"{address}: refused" for address, _ in brokers)
+        "no broker can be reached: " + "; ".join(f"{address}: refused" for address, *_ in brokers)
     )
     duties = tuple(f"duty {n}: data to be destroyed until 2027-01-0{n}, see `exchange use due`" for n in range(1, 6))
     everything = standing.Standing(
@@ -160,7 +164,7 @@ def test_it_fits_one_screen_where_all_is_long(admitted: Home, monkeypatch: pytes
 def test_brokers_are_told_apart(admitted: Home) -> None:
     result = status(admitted)
     assert "away.example:7443 not reachable: Connection refused" in result.stdout
-    assert "here.example:7443 reachable, but not serving" in result.stdout
+    assert "here.example:7443 reachable, but not serving, 0.1.0, protocol 1.0 to 1.1" in result.stdout
     assert result.exit_code == 3
 
 
@@ -174,7 +178,14 @@ def test_certificate_and_key_say_how_long_they_last(admitted: Home) -> None:
 def test_it_prints_json(admitted: Home) -> None:
     shown = json.loads(status(admitted, "--json").stdout)
     assert shown["party"] == str(HEALTH)
-    assert shown["brokers"][0] == {"address": "away.example:7443", "state": "not reachable: Connection refused"}
+    away, here = shown["brokers"]
+    assert away == {
+        "address": "away.example:7443",
+        "state": "not reachable: Connection refused",
+        "release": None,
+        "protocol": None,
+    }
+    assert (here["release"], here["protocol"]) == ("0.1.0", "1.0 to 1.1")
     assert shown["directory"] == {"size": 0, "last_entry_at": None, "up_to_date": False}
     assert shown["access_checkpoint"] is None
     assert len(shown["caveats"]) == 2

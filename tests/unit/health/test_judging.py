@@ -2,11 +2,11 @@
 
 import pytest
 
+from exchange.core.protocol import SILENT, Announcement, Version
 from exchange.health.checks import Finding, Level, exit_code, fail, ok, warn
 from exchange.health.files import DAY, ending
 from exchange.health.network import clock, judged, skew
-from exchange.metrics.gauges import build_version
-from exchange.transport import RELEASE_METADATA, TIME_METADATA
+from exchange.transport import own_announcement
 
 
 @pytest.mark.parametrize(
@@ -31,24 +31,23 @@ def test_a_clock_is_wrong_where_requests_would_be_refused(offset: float, doubt: 
     assert bool(found.mend) == (level is not Level.OK)
 
 
+OURS = Announcement("1.4.2", Version(1, 1), Version(1, 2))
+
+
 @pytest.mark.parametrize(
     ("theirs", "level"),
     [
-        ("1.4.2", Level.OK),
-        ("1.4.1", Level.WARN),
-        ("1.5.0", Level.WARN),
-        ("1.3.9", Level.WARN),
-        ("1.6.0", Level.FAIL),
-        ("2.4.2", Level.FAIL),
-        ("nonsense", Level.FAIL),
+        (OURS, Level.OK),
+        (Announcement("1.5.0", Version(1, 2), Version(1, 3)), Level.WARN),
+        (Announcement("1.3.9", Version(1, 0), Version(1, 1)), Level.WARN),
+        (Announcement("1.9.0", Version(1, 5), Version(1, 6)), Level.FAIL),
+        (Announcement("1.2.0", Version(1, 0), Version(1, 0)), Level.FAIL),
     ],
 )
-def test_one_minor_version_apart_works(theirs: str, level: Level) -> None:
-    assert skew("version b", theirs, "1.4.2").level is level
-
-
-def test_the_newer_version_is_the_one_to_install() -> None:
-    assert skew("version b", "1.10.0", "1.9.0").mend == "install 1.10.0 on both sides"
+def test_one_minor_version_apart_works(theirs: Announcement, level: Level) -> None:
+    found = skew("version b", theirs, OURS)
+    assert (found.level, bool(found.mend)) == (level, level is not Level.OK)
+    assert theirs.package in found.detail
 
 
 @pytest.mark.parametrize(
@@ -61,16 +60,15 @@ def test_an_end_is_said_in_time(days: int, level: Level) -> None:
 
 
 def test_what_a_broker_tells_is_judged_in_the_middle_of_the_call() -> None:
-    told = {TIME_METADATA: "1800000090000", RELEASE_METADATA: build_version()}
-    clock, version = judged("b:1", told, 1_800_000_000.0, 0.4)
+    clock, version = judged("b:1", "1800000090000", own_announcement(), 1_800_000_000.0, 0.4)
     assert (clock.name, clock.level) == ("clock b:1", Level.FAIL)
     assert "90.0 s ahead of this one, within 0.2 s" in clock.detail
     assert (version.name, version.level) == ("version b:1", Level.OK)
 
 
 @pytest.mark.parametrize("time", ["", "now", "-5", "\u0661"])
-def test_a_broker_that_does_not_tell_its_time_is_not_judged_by_it(time: str) -> None:
-    assert judged("b:1", {TIME_METADATA: time}, 0.0, 0.0) == []
+def test_a_broker_that_tells_nothing_is_not_judged_by_it(time: str) -> None:
+    assert judged("b:1", time, SILENT, 0.0, 0.0) == []
 
 
 UNCHECKED = fail("a", "?", "look", checked=False)
