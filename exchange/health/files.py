@@ -41,7 +41,7 @@ def disk(home: Home) -> Check:
 def renewal(home: Home) -> str:
     """What renews the certificate of a home."""
     if home.role in {"root", "broker"}:
-        return "restore the home from a backup made before, or found its certificate anew: docs/runbook.md"
+        return "tell whoever keeps the TLS authority of the exchange, in a broker's home: it issues a new one"
     parent = "system add" if home.role in {"system", "head"} else "department admit"
     return f"its parent: exchange {parent} REQUEST; then: exchange key install ADMISSION --home {home.path}"
 

@@ -78,7 +78,7 @@ def _shaken(home: Home, address: str, host: str, port: int) -> Sequence[Finding]
     name, trust = f"TLS {address}", home.trust
     context = ssl.create_default_context(cadata=trust.tls_ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    mend = "a new certificate for the broker, and its name under hosts in broker.toml: docs/runbook.md"
+    mend = "on its machine: a certificate that is valid, for a name under hosts in broker.toml"
     try:
         with (
             socket.create_connection((host, port), timeout=SECONDS - 1) as plain,
