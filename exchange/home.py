@@ -135,7 +135,7 @@ class Home:
             HomeError: no trust file, it cannot be read, or it is of another exchange than the home.
         """
         path, again = self.path / "trust.toml", "get the exchange's trust file again, from somebody you know"
-        data = self.read("trust.toml", "put the exchange's trust file there")
+        data = self.read("trust.toml", self._waits_hint() or "put the exchange's trust file there")
         try:
             trust = parse_trust(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
@@ -170,7 +170,11 @@ class Home:
     def _certificate_hint(self) -> str:
         if self.is_made and self.role in {"root", "broker"}:
             return "restore this home from its backup"
-        return "the party is not admitted yet: its parent signs its key request, and gives back the certificate"
+        return self._waits_hint() or "not admitted yet: its parent signs the request, and gives back the certificate"
+
+    def _waits_hint(self) -> str:
+        waits = (self.path / "invite.json").exists()
+        return f"it waits to be approved: `exchange join --status --home {self.path}`" if waits else ""
 
     def _check_certificate(self, pem: bytes) -> None:
         """What TLS would say of the certificate only as a handshake that failed."""

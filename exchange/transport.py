@@ -27,6 +27,10 @@ ACCESS_READ: Final = "/exchange.v1.LogService/Read"
 ACCESS_SEARCH: Final = "/exchange.v1.LogService/Search"
 ACCESS_PROVE: Final = "/exchange.v1.LogService/Prove"
 ACCESS_COSIGNED: Final = "/exchange.v1.LogService/Cosigned"
+INVITE: Final = "/exchange.v1.InvitationService/Invite"
+PENDING: Final = "/exchange.v1.InvitationService/Pending"
+REJECT: Final = "/exchange.v1.InvitationService/Reject"
+JOIN: Final = "/exchange.v1.JoiningService/Join"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 TIME_METADATA: Final = "exchange-time"
@@ -68,6 +72,21 @@ SERVER_OPTIONS: Final = (
     # A second broker on the same port is a mistake, not load sharing.
     ("grpc.so_reuseport", 0),
 )
+
+MAX_JOIN: Final = 16 * 1024
+JOIN_OPTIONS: Final = (
+    *((name, value) for name, value in SERVER_OPTIONS if not name.startswith("grpc.max_")),
+    # Whoever calls is nobody yet: one small message, and a connection that ends by itself.
+    ("grpc.max_receive_message_length", MAX_JOIN),
+    ("grpc.max_send_message_length", MAX_JOIN),
+    ("grpc.max_metadata_size", 4 * 1024),
+    ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_connection_idle_ms", 15_000),
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
+MOST_JOINS: Final = 64
+"""Calls at once, over all connections."""
 
 
 @cache
@@ -130,6 +149,35 @@ def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
     )
 
 
+def open_anonymous_channel(address: str, authority: bytes) -> grpc.aio.Channel:
+    """A channel to a broker that shows its certificate and gets none; call it within an event loop, and close it.
+
+    Args:
+        address: HOST:PORT.
+        authority: certificates of the TLS authority, PEM.
+    """
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+
+
+def anonymous_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
+    """Credentials of a server that asks nobody for a certificate."""
+    return grpc.ssl_server_credentials([(identity.private_key, identity.certificate)])
+
+
+def check_tls(auth: Mapping[str, Iterable[bytes]]) -> None:
+    """Refuse a session that is not TLS 1.3; gRPC cannot be told to speak nothing else, so every call is checked.
+
+    Args:
+        auth: `auth_context()` of a server call.
+
+    Raises:
+        PeerError: it is not.
+    """
+    if tuple(auth.get("ssl_tls_version", ())) != (TLS_VERSION,):
+        raise PeerError("TLS 1.3 is required")
+
+
 def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:
     """Who a peer is: the one URI name in its certificate, never its common name.
 
@@ -139,9 +187,7 @@ def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:
     Raises:
         PeerError: not TLS 1.3, no certificate, or not exactly one URI name that is a party's.
     """
-    # gRPC cannot be told to speak TLS 1.3 only, so every call is checked.
-    if tuple(auth.get("ssl_tls_version", ())) != (TLS_VERSION,):
-        raise PeerError("TLS 1.3 is required")
+    check_tls(auth)
     names = tuple(auth.get("peer_uri", ()))
     if len(names) != 1:
         raise PeerError("the certificate must name exactly one party as a URI")

@@ -26,7 +26,9 @@ from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
-from exchange.broker.limits import TokenBuckets
+from exchange.broker.invites import Invites
+from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
+from exchange.broker.limits import AddressBuckets, TokenBuckets
 from exchange.broker.logs import Logs
 from exchange.broker.metrics import MeasuredLogs, Meter, Metering, Watched, watched_over
 from exchange.broker.peers import Peers
@@ -51,9 +53,18 @@ from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesse
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
 from exchange.metrics.serving import ListenError
+from exchange.store.invites import SqlInvites
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import SERVER_OPTIONS, TIME_METADATA, server_credentials
+from exchange.transport import (
+    JOIN_OPTIONS,
+    MOST_JOINS,
+    SERVER_OPTIONS,
+    TIME_METADATA,
+    anonymous_credentials,
+    check_tls,
+    server_credentials,
+)
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -78,7 +89,7 @@ class Broker:
     refusals: Refusals
     gateway: Gateway
     witnesses: Witnesses | None
-    server: grpc.aio.Server
+    servers: tuple[grpc.aio.Server, ...]
     health: Any
     meter: Meter
     port: int
@@ -145,7 +156,8 @@ async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
 
 
 async def _serve(broker: Broker, ready: Callable[[str], None]) -> None:
-    await broker.server.start()
+    for server in broker.servers:
+        await server.start()
     await _serving(broker, HealthCheckResponse.SERVING)
     ready(f"{broker.config.listen.rpartition(':')[0]}:{broker.port}")
     try:
@@ -180,7 +192,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     gateway = Gateway(logs, tunnels, relay, now_ms)
     reading = Reading(logs, now_ms)
     peers = Peers(logs, buckets, now_ms)
-    append = AppendCommand(logs, load_authority(home), now_ms)
+    authority = load_authority(home)
+    append = AppendCommand(logs, authority, now_ms)
+    invites = Invites(SqlInvites(store), logs, authority, now_ms)
     servicer = _aio.HealthServicer()
     meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
     logs.written = meter.written
@@ -192,14 +206,16 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
             unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, home, config)
+    port = _bind(server, config.listen, server_credentials(home.tls_identity()))
+    doors = (server, *_joining(home, config, invites))
     follower = Follower(logs, taken, since)
     return Broker(
-        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, meter, port
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, meter, port
     )
 
 
@@ -214,13 +230,24 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
-    identity = home.tls_identity()
-    _check_address(config.listen)
+def _joining(home: Home, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+    """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
+    if not config.join_listen:
+        return []
+    server = grpc.aio.server(interceptors=(Guard(check_tls),), options=JOIN_OPTIONS, maximum_concurrent_rpcs=MOST_JOINS)
+    buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
+    service = JoiningService(invites, buckets, now_ms)
+    server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
+    _bind(server, config.join_listen, anonymous_credentials(home.tls_identity()))
+    return [server]
+
+
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
+    _check_address(listen)
     try:
-        return server.add_secure_port(config.listen, server_credentials(identity))
+        return server.add_secure_port(listen, credentials)
     except RuntimeError as error:
-        raise BrokerError(f"cannot listen on {config.listen}: is another broker running there?") from error
+        raise BrokerError(f"cannot listen on {listen}: is another broker running there?") from error
 
 
 _WHY = {
@@ -315,7 +342,8 @@ async def _drain(broker: Broker) -> None:
     logger.info("draining")
     await _serving(broker, HealthCheckResponse.NOT_SERVING)
     # Takes no new call from here on, and ends once every call has ended.
-    stopped = asyncio.create_task(broker.server.stop(broker.config.drain_seconds))
+    stopping = [server.stop(broker.config.drain_seconds) for server in broker.servers]
+    stopped = asyncio.gather(*stopping)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(broker.config.drain_seconds):
             await broker.relay.drain()

@@ -35,7 +35,15 @@ AUTHORITY_KEY = "tls-authority"
 AUTHORITY_FILE = "tls-authority.pem"
 
 
-def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, database: str = "exchange.db") -> Trust:
+def found(
+    path: Path,
+    name: str,
+    listen: str,
+    hosts: Sequence[str],
+    now: int,
+    database: str = "exchange.db",
+    join_listen: str = "",
+) -> Trust:
     """Found an exchange: the operator's home at `path`, the broker's in its folder `broker`.
 
     The operator's home holds the root key, which belongs offline; the broker's holds its own key, the log keys and the
@@ -48,6 +56,7 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, da
         hosts: DNS names and addresses for its certificate.
         now: milliseconds.
         database: a SQLite file in the broker's home, or the URL of an empty PostgreSQL database.
+        join_listen: HOST:PORT where it takes invites; empty takes none.
 
     Returns:
         What every party is to trust, also written as trust.toml.
@@ -57,7 +66,7 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, da
         NameFormatError: `name` is not a domain.
     """
     root = Party(name)
-    config = new_config(listen, hosts, database)
+    config = new_config(listen, hosts, database, join_listen)
     if config.is_shared:
         _check_empty(config)
     operator = Home.create(path, root, "root", finished=False)

@@ -26,6 +26,7 @@ from exchange.core.keys import Signer, is_signed, key_id, signing_key
 from exchange.core.names import Party
 from exchange.core.rules import possession_statement
 from exchange.core.wire import decode, encode
+from exchange.home import Home, HomeError
 from exchange.transport import PeerError, certificate_party
 from exchange.v1.directory_pb2 import Key, KeyStatement, Role, Suite
 
@@ -81,7 +82,7 @@ class KeyRequest:
 
     def encode(self) -> bytes:
         """The file's text."""
-        return _encode(
+        return write_texts(
             REQUEST_FORMAT,
             party=str(self.party),
             role=self.role,
@@ -106,7 +107,8 @@ class Admission:
 
     def encode(self) -> bytes:
         """The file's text."""
-        return _encode(ADMISSION_FORMAT, party=str(self.party), certificate=self.certificate.decode(), trust=self.trust)
+        certificate = self.certificate.decode()
+        return write_texts(ADMISSION_FORMAT, party=str(self.party), certificate=certificate, trust=self.trust)
 
 
 def role_of(party: Party, wanted: str = "") -> str:
@@ -148,14 +150,29 @@ def read_key_request(data: bytes, now: int) -> KeyRequest:
     Raises:
         AdmissionError: the text names the part that does not hold.
     """
-    values = _decode(data, REQUEST_FORMAT, ("party", "role", "key_statement", "csr"))
+    values = read_texts(data, REQUEST_FORMAT, "a key request", ("party", "role", "key_statement", "csr"))
+    statement, csr = base64_of(values, "key_statement"), base64_of(values, "csr")
+    return key_request_of(values["party"], values["role"], statement, csr, now)
+
+
+def key_request_of(name: str, role: str, key_statement: bytes, csr: bytes, now: int) -> KeyRequest:
+    """A key request out of its parts, with every claim in it checked.
+
+    Args:
+        name: the party's; role: one of `ROLES`.
+        key_statement: a serialised KeyStatement; csr: PKCS #10, DER.
+        now: milliseconds.
+
+    Raises:
+        AdmissionError: the text names the part that does not hold.
+    """
     try:
-        party = Party.parse(values["party"])
-        statement = decode(KeyStatement, _base64(values, "key_statement"), MAX_FILE)
+        party = Party.parse(name)
+        statement = decode(KeyStatement, key_statement, MAX_FILE)
         key = decode(Key, statement.statement, MAX_FILE)
     except CoreError as error:
         raise AdmissionError(f"the key request cannot be read: {error}") from error
-    request = KeyRequest(party, role_of(party, values["role"]), statement, key, _base64(values, "csr"))
+    request = KeyRequest(party, role_of(party, role), statement, key, csr)
     _check_key(request, now)
     _check_certificate_request(request)
     return request
@@ -167,7 +184,7 @@ def read_admission(data: bytes) -> Admission:
     Raises:
         AdmissionError: not an admission.
     """
-    values = _decode(data, ADMISSION_FORMAT, ("party", "certificate", "trust"))
+    values = read_texts(data, ADMISSION_FORMAT, "an admission", ("party", "certificate", "trust"))
     try:
         party = Party.parse(values["party"])
     except CoreError as error:
@@ -205,6 +222,18 @@ def check_certificate(admission: Admission, authority: str, public_key: ec.Ellip
     moment = datetime.fromtimestamp(now / SECOND, UTC)
     if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
         raise AdmissionError("the certificate is not valid now", "check this machine's clock", ExitCode.UNCHECKED)
+
+
+def tls_public_key(home: Home) -> ec.EllipticCurvePublicKey:
+    """The public half of a home's TLS key.
+
+    Raises:
+        HomeError: none here, or of another kind.
+    """
+    key = home.private_key("tls")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise HomeError(f"{home.keys / 'tls.pem'} is not a P-256 key")
+    return key.public_key()
 
 
 def certificate_end(certificate: bytes) -> int:
@@ -280,13 +309,21 @@ def _spki(public_key: object) -> bytes:
     return encoded
 
 
-def _encode(format: str, **values: str) -> bytes:
+def write_texts(format: str, **values: str) -> bytes:
+    """A file of named texts, JSON; `read_texts` reads it back."""
     return (json.dumps({"format": format, **values}, indent=2) + "\n").encode()
 
 
-def _decode(data: bytes, format: str, keys: tuple[str, ...]) -> dict[str, str]:
-    """Read a JSON object with exactly these keys, each once, and each a text."""
-    what = "an admission" if format == ADMISSION_FORMAT else "a key request"
+def read_texts(data: bytes, format: str, what: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """Read a JSON object with exactly these keys, each once, and each a text.
+
+    Args:
+        data: the file; format: the value of `format` in it; what: it is, for errors.
+        keys: beside `format`.
+
+    Raises:
+        AdmissionError: it is none.
+    """
     if len(data) > MAX_FILE:
         raise AdmissionError(f"the file is too long for {what}", exit_code=ExitCode.USAGE)
     try:
@@ -308,7 +345,12 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _base64(values: Mapping[str, str], name: str) -> bytes:
+def base64_of(values: Mapping[str, str], name: str) -> bytes:
+    """A value that is Base64, in its one form.
+
+    Raises:
+        AdmissionError: it is not.
+    """
     try:
         data = base64.b64decode(values[name], validate=True)
     except (binascii.Error, ValueError) as error:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from exchange.cli.admission import (
     Admission,
@@ -15,6 +14,7 @@ from exchange.cli.admission import (
     new_key_request,
     read_admission,
     role_of,
+    tls_public_key,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
@@ -24,7 +24,7 @@ from exchange.cli.times import day_of, now
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust, TrustError, parse_trust
-from exchange.home import Home, HomeError
+from exchange.home import Home
 
 REQUEST_FILE = "request.json"
 TRUST_FILE = "trust.toml"
@@ -98,7 +98,7 @@ def install(
     given = read_admission(admission.read_bytes())
     trust = _admitted_trust(place, given)
     _check_root(place, trust, root_fingerprint)
-    check_certificate(given, trust.tls_ca, _tls_public_key(place), now())
+    check_certificate(given, trust.tls_ca, tls_public_key(place), now())
     if not (home / TRUST_FILE).exists():
         place.write(TRUST_FILE, given.trust.encode())
     place.write("tls.pem", given.certificate)
@@ -221,10 +221,3 @@ def _check_root(home: Home, trust: Trust, typed: str) -> None:
         )
     if not typer.confirm("Did somebody you know read out the same?", err=True):
         raise CommandError("the root key is not trusted; nothing was changed", "", ExitCode.UNTRUSTED)
-
-
-def _tls_public_key(home: Home) -> ec.EllipticCurvePublicKey:
-    key = home.private_key("tls")
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise HomeError(f"{home.keys / 'tls.pem'} is not a P-256 key")
-    return key.public_key()

@@ -11,8 +11,9 @@ COMMANDS = (
     ("broker", "Run a broker."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
     ("key", "Make a party's keys, and install what its parent gives back."),
-    ("department", "Admit departments, coordinators and auditors (operator)."),
-    ("system", "Add systems to a department (its steward)."),
+    ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
+    ("department", "Invite and admit departments, coordinators and auditors (operator)."),
+    ("system", "Invite and add systems of a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
@@ -31,8 +32,8 @@ COMMANDS = (
     ("doctor", "Find what is wrong here, and the command that mends it."),
 )
 
-PLACES = {"doctor": "health.doctor"}
-"""Where a command's module is, if not under its own name."""
+PLACES = {"doctor": "health.doctor", "join": "joining.join"}
+"""Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 
 class Exchange(CommandGroup):

@@ -114,7 +114,7 @@ class GrpcTransport:
                 answer: bytes = await sent
                 self._keep_announced(broker, await sent.trailing_metadata())
             except grpc.aio.AioRpcError as error:
-                problems.append(_error_of_call(error, broker))
+                problems.append(error_of_call(error, broker))
                 if state == grpc.ChannelConnectivity.READY or error.code() != grpc.StatusCode.UNAVAILABLE:
                     if error.code() in _GONE:
                         # Whoever sends the same again, as only the caller may, gets another broker.
@@ -332,7 +332,8 @@ def _code(label: str) -> "Code.ValueType | None":
         return None
 
 
-def _error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
+def error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
+    """What a failed call to a broker means; as `error_of`."""
     try:
         # An AioRpcError has all that is read of a call: its metadata, code and details.
         status = rpc_status.from_call(error)  # type: ignore[arg-type]

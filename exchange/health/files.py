@@ -88,7 +88,7 @@ def _mode(path: Path) -> int:
 
 def _certificate(home: Home) -> Sequence[Finding]:
     if not (home.path / "tls.pem").exists():
-        mend = f"exchange key install ADMISSION --home {home.path}"
+        mend = f"exchange join --status --home {home.path}; or exchange key install ADMISSION --home {home.path}"
         return [fail("certificate", "none yet: the party is not admitted", mend)]
     pem = home.read("tls.pem")
     until = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()

@@ -25,7 +25,7 @@ def of_party(home: Home) -> list[Check | OnlineCheck]:
     _ = home.party, home.role
     checks: list[Check | OnlineCheck] = [*of_files(home)]
     if not (home.path / "trust.toml").exists():
-        mend = f"exchange key install ADMISSION --home {home.path}"
+        mend = f"exchange join --status --home {home.path}; or exchange key install ADMISSION --home {home.path}"
         text = "none yet: nothing of the exchange can be checked"
         return [*checks, Check("trust file", lambda: [fail("trust file", text, mend)], mend)]
     checks += of_brokers(home)
