@@ -7,8 +7,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
+from exchange.broker.certificates import ServerCertificate, warn_daily
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
@@ -35,6 +37,7 @@ from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
 from exchange.broker.relay import Relay
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.retention import Retention, read_holds
 from exchange.broker.services import (
     ACCESS,
@@ -56,15 +59,7 @@ from exchange.metrics.serving import ListenError
 from exchange.store.invites import SqlInvites
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import (
-    JOIN_OPTIONS,
-    MOST_JOINS,
-    SERVER_OPTIONS,
-    TIME_METADATA,
-    anonymous_credentials,
-    check_tls,
-    server_credentials,
-)
+from exchange.transport import JOIN_OPTIONS, MOST_JOINS, SERVER_OPTIONS, TIME_METADATA, check_tls, renewed_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -93,6 +88,7 @@ class Broker:
     health: Any
     meter: Meter
     port: int
+    upkeep: tuple[Callable[[], Awaitable[None]], ...]
 
 
 def now_ms() -> int:
@@ -193,8 +189,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     reading = Reading(logs, now_ms)
     peers = Peers(logs, buckets, now_ms)
     authority = load_authority(home)
-    append = AppendCommand(logs, authority, now_ms)
+    append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
     invites = Invites(SqlInvites(store), logs, authority, now_ms)
+    certificate = ServerCertificate(home, authority, config.hosts, now_ms)
     servicer = _aio.HealthServicer()
     meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
     logs.written = meter.written
@@ -204,18 +201,20 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
-            unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
+            unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
             unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, config.listen, server_credentials(home.tls_identity()))
-    doors = (server, *_joining(home, config, invites))
+    port = _bind(server, config.listen, certificate)
+    # Each port has a certificate to look at of its own: who has seen a new one is not told of it again.
+    doors = (server, *_joining(ServerCertificate(home, authority, config.hosts, now_ms), config, invites))
     follower = Follower(logs, taken, since)
+    upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
     return Broker(
-        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, meter, port
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, meter, port, upkeep
     )
 
 
@@ -230,7 +229,7 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _joining(home: Home, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
     """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
     if not config.join_listen:
         return []
@@ -238,11 +237,12 @@ def _joining(home: Home, config: BrokerConfig, invites: Invites) -> list[grpc.ai
     buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
     service = JoiningService(invites, buckets, now_ms)
     server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
-    _bind(server, config.join_listen, anonymous_credentials(home.tls_identity()))
+    _bind(server, config.join_listen, certificate, anonymous=True)
     return [server]
 
 
-def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
+def _bind(server: grpc.aio.Server, listen: str, certificate: ServerCertificate, *, anonymous: bool = False) -> int:
+    credentials = renewed_credentials(certificate.read, certificate.begin(), anonymous=anonymous)
     _check_address(listen)
     try:
         return server.add_secure_port(listen, credentials)
@@ -323,6 +323,8 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
     }
+    for work in broker.upkeep:
+        waits[asyncio.ensure_future(work())] = "what it does by itself has failed"
     if broker.logs.store.is_shared:
         waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
     if broker.witnesses is not None:

@@ -10,7 +10,8 @@ COMMANDS = (
     ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
     ("broker", "Run a broker."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
-    ("key", "Make a party's keys, and install what its parent gives back."),
+    ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
+    ("certificates", "List the keys and certificates that end soon."),
     ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
     ("department", "Invite and admit departments, coordinators and auditors (operator)."),
     ("system", "Invite and add systems of a department (its steward)."),
@@ -32,7 +33,7 @@ COMMANDS = (
     ("doctor", "Find what is wrong here, and the command that mends it."),
 )
 
-PLACES = {"doctor": "health.doctor", "join": "joining.join"}
+PLACES = {"certificates": "keys.certificates", "doctor": "health.doctor", "join": "joining.join"}
 """Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 

@@ -11,7 +11,7 @@ from exchange.core.directory import Directory
 from exchange.core.keys import key_id
 from exchange.core.state import KeyRecord
 from exchange.health.checks import Finding, OnlineCheck, fail, ok, warn
-from exchange.health.files import SOON, VERY_SOON, ending, renewal
+from exchange.health.files import SOON, VERY_SOON, ending, succession
 from exchange.home import Home
 
 SECONDS = 20.0
@@ -62,7 +62,7 @@ def _keys(home: Home, directory: Directory) -> Sequence[Finding]:
     if not directory.size:
         return [fail("signing key", "not known: no directory was ever read here", "see above", checked=False)]
     own = directory.state.keys.get(key_id(home.signer().public_key))
-    found = [_key("signing key", own, renewal(home))]
+    found = [_key("signing key", own, succession(home))]
     sealing = [directory.state.keys.get(digest) for digest in home.sealing_keys()]
     valid = [record for record in sealing if record is not None and record.revoked_index is None]
     if home.role == "system" and sealing:

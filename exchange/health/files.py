@@ -40,10 +40,24 @@ def disk(home: Home) -> Check:
 
 def renewal(home: Home) -> str:
     """What renews the certificate of a home."""
-    if home.role in {"root", "broker"}:
-        return "tell whoever keeps the TLS authority of the exchange, in a broker's home: it issues a new one"
-    parent = "system add" if home.role in {"system", "head"} else "department admit"
-    return f"its parent: exchange {parent} REQUEST; then: exchange key install ADMISSION --home {home.path}"
+    if home.role == "broker":
+        return f"exchange broker run --home {home.path}: it renews its own, and logs why it cannot"
+    if home.role == "system":
+        return f"exchange key renew --home {home.path}; a running adapter renews its own, and logs why it cannot"
+    return f"exchange key renew --home {home.path}"
+
+
+def _anew(home: Home) -> str:
+    """What a home does whose certificate lets it in nowhere any more."""
+    forced = " --by-department" if home.role == "system" else ""
+    return f"exchange key rotate{forced} --home {home.path}; its parent admits the request, and key install ends it"
+
+
+def succession(home: Home) -> str:
+    """What replaces the signing key of a home."""
+    if home.role == "broker":
+        return "exchange broker add: a broker's key is replaced with its broker"
+    return f"exchange key rotate --home {home.path}"
 
 
 def ending(name: str, until: float, now: float, mend: str, days: tuple[int, int] = (SOON, VERY_SOON)) -> Finding:
@@ -92,7 +106,8 @@ def _certificate(home: Home) -> Sequence[Finding]:
         return [fail("certificate", "none yet: the party is not admitted", mend)]
     pem = home.read("tls.pem")
     until = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
-    found = ending("certificate", until, time.time(), renewal(home))
+    mend = renewal(home) if until > time.time() or home.role == "broker" else _anew(home)
+    found = ending("certificate", until, time.time(), mend)
     if until > time.time():
         # Its key, its name, and that they belong together.
         home.tls_identity()

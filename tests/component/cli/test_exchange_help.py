@@ -10,7 +10,7 @@ from exchange.cli.main import COMMANDS, app
 GROUPS = {
     "broker": ("run", "add"),
     "log": ("erase", "migrate", "fsck", "retain", "archive"),
-    "key": ("new", "install"),
+    "key": ("new", "install", "rotate", "renew", "revoke", "recover", "pending", "cancel"),
     "department": ("invite", "pending", "approve", "sign", "reject", "admit", "leave"),
     "system": ("invite", "pending", "approve", "reject", "add"),
     "head": ("add", "list", "remove"),

@@ -70,12 +70,20 @@ def test_a_key_that_others_can_read_is_a_failure_with_its_mend(home: Home) -> No
     assert (item["level"], item["mend"]) == ("fail", f"chmod 600 {key}")
 
 
-@pytest.mark.parametrize(("days", "level"), [(29, "warn"), (6, "fail"), (-1, "fail")])
-def test_a_certificate_that_ends_says_who_renews_it(home: Home, days: float, level: str) -> None:
+@pytest.mark.parametrize(
+    ("days", "level", "mend"),
+    [
+        (29, "warn", "exchange key renew --home"),
+        (6, "fail", "exchange key renew --home"),
+        # It lets nobody in any more, so that nothing can be renewed with it.
+        (-1, "fail", "exchange key rotate --by-department --home"),
+    ],
+)
+def test_a_certificate_that_ends_says_who_renews_it(home: Home, days: float, level: str, mend: str) -> None:
     home.write("tls.pem", certificate(home, days))
     item = found(home)["certificate"]
     assert item["level"] == level
-    assert "exchange system add" in item["mend"]
+    assert mend in item["mend"]
 
 
 def test_a_certificate_of_somebody_else_is_a_failure(home: Home, tmp_path: Path, world: World) -> None:
