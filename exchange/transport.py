@@ -34,6 +34,9 @@ REJECT: Final = "/exchange.v1.InvitationService/Reject"
 JOIN: Final = "/exchange.v1.JoiningService/Join"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
+TIME_METADATA: Final = "exchange-time"
+"""Initial metadata of a health check's answer: the broker's clock, milliseconds in decimal."""
+
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"
 MAX_METADATA: Final = 16 * 1024

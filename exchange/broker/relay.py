@@ -85,6 +85,11 @@ class Relay:
         self._newcomers = Newcomers(logs, clock)
         self._flights: dict[bytes, asyncio.Task[Answered]] = {}
 
+    @property
+    def flights(self) -> int:
+        """How many requests are with providers now."""
+        return len(self._flights)
+
     async def submit(self, peer: Party, frame: bytes, timeout: float) -> Released:
         """Answer one request.
 

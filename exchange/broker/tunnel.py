@@ -167,6 +167,11 @@ class Tunnels:
     def __iter__(self) -> Iterator[Tunnel]:
         return iter([tunnel for tunnels in self._attached.values() for tunnel in tunnels])
 
+    @property
+    def systems(self) -> int:
+        """How many systems have a tunnel that takes requests."""
+        return sum(any(tunnel.is_ready for tunnel in tunnels) for tunnels in self._attached.values())
+
     def count(self, system: Party) -> int:
         """How many tunnels of this system are attached."""
         return len(self._attached.get(system, ()))

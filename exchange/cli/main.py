@@ -31,9 +31,10 @@ COMMANDS = (
     ("use", "The ledger of what was told: what it was used for, when it was destroyed, what is due."),
     ("correction", "File that a record is wrong, answer, and see who was told of it."),
     ("status", "Show who this is, and what can be verified now."),
+    ("doctor", "Find what is wrong here, and the command that mends it."),
 )
 
-PLACES = {"certificates": "keys.certificates", "join": "joining.join"}
+PLACES = {"certificates": "keys.certificates", "doctor": "health.doctor", "join": "joining.join"}
 """Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 
