@@ -34,6 +34,7 @@ from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, Fi
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.guardrail_pb2 import Guardrail, Suspension, Test
 from exchange.v1.ledger_pb2 import LedgerRow
+from exchange.v1.people_pb2 import Mandate, OfficerStanding
 from exchange.v1.procedure_pb2 import Action, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Answer, Lookup, Operation, Query, RequestHeader, ResponseHeader, Sealed, Value
 from tests.memory import MemoryLog, fixed, sealing_private, sealing_public, signer
@@ -262,6 +263,21 @@ class World:
         """A party suspends something; without `until`, until it is lifted."""
         body = Suspension(**({"reason": "used for another purpose"} | said))
         return self._valid(entries.suspension_entry(by, self.fresh(16), body), by)
+
+    def name_officer(self, department: Party, pseudonym: str, removed: bool = False) -> Applied:
+        """A department registers one of its officers, or removes one."""
+        latest = self.directory.state.people.officers.get(f"{department} {pseudonym}")
+        before = self.directory.state.versions[latest] if latest is not None else None
+        version = (
+            ObjectVersion(before.object_id, before.digest) if before is not None else ObjectVersion(self.fresh(16))
+        )
+        said = OfficerStanding(pseudonym=pseudonym, removed=removed)
+        return self._valid(entries.officer_entry(department, version, said), department)
+
+    def mandate(self, auditor: Party = AUDITOR, **changes: Any) -> Applied:
+        """The coordinator lets an auditor read everything, but for the changes."""
+        said = Mandate(**({"auditor": str(auditor), "not_after": self.now + 10 * YEAR} | changes))
+        return self._valid(entries.mandate_entry(COORDINATOR, self.fresh(16), said), COORDINATOR)
 
     def body_draft(self, owner: Party, body: entries.Body, version: ObjectVersion | None = None) -> Draft:
         """An unsigned entry with a body, of a new object where no version is given."""

@@ -15,7 +15,8 @@ from exchange.core.envelope import ENTRY, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.state import MAX_ENTRY, signing_record
+from exchange.core.signed import signing_record
+from exchange.core.state import MAX_ENTRY
 from exchange.core.wire import decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key
 from exchange.v1.envelope_pb2 import Receipt

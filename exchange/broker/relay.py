@@ -22,7 +22,7 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
-from exchange.core.state import signing_record
+from exchange.core.signed import signing_record
 from exchange.store.ports import StoreError, Transaction
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.envelope_pb2 import Receipt

@@ -14,6 +14,7 @@ COMMANDS = (
     ("department", "Admit departments, coordinators and auditors (operator)."),
     ("system", "Add systems to a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
+    ("officer", "Register and remove the officers who may ask for a department (its steward)."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
     ("dataset", "Describe and publish datasets, and find them."),
@@ -30,6 +31,9 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
+# Commands of packages; every other one is a module of this folder.
+_PLACES = {"officer": "people.officer"}
+
 
 class Exchange(CommandGroup):
     """The commands, each loaded when it is called."""
@@ -37,7 +41,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{name}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{_PLACES.get(name, name)}"))
 
 
 app = typer.Typer(

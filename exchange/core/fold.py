@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from exchange.core.envelope import ENTRY, decode_envelope, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.rules import judge
-from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, SnapshotDiffersError, State, signing_record
+from exchange.core.signed import Signed, signing_record
+from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, SnapshotDiffersError, State
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind, Key
 

@@ -2,7 +2,8 @@
 
 from exchange.core.errors import NameFormatError
 from exchange.core.names import Party, is_officer
-from exchange.core.state import MAX_TEXT, EntryError, Signed, State
+from exchange.core.signed import Signed
+from exchange.core.state import MAX_TEXT, EntryError, State
 from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import EntryKind, Role
 from exchange.v1.guardrail_pb2 import Suspension

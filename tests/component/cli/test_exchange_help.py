@@ -14,6 +14,7 @@ GROUPS = {
     "department": ("admit",),
     "system": ("add",),
     "head": ("add", "list", "remove"),
+    "officer": ("add", "remove", "list"),
     "rules": ("adopt", "show"),
     "report": ("month",),
     "purpose": ("register", "list"),
