@@ -22,6 +22,7 @@ from exchange.broker.append import AppendCommand
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
 from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.cutting import Cutter
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
@@ -75,6 +76,7 @@ class Broker:
     relay: Relay
     refusals: Refusals
     gateway: Gateway
+    cutter: Cutter
     witnesses: Witnesses | None
     server: grpc.aio.Server
     health: Any
@@ -183,7 +185,21 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     )
     port = _bind(server, home, config)
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
+    return Broker(
+        config,
+        logs,
+        kept,
+        anchor,
+        follower,
+        relay,
+        refusals,
+        gateway,
+        Cutter(logs, tunnels, now_ms),
+        witnesses,
+        server,
+        servicer,
+        port,
+    )
 
 
 def _witnesses(
@@ -266,6 +282,7 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(stop.wait()): "",
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
+        asyncio.create_task(broker.cutter.run()): "what is suspended cannot be cut any more",
     }
     if broker.logs.store.is_shared:
         waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
