@@ -479,6 +479,7 @@ def _founded() -> World:
         world.admit(Party(ORIGIN, system.department), Role.ROLE_DEPARTMENT)
         world.admit(system, Role.ROLE_SYSTEM)
         world.give_sealing_key(system)
+    world.mandate()
     return world
 
 

@@ -19,6 +19,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
+from exchange.broker.auditing import Auditing
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
 from exchange.broker.config import BrokerConfig, load_config
@@ -178,7 +179,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
             unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
-            unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            unary_handler(ACCESS, LogService(Auditing(logs, reading, now_ms), reading, store, peers).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )

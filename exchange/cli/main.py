@@ -15,6 +15,7 @@ COMMANDS = (
     ("system", "Add systems to a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
     ("officer", "Register and remove the officers who may ask for a department (its steward)."),
+    ("mandate", "Give auditors mandates to read accesses (coordinator), and list them."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
     ("dataset", "Describe and publish datasets, and find them."),
@@ -32,7 +33,7 @@ COMMANDS = (
 )
 
 # Commands of packages; every other one is a module of this folder.
-_PLACES = {"officer": "people.officer"}
+_PLACES = {"officer": "people.officer", "mandate": "people.mandate"}
 
 
 class Exchange(CommandGroup):

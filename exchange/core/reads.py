@@ -73,3 +73,18 @@ def dataset_asked(body: bytes) -> bytes:
         return decode(RequestHeader, sealed.header).dataset if sealed is not None else b""
     except CoreError:
         return b""
+
+
+def surely_covers(mandate: Mandate, leaf: AccessLeaf) -> bool:
+    """Whether a mandate covers an entry whatever its body says: of which dataset it is, only the body tells."""
+    return not mandate.datasets and covers(mandate, leaf, b"")
+
+
+def may_cover(mandate: Mandate, leaf: AccessLeaf) -> bool:
+    """Whether a mandate covers an entry for some body: whoever has none cannot rule it out."""
+    return covers(Mandate(departments=mandate.departments, since=mandate.since, until=mandate.until), leaf, b"")
+
+
+def has_body(leaf: AccessLeaf) -> bool:
+    """Whether an entry ever had a body: a read has none."""
+    return leaf.kind != AccessKind.ACCESS_KIND_READ

@@ -15,6 +15,7 @@ from exchange.cli.main import app
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(?P<kind>[a-z]+)(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = re.compile(r"^(application|agreement) +([0-9a-f]{64})$", re.MULTILINE)
+_MANDATE = re.compile(r"exchange (mandate) end ([0-9a-f]{12})")
 
 # The broker outlives whoever started it; the fixture ends it by its process id.
 pytestmark = [
@@ -40,8 +41,9 @@ class Office:
         self.ids: dict[str, str] = {}
 
     def open(self) -> None:
-        """Admit both departments with their heads and systems, and register the purpose."""
-        for name, role in (("data-bureau", "coordinator"), ("population", "department"), ("housing", "department")):
+        """Admit both departments with their heads and systems, and the auditor; register the purpose."""
+        offices = {"data-bureau": "coordinator", "audit-office": "auditor"}
+        for name, role in (offices | {"population": "department", "housing": "department"}).items():
             self._join(self.folder / name, name, role, ("department", "admit"), self._operator)
         for department, name, role in (
             ("population", "head", "head"),
@@ -79,7 +81,8 @@ class Office:
         done = CliRunner().invoke(app, arguments)
         if file:
             (self.folder / file).write_text(done.stdout)
-        self.ids |= {kind.upper(): value for kind, value in _ID.findall(done.stdout)}
+        found = (*_ID.findall(done.stdout), *_MANDATE.findall(done.stdout))
+        self.ids |= {kind.upper(): value for kind, value in found}
         return done
 
     def follow(self, guide: str) -> int:
@@ -114,7 +117,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
 
 def test_the_stewards_guide_can_be_followed(office: Office) -> None:
     office.must("exchange rules adopt cn-national --consent --home ./data-bureau")
-    assert office.follow("steward.md") >= 28
+    assert office.follow("steward.md") >= 31
     # What it promises of the end: nothing can be asked for any more.
     asked = f"--fields full_name --purpose {PURPOSE} --officer officer-17 --home ./housing-applications"
     office.must(f"exchange agreement explain population/household.registration {asked}", code=1)
@@ -122,4 +125,4 @@ def test_the_stewards_guide_can_be_followed(office: Office) -> None:
 
 def test_the_coordinators_guide_can_be_followed(office: Office) -> None:
     office.must("exchange dataset template > households.toml")
-    assert office.follow("coordinator.md") >= 18
+    assert office.follow("coordinator.md") >= 21

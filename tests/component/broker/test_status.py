@@ -31,7 +31,7 @@ from exchange.broker.status import (
     is_expected,
     status_of,
 )
-from exchange.broker.tunnel import TunnelFullError, TunnelLostError
+from exchange.broker.tunnel import FlightCutError, TunnelFullError, TunnelLostError
 from exchange.broker.witnesses import ForkAlarmError, WitnessError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.calendar import UncoveredYearError
@@ -64,6 +64,7 @@ EXPECTED = {
 INTERNAL = {
     AnchorError,
     ConfigError,
+    FlightCutError,
     ForkAlarmError,
     NoBeginningError,
     RetentionError,
@@ -93,7 +94,11 @@ def error_classes() -> set[type[Exception]]:
 
 
 def made(kind: type[Exception]) -> Exception:
-    more = {FilterError: (Code.CODE_MALFORMED, SECRET), UncoveredYearError: (SECRET, 2026)}
+    more: dict[type[Exception], tuple[object, ...]] = {
+        FilterError: (Code.CODE_MALFORMED, SECRET),
+        UncoveredYearError: (SECRET, 2026),
+        FlightCutError: (Deny(6, Code.CODE_SUSPENDED, SECRET),),
+    }
     return kind(*more.get(kind, (SECRET,)))
 
 

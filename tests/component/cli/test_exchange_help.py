@@ -15,6 +15,7 @@ GROUPS = {
     "system": ("add",),
     "head": ("add", "list", "remove"),
     "officer": ("add", "remove", "list"),
+    "mandate": ("give", "end", "list"),
     "rules": ("adopt", "show"),
     "report": ("month",),
     "purpose": ("register", "list"),

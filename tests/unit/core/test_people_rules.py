@@ -94,6 +94,7 @@ def test_nobody_is_removed_who_was_not_registered(world: World) -> None:
 
 
 def test_a_coordinator_gives_an_auditor_a_mandate_and_ends_it(world: World) -> None:
+    [standing] = world.directory.state.people.mandates[str(AUDITOR)]
     full = accepted(world, mandate(world), COORDINATOR).digest
     narrow = mandate(
         world,
@@ -103,7 +104,7 @@ def test_a_coordinator_gives_an_auditor_a_mandate_and_ends_it(world: World) -> N
         until=1,
     )
     digest = accepted(world, narrow, COORDINATOR).digest
-    assert world.directory.state.people.mandates[str(AUDITOR)] == (full, digest)
+    assert world.directory.state.people.mandates[str(AUDITOR)] == (standing, full, digest)
     accepted(world, revocation_entry(COORDINATOR, world.fresh(16), digest, "done"), COORDINATOR)
     assert world.directory.state.versions[digest].ended_index is not None
 

@@ -102,6 +102,8 @@ def test_what_names_no_dataset_is_not_covered_by_a_mandate_for_some(
 
 def test_a_mandate_is_in_force_until_it_ends_or_is_revoked() -> None:
     world = World.standard()
+    [standing] = world.directory.state.people.mandates[str(AUDITOR)]
+    world.revoke(standing, COORDINATOR)
     first = world.mandate(not_after=world.now + DAY).digest
     second = world.mandate().digest
 
