@@ -34,6 +34,9 @@ from exchange.transport import PeerError, TlsIdentity, certificate_party
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
+STEWARD = "steward"
+"""The role of a home whose key signs in its department's place."""
+
 UNFINISHED = "unfinished"
 """The file that says that a home is still being made."""
 
@@ -121,6 +124,15 @@ class Home:
             return Party.parse(self._described("name"))
         except CoreError as error:
             raise HomeError(f"{self.path / 'party.toml'}: name: {error}") from error
+
+    @property
+    def acts_for(self) -> Party:
+        """Whose entries this home's key signs: a steward's its department's, every other one its own.
+
+        Raises:
+            HomeError: nobody's, or the name cannot be read.
+        """
+        return self.party.own_department if self.role == STEWARD else self.party
 
     @property
     def role(self) -> str:

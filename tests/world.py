@@ -134,7 +134,7 @@ class World:
         """A key for a party, signed by its parent; a later key of the party is vouched for by the current one."""
         key = key or signer(str(party))
         validity = changes.get("validity", (self.now - DAY, self.now + 10 * YEAR))
-        later = None if role in {Role.ROLE_SYSTEM, Role.ROLE_HEAD} else self.keys.get(party)
+        later = None if role in {Role.ROLE_SYSTEM, Role.ROLE_HEAD, Role.ROLE_STEWARD} else self.keys.get(party)
         statement = entries.signing_key_statement(ORIGIN, party, role, key, validity, predecessor=later)
         parent = party.parent or EXCHANGE
         applied = self._valid(entries.key_entry(parent, self.fresh(16), statement), parent)

@@ -14,6 +14,7 @@ COMMANDS = (
     ("department", "Admit departments, coordinators and auditors (operator)."),
     ("system", "Add systems to a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
+    ("steward", "Admit a department's stewards, hand over, and remove them (with the department's own key)."),
     ("officer", "Register and remove the officers who may ask for a department (its steward)."),
     ("mandate", "Give auditors mandates to read accesses (coordinator), and list them."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
@@ -33,7 +34,7 @@ COMMANDS = (
 )
 
 # Commands of packages; every other one is a module of this folder.
-_PLACES = {"officer": "people.officer", "mandate": "people.mandate"}
+_PLACES = {"officer": "people.officer", "mandate": "people.mandate", "steward": "people.steward"}
 
 
 class Exchange(CommandGroup):

@@ -49,7 +49,7 @@ ROOT_SIGNED = frozenset(
 )
 
 # Roles whose keys a department signs, each for a name below it.
-DEPARTMENT_SIGNED = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD})
+DEPARTMENT_SIGNED = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD, Role.ROLE_STEWARD})
 
 # Who takes steps in procedures; which ones, the procedure says.
 STEPPING = frozenset({Role.ROLE_DEPARTMENT, Role.ROLE_HEAD, Role.ROLE_COORDINATOR, Role.ROLE_SYSTEM})

@@ -84,6 +84,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_WITNESS: _Role.ValueType  # 7
     ROLE_HEAD: _Role.ValueType  # 8
     """Of a department's sharing office, named below the department; signs consents, and nothing else."""
+    ROLE_STEWARD: _Role.ValueType  # 9
+    """Of a department, named below it; signs most of the department's entries in its place."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -97,6 +99,8 @@ ROLE_BROKER: Role.ValueType  # 6
 ROLE_WITNESS: Role.ValueType  # 7
 ROLE_HEAD: Role.ValueType  # 8
 """Of a department's sharing office, named below the department; signs consents, and nothing else."""
+ROLE_STEWARD: Role.ValueType  # 9
+"""Of a department, named below it; signs most of the department's entries in its place."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Suite:

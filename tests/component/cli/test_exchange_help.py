@@ -14,6 +14,7 @@ GROUPS = {
     "department": ("admit",),
     "system": ("add",),
     "head": ("add", "list", "remove"),
+    "steward": ("add", "list", "remove", "handover"),
     "officer": ("add", "remove", "list"),
     "mandate": ("give", "end", "list"),
     "rules": ("adopt", "show"),

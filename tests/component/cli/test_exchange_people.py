@@ -163,3 +163,91 @@ def test_only_an_auditor_is_given_a_mandate(world: World, homes: Path) -> None:
     result = run(homes / "data-bureau", "mandate", "give", "housing", "--until", "2027-12-31")
     assert result.exit_code != 0
     assert f"{Party(ORIGIN, 'housing')} is no auditor" in result.stderr
+
+
+# --- stewards ---------------------------------------------------------------------------------------------------
+
+
+def steward(homes: Path, name: str) -> Path:
+    """A steward's home, admitted by housing."""
+    home = homes / name
+    made = run(home, "key", "new", f"exchange://{ORIGIN}/housing/{name}", "--role", "steward")
+    assert f"whoever keeps the key of {HOUSING}" in made.stdout
+    added = run(homes / "housing", "steward", "add", home / "request.json", "--unchecked")
+    assert added.exit_code == 0, added.stderr
+    return home
+
+
+def test_a_steward_signs_for_the_department_until_it_is_removed(world: World, homes: Path) -> None:
+    first, second = steward(homes, "steward-1"), steward(homes, "steward-2")
+    added = run(first, "officer", "add", "officer-7")
+    assert added.exit_code == 0, added.stderr
+    # What one has begun, the other goes on with.
+    assert run(second, "officer", "remove", "officer-7").exit_code == 0
+    held = run(second, "suspend", "officer-7@housing", "--reason", "under inquiry")
+    assert held.exit_code == 0, held.stderr
+    assert run(first, "resume", "officer-7@housing").exit_code == 0
+    name = f"{HOUSING}/steward-1"
+    removed = run(homes / "housing", "steward", "remove", name, "--reason", "moved")
+    assert f"{name} signs nothing for the department any more" in removed.stdout
+    assert removed.stderr == ""
+    late = run(first, "officer", "add", "officer-9")
+    assert late.exit_code != 0
+    assert "is revoked" in late.stderr
+    states = {item["party"]: item["state"] for item in json.loads(run(second, "steward", "list", "--json").stdout)}
+    assert states == {name: "removed", f"{HOUSING}/steward-2": "valid"}
+
+
+def test_it_is_told_what_to_do_where_the_last_steward_is_gone(world: World, homes: Path) -> None:
+    assert "No steward has a key" in run(homes / "housing", "steward", "list").stdout
+    steward(homes, "steward-1")
+    gone = run(homes / "housing", "steward", "remove", f"{HOUSING}/steward-1", "--reason", "left")
+    assert gone.exit_code == 0
+    for said in (gone.stderr, run(homes / "housing", "steward", "list").stderr):
+        assert "adds one with `exchange steward add`" in said
+        assert "whose root key signs a new one" in said
+
+
+def test_a_handover_puts_a_new_key_in_the_place_of_the_old_one(world: World, homes: Path) -> None:
+    first = steward(homes, "steward-1")
+    run(homes / "next", "key", "new", f"{HOUSING}/steward-2", "--role", "steward")
+    size = world.directory.size
+    arguments = (f"{HOUSING}/steward-1", homes / "next" / "request.json", "--unchecked", "--reason", "moved")
+    result = run(homes / "housing", "steward", "handover", *arguments)
+    assert result.exit_code == 0, result.stderr
+    # One pair of entries: the new key, and the end of the old one.
+    assert world.directory.size == size + 2
+    assert run(homes / "next", "officer", "add", "officer-7").exit_code == 0
+    assert run(first, "officer", "add", "officer-8").exit_code != 0
+    size = world.directory.size
+    again = run(homes / "housing", "steward", "handover", *arguments)
+    assert (again.exit_code, world.directory.size) == (1, size)
+    assert "is no steward of" in again.stderr
+
+
+@pytest.mark.parametrize("command", ["add", "remove", "handover"])
+def test_a_steward_names_and_removes_no_stewards(world: World, homes: Path, command: str) -> None:
+    first = steward(homes, "steward-1")
+    run(homes / "third", "key", "new", f"{HOUSING}/steward-3", "--role", "steward")
+    name, request = f"{HOUSING}/steward-1", homes / "third" / "request.json"
+    size = world.directory.size
+    arguments = {
+        "add": (request, "--unchecked"),
+        "remove": (name, "--reason", "x"),
+        "handover": (name, request, "--unchecked", "--reason", "x"),
+    }[command]
+    result = run(first, "steward", command, *arguments)
+    assert (result.exit_code, world.directory.size) == (2, size)
+    assert "only the department's own key" in result.stderr
+
+
+def test_a_steward_admits_systems_and_no_heads(world: World, homes: Path) -> None:
+    first = steward(homes, "steward-1")
+    run(homes / "archive", "key", "new", f"{HOUSING}/archive")
+    (first / "trust.toml").write_text("the trust file")
+    added = run(first, "system", "add", homes / "archive" / "request.json", "--unchecked")
+    assert added.exit_code == 0, added.stderr
+    run(homes / "chief", "key", "new", f"{HOUSING}/chief", "--role", "head")
+    refused = run(first, "head", "add", homes / "chief" / "request.json", "--unchecked")
+    assert refused.exit_code != 0
+    assert "only keys of systems are its to sign" in refused.stderr
