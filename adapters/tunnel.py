@@ -19,8 +19,9 @@ from exchange.core.access import code_name
 from exchange.core.decision import Deny
 from exchange.core.envelope import decode_envelope
 from exchange.core.errors import CoreError
-from exchange.core.wire import FORMAT, decode, encode
-from exchange.transport import ATTACH, open_channel
+from exchange.core.protocol import SILENT, Announcement, agreed
+from exchange.core.wire import FORMAT, decode_open, encode
+from exchange.transport import ATTACH, announced, announcement_in, open_channel, own_announcement
 from exchange.v1.access_pb2 import Code
 from exchange.v1.gateway_pb2 import (
     AdapterFrame,
@@ -84,6 +85,7 @@ class Tunnel:
         self._receipted, self._ended = asyncio.Event(), asyncio.Event()
         self._receipted.set()
         self._call: Any = None
+        self._broker: Announcement = SILENT
         self._frames: Batcher[AdapterFrame, None] = Batcher(self._send)
         self._ready = ready
         self._elsewhere = elsewhere
@@ -102,7 +104,7 @@ class Tunnel:
         self._failed = asyncio.get_running_loop().create_future()
         async with open_channel(self._address, self._session.home.tls_identity()) as channel:
             method: Any = channel.stream_stream
-            self._call = method(ATTACH)()
+            self._call = method(ATTACH)(metadata=announced())
             reading = asyncio.create_task(self._read())
             watching = asyncio.create_task(self._watch())
             try:
@@ -145,13 +147,15 @@ class Tunnel:
     async def _read(self) -> None:
         hello = Hello(format=FORMAT, directory_size=self._session.directory.size)
         await self._frames.submit(AdapterFrame(hello=hello))
+        self._broker = announcement_in(await self._call.initial_metadata())
+        agreed(own_announcement(), self._broker, ("this adapter", f"the broker {self._address}"))
         await self._offer()
         while True:
             data = await self._call.read()
             if data is _END:
                 await self._raise_status()
                 return
-            for frame in decode(AttachResponse, data).frames:
+            for frame in decode_open(AttachResponse, data).frames:
                 await self._take(frame)
 
     async def _raise_status(self) -> None:
@@ -191,7 +195,8 @@ class Tunnel:
         if not self._offered and not self.is_ready and not self.is_leaving:
             self.is_ready = self.was_ready = True
             self._post(AdapterFrame(ready=Ready()))
-            logger.info("attached", broker=self._address)
+            release, protocol = self._broker.package, self._broker.spoken
+            logger.info("attached", broker=self._address, release=release, protocol=protocol)
             self._ready(self._address)
 
     async def _take(self, frame: BrokerFrame) -> None:

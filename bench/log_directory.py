@@ -25,12 +25,13 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import sign, sign_batch
 from exchange.core.keys import is_signed
 from exchange.core.merkle import Frontier, leaf_hash
+from exchange.core.names import Party
 from exchange.core.snapshot import EVERY, encode_part, part_hashes, state_digest
 from exchange.core.state import State, Version
-from exchange.v1.directory_pb2 import Agreement, EntryKind
+from exchange.v1.directory_pb2 import Agreement, Application, EntryKind
 from tests.memory import fixed
 from tests.simulator import trust_of
-from tests.world import APPLICATIONS, BROKER, LOOKUP, ORIGIN, POPULATION, PURPOSE, World
+from tests.world import APPLICATIONS, BROKER, HOUSING, LOOKUP, ORIGIN, POPULATION, PURPOSE, World
 
 DAY = 24 * 3600 * 1000
 LOOKUPS = 100
@@ -65,25 +66,28 @@ def _fold_rates(size: int, batch: int, rounds: int, bodies: bool) -> tuple[tuple
 
 
 def _agreements(size: int, batch: int) -> tuple[Directory, list[tuple[bytes, bytes]]]:
+    """So many entries, leaf and body: applications and the agreements that answer them, by turns of a batch."""
     world = World.standard()
-    signer, agreement, logged = world.keys[POPULATION], world.agreement, list[tuple[bytes, bytes]]()
-    body = Agreement(
-        format=1,
-        dataset=agreement.dataset,
-        grantee=str(APPLICATIONS),
-        application=agreement.application,
-        operations=[LOOKUP],
-        fields=agreement.fields,
-        purposes=[PURPOSE],
-        not_before=world.now,
-        not_after=world.now + DAY,
-    )
-    for first in range(0, size, batch):
-        numbers = range(first, min(first + batch, size))
-        named = [(entries.ObjectVersion(number.to_bytes(16)), number.to_bytes(32)) for number in numbers]
-        drafts = [entries.body_entry(POPULATION, version, body, salt) for version, salt in named]
-        signed = sign_batch(signer, ORIGIN, drafts)
-        logged += [(entries.directory_leaf(envelope, world.now), envelope.attachments[0]) for envelope in signed]
+    scope = {"operations": [LOOKUP], "fields": world.agreement.fields, "purposes": [PURPOSE]}
+    about = {"dataset": world.agreement.dataset, "grantee": str(APPLICATIONS), "not_after": world.now + DAY, **scope}
+    logged = list[tuple[bytes, bytes]]()
+
+    def sign_all(party: Party, bodies: Sequence[Application | Agreement]) -> list[bytes]:
+        first = len(logged)
+        named = [(entries.ObjectVersion(number.to_bytes(16)), number.to_bytes(32)) for number in range(first, size)]
+        drafts = [
+            entries.body_entry(party, version, body, salt) for (version, salt), body in zip(named, bodies, strict=False)
+        ]
+        signed = sign_batch(world.keys[party], ORIGIN, drafts)
+        logged.extend((entries.directory_leaf(envelope, world.now), envelope.attachments[0]) for envelope in signed)
+        return [envelope.digest for envelope in signed]
+
+    application = Application(format=1, legal_basis="Act", scenario="queue", **about)
+    while len(logged) < size:
+        asked = sign_all(HOUSING, [application] * batch)
+        if len(logged) < size:
+            answers = [Agreement(format=1, not_before=world.now, application=digest, **about) for digest in asked]
+            sign_all(POPULATION, answers)
     return world.directory, logged
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import version
 from typing import Final
 
 import grpc
@@ -10,8 +11,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from exchange.core.envelope import DIGEST
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
+from exchange.core.protocol import SILENT, Announcement, announcement, parse_announcement
 from exchange.core.wire import MAX_FRAME
 
 SUBMIT: Final = "/exchange.v1.RelayService/Submit"
@@ -30,6 +32,14 @@ HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"
 MAX_METADATA: Final = 16 * 1024
+
+VERSIONS: Final = "exchange-version"
+"""The metadata in which each side of a call says what it is, and which versions of the protocol it speaks."""
+
+VERSION_UNSUPPORTED: Final = "VERSION_UNSUPPORTED"
+"""The reason of a refusal, to whoever speaks no version that the broker speaks."""
+
+PACKAGE: Final = "department-exchange"
 
 _SHARED = (
     ("grpc.max_receive_message_length", MAX_FRAME),
@@ -55,6 +65,31 @@ SERVER_OPTIONS: Final = (
     # A second broker on the same port is a mistake, not load sharing.
     ("grpc.so_reuseport", 0),
 )
+
+
+@cache
+def own_announcement() -> Announcement:
+    """What this program announces."""
+    return announcement(version(PACKAGE))
+
+
+def announced() -> tuple[tuple[str, str], ...]:
+    """The metadata of this program's calls and answers."""
+    return ((VERSIONS, str(own_announcement())),)
+
+
+def announcement_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> Announcement:
+    """What a peer announced with its call or answer; `SILENT` where it said nothing.
+
+    Raises:
+        DecodeError: it said so twice, or in another form.
+    """
+    found = [value for name, value in metadata or () if name == VERSIONS]
+    if not found:
+        return SILENT
+    if len(found) > 1 or not isinstance(found[0], str):
+        raise DecodeError("versions are announced once, as text")
+    return parse_announcement(found[0])
 
 
 class PeerError(Exception):

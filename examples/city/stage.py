@@ -118,7 +118,10 @@ class Stage:
             urls = {item: pool.submit(self._fill, item, city) for item in DEPARTMENTS}
             self.found()
             self._admit(pool)
-            list(pool.map(self._publish, DEPARTMENTS))
+            # What overlaps with the residents says so, and names them: they come first.
+            first, *others = DEPARTMENTS
+            self._publish(first)
+            list(pool.map(self._publish, others))
             agreements = self._agree(pool)
             list(pool.map(lambda item: self._attach(item, urls[item].result()), DEPARTMENTS))
         self._write_environment(city)

@@ -1,4 +1,8 @@
-"""The outermost interceptor: TLS 1.3, a deadline on every unary call, and a status for every exception."""
+"""The outermost interceptor: TLS 1.3, a version that is spoken here, a deadline, and a status for every exception.
+
+The broker's own versions are in the trailing metadata of unary answers, where they cost no message, and in the initial
+metadata of a tunnel, which has no end to wait for.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -8,7 +12,8 @@ import structlog
 from grpc_status import rpc_status
 
 from exchange.broker.status import NoDeadlineError, is_expected, status_of
-from exchange.transport import peer_party
+from exchange.core.protocol import agreed
+from exchange.transport import HEALTH_CHECK, announced, announcement_in, own_announcement, peer_party
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -39,8 +44,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 def _unary(behavior: Any, method: str) -> Any:
     async def guarded(request: Any, context: Context) -> Any:
+        context.set_trailing_metadata(announced())
         try:
             peer_party(context.auth_context())
+            # Whether a broker lives, and of which version it is, every version may ask.
+            if method != HEALTH_CHECK:
+                _check_version(context)
             if context.time_remaining() is None:
                 raise NoDeadlineError("every call needs a deadline")
             return await behavior(request, context)
@@ -59,6 +68,8 @@ def _stream(behavior: Any, method: str) -> Any:
     async def guarded(requests: AsyncIterator[bytes], context: Context) -> None:
         try:
             peer_party(context.auth_context())
+            await context.send_initial_metadata(announced())
+            _check_version(context)
             await behavior(requests, context)
         except grpc.aio.AbortError:
             raise
@@ -71,6 +82,10 @@ def _stream(behavior: Any, method: str) -> Any:
     return guarded
 
 
+def _check_version(context: Context) -> None:
+    agreed(own_announcement(), announcement_in(context.invocation_metadata()), ("this broker", "the caller"))
+
+
 def _status(method: str, error: Exception) -> Any:
     if not is_expected(error):
         logger.error("a call failed", method=method, exc_info=error)
@@ -78,4 +93,4 @@ def _status(method: str, error: Exception) -> Any:
 
 
 async def _abort(context: Context, status: Any) -> None:
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    await context.abort(status.code, status.details, (*status.trailing_metadata, *announced()))

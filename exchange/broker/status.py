@@ -12,9 +12,9 @@ from google.rpc.status_pb2 import Status
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
 from exchange.core.access import code_name
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, VersionError
 from exchange.store.ports import StoreError
-from exchange.transport import ERROR_DOMAIN, PeerError
+from exchange.transport import ERROR_DOMAIN, VERSION_UNSUPPORTED, PeerError
 from exchange.v1.access_pb2 import Code
 from exchange.v1.relay_pb2 import RefusalDetail
 
@@ -79,6 +79,7 @@ _ERRORS: tuple[tuple[type[Exception], _Row], ...] = (
     (EntryRefusedError, _Row(grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED")),
     (AuditUnavailableError, _Row(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE")),
     (StoreError, _Row(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE")),
+    (VersionError, _Row(grpc.StatusCode.FAILED_PRECONDITION, VERSION_UNSUPPORTED)),
     (CoreError, _Row(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")),
 )
 _UNKNOWN = _Row(grpc.StatusCode.INTERNAL, "INTERNAL")

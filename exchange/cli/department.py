@@ -10,6 +10,8 @@ from exchange.cli.admitting import (
 )
 from exchange.cli.admitting import admit as admit_request
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.leaving import EPILOG as LEAVE_EPILOG
+from exchange.cli.leaving import leave
 
 app = new_group(
     "Admit departments, coordinators and auditors (operator).",
@@ -38,3 +40,6 @@ def admit(
     """
     require_parent(home, "root")
     admit_request(home, request, Comparison(fingerprint, unchecked), out, as_json)
+
+
+app.command("leave", epilog=LEAVE_EPILOG)(leave)

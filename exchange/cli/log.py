@@ -1,4 +1,4 @@
-"""`exchange log`: check a broker's logs, archive them, and erase what need not be kept any longer."""
+"""`exchange log`: check a broker's logs, archive and migrate them, and erase what need not be kept any longer."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
+from exchange.cli.migrating import MIGRATE_EXAMPLE, migrate
 from exchange.cli.output import clean, print_json, print_line, print_pairs
 from exchange.cli.progress import bar
 from exchange.cli.times import day_of, iso, now
@@ -30,6 +31,7 @@ app = new_group(
     "exchange log fsck --home ./operator/broker",
 )
 app.command("erase", epilog=ERASE_EXAMPLE)(erase)
+app.command("migrate", epilog=MIGRATE_EXAMPLE)(migrate)
 
 
 _AGE = re.compile(r"([1-9][0-9]{0,3})([dy])")

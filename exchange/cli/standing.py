@@ -23,6 +23,7 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party
 from exchange.core.policy import Cosigned
+from exchange.core.protocol import Announcement
 from exchange.core.trust import Trust
 from exchange.home import Home, HomeError
 from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
@@ -74,7 +75,7 @@ class Standing:
 
     Args:
         certificate_until: milliseconds; None before the party is admitted.
-        brokers: address and how it is.
+        brokers: address, how it is, and what it announced, where it answered.
         problem: what is wrong with the mirror, or why it could not be synced; None where it is up to date.
         access: the last checkpoint of the access log that this home has checked.
         witnessed: what witnesses say of each log; empty where the trust file has no quorum.
@@ -87,7 +88,7 @@ class Standing:
     trust: Trust | None
     certificate_until: int | None
     keys: tuple[KeyStanding, ...]
-    brokers: tuple[tuple[str, str], ...]
+    brokers: tuple[tuple[str, str, Announcement | None], ...]
     directory: Directory | None
     problem: ExchangeError | None
     access: Checkpoint | None
@@ -115,7 +116,7 @@ async def standing_of(home: Home) -> Standing:
     if trust is None or not (home.path / "tls.pem").exists():
         return Standing(home.party, home.role, trust, None, _keys(home, None), (), None, None, None)
     brokers, unusable = await _brokers(home, trust)
-    synced = await _directory(home, any(state == "reachable" for _, state in brokers))
+    synced = await _directory(home, any(state == "reachable" for _, state, _ in brokers))
     directory, problem = synced.directory, synced.problem
     problem = unusable or problem
     access, broken = await asyncio.to_thread(_access, home, trust)
@@ -143,27 +144,28 @@ def _certificate_until(home: Home) -> int | None:
         return None
 
 
-async def _brokers(home: Home, trust: Trust) -> tuple[list[tuple[str, str]], ExchangeError | None]:
+async def _brokers(home: Home, trust: Trust) -> tuple[list[tuple[str, str, Announcement | None]], ExchangeError | None]:
     """Each broker and how it is; or why none of them can be asked."""
     try:
         identity = home.tls_identity()
     except HomeError as error:
         problem = UntrustedError if error.exit_code == UntrustedError.exit_code else UnavailableError
-        return [(address, "not asked") for address in trust.brokers], problem(str(error), error.hint)
+        return [(address, "not asked", None) for address in trust.brokers], problem(str(error), error.hint)
     return await asyncio.gather(*(_ask(identity, address) for address in trust.brokers)), None
 
 
-async def _ask(identity: TlsIdentity, address: str) -> tuple[str, str]:
+async def _ask(identity: TlsIdentity, address: str) -> tuple[str, str, Announcement | None]:
     transport = GrpcTransport((address,), identity)
     try:
         answer = await transport.unary(HEALTH_CHECK, HealthCheckRequest().SerializeToString(), WAIT)
         serving = HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING
     except ExchangeError as error:
         # gRPC's text begins with the address, and ends with the cause.
-        return address, f"not reachable: {str(error).rpartition(': ')[2]}"
+        announced, cause = transport.announced(address), str(error).rpartition(": ")[2]
+        return address, f"{'not reachable' if announced is None else 'not usable'}: {cause}", announced
     finally:
         await transport.close()
-    return address, "reachable" if serving else "reachable, but not serving"
+    return address, "reachable" if serving else "reachable, but not serving", transport.announced(address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
+from exchange.core.protocol import Announcement
 from exchange.home import Home, HomeError
 
 app = new_command()
@@ -71,7 +72,7 @@ def _shown(standing: Standing) -> dict[str, object]:
         pairs["certificate"] = "none yet: the parent admits the key request, and sends an admission to install"
     else:
         pairs["certificate"] = _until(days_left(until, now()), until)
-    pairs |= {f"broker {address}": state for address, state in standing.brokers}
+    pairs |= {f"broker {address}": _broker(state, announced) for address, state, announced in standing.brokers}
     pairs["directory"] = _directory(standing)
     pairs["access log"] = _access(standing)
     pairs |= {f"witnesses of {log.log}": _cosigned(log) for log in standing.witnessed}
@@ -82,6 +83,10 @@ def _shown(standing: Standing) -> dict[str, object]:
     if standing.duties:
         pairs["to do"] = list(standing.duties)
     return pairs
+
+
+def _broker(state: str, announced: Announcement | None) -> str:
+    return f"{state}, {announced.package}, protocol {announced.spoken}" if announced is not None else state
 
 
 def _cosigned(log: LogStanding) -> list[str]:
@@ -128,7 +133,15 @@ def _described(standing: Standing) -> dict[str, object]:
             for key in standing.keys
         ],
         "certificate_until": iso(until) if until else None,
-        "brokers": [{"address": address, "state": state} for address, state in standing.brokers],
+        "brokers": [
+            {
+                "address": address,
+                "state": state,
+                "release": announced.package if announced else None,
+                "protocol": announced.spoken if announced else None,
+            }
+            for address, state, announced in standing.brokers
+        ],
         "directory": {
             "size": directory.size,
             "last_entry_at": iso(directory.state.time) if directory.size else None,

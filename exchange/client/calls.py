@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -20,8 +20,17 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.envelope import REFUSAL, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError, NoteError
 from exchange.core.note import Verifier
-from exchange.core.wire import decode, encode
-from exchange.transport import ERROR_DOMAIN, TlsIdentity, open_channel
+from exchange.core.protocol import Announcement, agreed
+from exchange.core.wire import decode_open, encode
+from exchange.transport import (
+    ERROR_DOMAIN,
+    VERSION_UNSUPPORTED,
+    TlsIdentity,
+    announced,
+    announcement_in,
+    open_channel,
+    own_announcement,
+)
 from exchange.v1.access_pb2 import Code
 from exchange.v1.relay_pb2 import RefusalDetail
 
@@ -31,6 +40,9 @@ P = ParamSpec("P")
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
+
+UPDATE = "`exchange status` shows each broker's release, `exchange --version` this one's: update the older"
+"""What to do where two programs do not understand each other."""
 
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
@@ -75,6 +87,11 @@ class GrpcTransport:
         self._identity = identity
         self._current = 0
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._announced: dict[str, Announcement] = {}
+
+    def announced(self, broker: str) -> Announcement | None:
+        """What a broker said of itself with its last answer; None before it gave one."""
+        return self._announced.get(broker)
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
@@ -93,7 +110,9 @@ class GrpcTransport:
             try:
                 # Where the connection failed, the call does so at once, and says why.
                 remaining = max(deadline - loop.time(), 0.001)
-                answer: bytes = await channel.unary_unary(method, None, None)(request, timeout=remaining)
+                sent = channel.unary_unary(method, None, None)(request, timeout=remaining, metadata=announced())
+                answer: bytes = await sent
+                self._keep_announced(broker, await sent.trailing_metadata())
             except grpc.aio.AioRpcError as error:
                 problems.append(_error_of_call(error, broker))
                 if state == grpc.ChannelConnectivity.READY or error.code() != grpc.StatusCode.UNAVAILABLE:
@@ -113,6 +132,18 @@ class GrpcTransport:
         self._channels.clear()
         await asyncio.gather(*(channel.close(None) for channel in channels))
 
+    def _keep_announced(self, broker: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """What a broker says of itself.
+
+        Raises:
+            UnavailableError: it cannot be read, or the two speak no common version.
+        """
+        try:
+            found = self._announced[broker] = announcement_in(metadata)
+            agreed(own_announcement(), found, ("this program", f"the broker {broker}"))
+        except CoreError as error:
+            raise UnavailableError(str(error), UPDATE, status="FAILED_PRECONDITION") from error
+
     def _channel(self, broker: str) -> grpc.aio.Channel:
         if broker not in self._channels:
             self._channels[broker] = open_channel(broker, self._identity)
@@ -131,7 +162,7 @@ async def call(transport: Transport, method: str, message: Message, response_typ
     """
     data = await transport.unary(method, encode(message), timeout)
     try:
-        return decode(response_type, data)
+        return decode_open(response_type, data)
     except DecodeError as error:
         raise ResponseInvalidError(f"the broker's answer is malformed: {error}") from error
 
@@ -247,6 +278,9 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     details = status.details if status is not None else ()
     label = _label(details)
     known = _code(label)
+    if label == VERSION_UNSUPPORTED:
+        # Nothing was decided: the two do not understand each other.
+        return UnavailableError(message, UPDATE, status=code.name)
     # A broker that fails says so in its own words: nothing was decided.
     if label and (known is not None or code not in _FAILURES):
         refusal, why = _signed_refusal(details)
@@ -255,6 +289,8 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     hint = ""
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         hint = "the outcome is not known: the same request may be submitted again until it expires"
+    elif code == grpc.StatusCode.UNIMPLEMENTED:
+        hint = UPDATE
     # A broker that stops cancels what raced it; the same bytes are safe to send again.
     retry = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)

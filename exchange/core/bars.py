@@ -15,25 +15,28 @@ Target = tuple[str, bytes | str]
 Barring = Guardrail | Suspension
 
 
+AGREEMENT, DATASET, PARTY, OFFICER = "agreement", "dataset", "party", "officer"
+
+
 def agreement_target(object_id: bytes) -> Target:
     """An agreement with all of its versions."""
-    return "agreement", object_id
+    return AGREEMENT, object_id
 
 
 def dataset_target(object_id: bytes) -> Target:
     """A dataset with all of its versions."""
-    return "dataset", object_id
+    return DATASET, object_id
 
 
 def party_target(party: Party) -> Target:
     """A department or a system."""
-    return "party", str(party)
+    return PARTY, str(party)
 
 
 def officer_target(department: Party, pseudonym: str) -> Target:
     """An officer of a department."""
     # Neither of them contains a space.
-    return "officer", f"{department} {pseudonym}"
+    return OFFICER, f"{department} {pseudonym}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,14 @@ class StandingSuspension:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """The guardrails and the suspensions, by what they hold up; both in the order in which they came."""
+    """The guardrails and the suspensions, by what they hold up; both in the order in which they came.
+
+    `kinds` is of what is suspended at all: of the other kinds no request need be looked up.
+    """
 
     guardrails: tuple[StandingGuardrail, ...] = ()
     suspensions: Map[Target, tuple[StandingSuspension, ...]] = Map()  # noqa: RUF009 - an immutable value
+    kinds: frozenset[str] = frozenset()
 
     def with_guardrail(self, digest: bytes, said: Guardrail) -> "Bars":
         """One guardrail more.
@@ -79,7 +86,7 @@ class Bars:
     def with_suspension(self, target: Target, suspension: StandingSuspension) -> "Bars":
         """One suspension more."""
         held = (*self.suspensions.get(target, ()), suspension)
-        return replace(self, suspensions=self.suspensions.set(target, held))
+        return replace(self, suspensions=self.suspensions.set(target, held), kinds=self.kinds | {target[0]})
 
     def without(self, digest: bytes) -> "Bars":
         """All but the version of this message digest: it was revoked or superseded."""
@@ -90,7 +97,8 @@ class Bars:
                 suspensions = suspensions.delete(target)
             elif len(left) < len(held):
                 suspensions = suspensions.set(target, left)
-        return Bars(tuple(one for one in self.guardrails if one.digest != digest), suspensions)
+        guardrails = tuple(one for one in self.guardrails if one.digest != digest)
+        return Bars(guardrails, suspensions, frozenset(kind for kind, _ in suspensions))
 
     def forbidding(self, case: Case) -> StandingGuardrail | None:
         """The first guardrail that a request runs into."""

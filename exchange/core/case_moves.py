@@ -9,6 +9,11 @@ from exchange.core.case_checks import missing_need
 from exchange.core.errors import CoreError
 from exchange.core.procedure import TABLE, UNANSWERED, Act, Stage, Timer, Transition, instead
 
+MAX_EVENTS = 256
+"""In one case. Everybody tells it anew for each: without an end to it, one department could keep all others busy."""
+
+_CLOSING = frozenset({Act.WITHDRAW, Act.END, Act.SETTLE_CONTINUE, Act.SETTLE_AMEND, Act.SETTLE_END, Act.SETTLE_AGREE})
+
 
 class ProcedureError(CoreError):
     """A step does not fit the case; the text says what can be done now, and by whom."""
@@ -38,6 +43,8 @@ def perform(case: Case, event: Event) -> Case:
     problem = missing_need(case, event)
     if problem:
         raise ProcedureError(problem)
+    if len(case.history) >= MAX_EVENTS and event.act not in _CLOSING:
+        raise ProcedureError(f"the case has {MAX_EVENTS} events already: it can only be ended; apply anew")
     if event.act == Act.APPLY:
         return _applied(case, event)
     return _timed(_CHANGES.get(event.act, _unchanged)(_moved(case, event, line), case, event), event, line)

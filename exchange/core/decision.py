@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
-from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
 from exchange.core.errors import CoreError, DecodeError, SignatureError
@@ -20,6 +20,7 @@ from exchange.core.officers import officer_problem
 from exchange.core.restrictions import hours_text, is_open
 from exchange.core.sealing import CAPSULE
 from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
+from exchange.core.suspending import Concerned, suspended
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import Code
@@ -245,26 +246,9 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
 
 def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
-    suspensions = directory.state.bars.suspensions
-    if not suspensions:
-        return None
-    dataset, department = found.dataset, found.requester.own_department
-    for target in (
-        agreement_target(found.agreement.object_id),
-        dataset_target(dataset.object_id),
-        party_target(department),
-        party_target(found.requester),
-        party_target(dataset.version.owner),
-        party_target(dataset.system),
-        officer_target(department, found.header.officer),
-    ):
-        if target in suspensions:
-            held = directory.state.bars.holding(target, now)
-            if held is not None:
-                kind, name = target
-                what = str(name) if kind == "party" else f"the {kind}"
-                return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
-    return None
+    concerned = Concerned(found.agreement, found.dataset, found.requester, found.header.officer)
+    reason = suspended(directory.state, concerned, now)
+    return Deny(6, Code.CODE_SUSPENDED, reason) if reason else None
 
 
 def _operation(found: Granted) -> Deny | None:
@@ -276,11 +260,16 @@ def _operation(found: Granted) -> Deny | None:
 
 
 def _fields(found: Granted) -> Deny | None:
-    granted, described = frozenset(found.agreement.fields), found.dataset.fields
+    granted, described = _set_of(found.agreement.fields), found.dataset.fields
     for name in found.header.fields:
         if name not in granted or name not in described:
             return Deny(6, Code.CODE_FIELD_NOT_GRANTED, f"the agreement does not grant the field {name}")
     return None
+
+
+@lru_cache(maxsize=4096)
+def _set_of(fields: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(fields)
 
 
 def _purpose(directory: Directory, found: Granted) -> Deny | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, QueuePool, SmallInt
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from exchange.store import schema
-from exchange.store.engine import WAIT_SECONDS
+from exchange.store.engine import WAIT_SECONDS, Upgrade, version_error
 from exchange.store.ports import CommitUnknownError, Log, StoreLostError, StoreMissingError, StoreOpenError
 from exchange.store.postgres_errors import reason, store_errors
 from exchange.store.postgres_url import check_settings, parameters, place
@@ -29,6 +29,12 @@ _TAKE_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 _NOTIFY: Final = text(f"SELECT pg_notify('{_CHANNEL}', '')")
 _FIND_MARK: Final = text(f"SELECT to_regclass('{_MARK.name}')")
 _FIND_VERSION: Final = text(f"SELECT version FROM {_MARK.name}")  # noqa: S608 - a table of ours, no input
+# Whoever opens the store from then on waits before it reads its version.
+_LOCK_MARK: Final = text(f"LOCK TABLE {_MARK.name} IN ACCESS EXCLUSIVE MODE")
+_COUNT_SESSIONS: Final = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 # What an extension brought along is nobody's data.
 _FIND_OTHERS: Final = text(
     "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND NOT EXISTS"
@@ -190,6 +196,39 @@ def watching(url: str) -> Iterator[Engine]:
         readers.dispose()
 
 
+@contextmanager
+def upgrading(url: str) -> Iterator[Upgrade]:
+    """One transaction over a store of any version, while no broker is connected to it.
+
+    A broker that starts meanwhile waits for its end, and then reads the version.
+
+    Raises:
+        StoreMissingError: there is none.
+        StoreOpenError: sessions of brokers are open.
+        StoreBusyError: another migration, or a broker, has the lock.
+        StoreLostError: the server cannot be reached.
+        StoreFatalError: a statement failed; nothing of the transaction is kept.
+    """
+    known = parameters(url)
+    engine = _engine(known, _WRITER, 1)
+    try:
+        with store_errors(), engine.connect() as connection, connection.begin():
+            connection.execute(_TAKE_LOCK)
+            if connection.scalar(_FIND_MARK) is None:
+                raise StoreMissingError(f"{place(known)} holds no log store")
+            connection.execute(_LOCK_MARK)
+            if count := connection.scalar(_COUNT_SESSIONS):
+                raise StoreOpenError(f"{place(known)} has {count} other sessions of this user: stop its brokers first")
+            version = connection.scalar(_FIND_VERSION) or 0
+            yield Upgrade(place(known), version, connection, lambda new: _set_version(connection, new))
+    finally:
+        engine.dispose()
+
+
+def _set_version(connection: Connection, version: int) -> None:
+    connection.execute(_MARK.update().values(version=version))
+
+
 class _Listener:
     """Waits for NOTIFY on a connection of its own; while there is none, for the time to pass.
 
@@ -293,7 +332,7 @@ def _check_version(connection: Connection, where: str) -> None:
         raise StoreMissingError(f"{where} holds no log store")
     version = connection.scalar(_FIND_VERSION)
     if version != schema.VERSION:
-        raise StoreOpenError(f"{where} is of version {version}; this program knows version {schema.VERSION}")
+        raise version_error(where, version or 0)
 
 
 def _session(connection: Connection) -> psycopg.Connection:

@@ -52,6 +52,7 @@ from tests.component.broker.parts import Broker
 from tests.world import APPLICATIONS, AUDITOR, COORDINATOR, ORIGIN, REGISTRY, World, signer
 
 UNKNOWN_FIELD = encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01"
+FIELD_BEFORE = b"\xf8\x7f\x01" + encode(SubmitRequest(envelope=b"x"))
 STRANGER = Party(ORIGIN, "tax", "refunds")
 
 
@@ -71,7 +72,7 @@ def call_of(peer: Party, remaining: float = 5.0, key: bytes = b"") -> Any:
         "peer_uri": [str(peer).encode()],
         "x509_pem_cert": [certificate_of(peer, key)],
     }
-    return SimpleNamespace(auth_context=lambda: auth, time_remaining=lambda: remaining)
+    return SimpleNamespace(auth_context=lambda: auth, time_remaining=lambda: remaining, invocation_metadata=tuple)
 
 
 @pytest.fixture
@@ -114,12 +115,10 @@ async def test_a_request_is_answered_with_its_receipt(broker: Broker, world: Wor
         (b"\xff\xff", b"\xff\xff"),
         (b"", b""),
         (encode(SubmitRequest(envelope=b"rubbish")), b"rubbish"),
-        (
-            encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01",
-            encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01",
-        ),
+        (UNKNOWN_FIELD, b"x"),
+        (FIELD_BEFORE, FIELD_BEFORE),
     ],
-    ids=["no message", "nothing", "no envelope", "an unknown field"],
+    ids=["no message", "nothing", "no envelope", "an unknown field", "a field before its place"],
 )
 async def test_whatever_cannot_be_read_is_refused_signed_and_logged(broker: Broker, data: bytes, frame: bytes) -> None:
     with pytest.raises(RefusedError) as caught:

@@ -9,7 +9,7 @@ from exchange.cli.main import COMMANDS, app
 
 GROUPS = {
     "broker": ("run", "add"),
-    "log": ("erase", "fsck", "retain", "archive"),
+    "log": ("erase", "migrate", "fsck", "retain", "archive"),
     "key": ("new", "install"),
     "department": ("admit",),
     "system": ("add",),

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from exchange.core import case_moves
 from exchange.core.case import Case, actors
 from exchange.core.decision import Allow, Deny, decide
 from exchange.core.directory import Directory
@@ -14,6 +15,7 @@ from exchange.core.entries import (
     revocation_entry,
     rules_entry,
     signing_key_statement,
+    suspension_entry,
 )
 from exchange.core.envelope import Draft
 from exchange.core.fold import Applied
@@ -26,6 +28,7 @@ from exchange.core.terms import ApplicationTerms
 from exchange.v1.access_pb2 import Code
 from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import Agreement, Role
+from exchange.v1.guardrail_pb2 import Suspension
 from exchange.v1.procedure_pb2 import Action, Outcome, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Operation
 from exchange.v1.terms_pb2 import Limits, Mask
@@ -367,6 +370,20 @@ def test_supplying_stops_its_clock_and_the_owners_system_may_say_so(world: World
     assert case.running(Timer.SUPPLY) is None
 
 
+def test_a_case_of_very_many_events_can_only_be_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case_moves, "MAX_EVENTS", 4)
+    application = world.apply_for(world.dataset)
+    agreement = world.grant(application)
+    rate, about = Action.ACTION_RATE, application.version.object_id
+    for rating in (4, 5):
+        world.do(HOUSING, rate, about, rating=rating)
+    assert "has 4 events already: it can only be ended" in world.step(HOUSING, rate, about, rating=3).reason
+    assert case_of(world, application).rating == 5
+    assert world.directory.stands(agreement)
+    world.do(POPULATION, Action.ACTION_END, about, text="enough")
+    assert not world.directory.stands(agreement)
+
+
 def test_the_applicant_rates_what_it_got(world: World) -> None:
     application = world.apply_for(world.dataset)
     world.grant(application)
@@ -600,6 +617,15 @@ def test_with_consents_it_is_answered_when_it_is_submitted(strict: World) -> Non
     step = strict.do(HOUSING, SUBMIT, object_id, digest=digest)
     (agreement,) = strict.directory.agreements_of(APPLICATIONS, strict.dataset.object_id, strict.now)
     assert agreement.digest == step.digest
+    strict.suspend(POPULATION, agreement=application.version.digest)
+    assert strict.directory.is_suspended(agreement.digest, strict.now)
+    assert "no agreement of the directory" in suspended_by_name(strict, step.digest)
+
+
+def suspended_by_name(world: World, digest: bytes) -> str:
+    """Why what has this digest cannot be suspended."""
+    draft = suspension_entry(POPULATION, world.fresh(16), Suspension(agreement=digest, reason="misused"))
+    return world.append(draft, POPULATION).reason
 
 
 def approval_body(world: World, **changes: object) -> Body:
