@@ -24,6 +24,22 @@ def require_role(home: Path, role: str, what: str) -> Party:
     return place.acts_for
 
 
+def require_own_key(home: Path, what: str) -> Party:
+    """The department of a home that holds its own key: there are things that no steward signs in its place.
+
+    Args:
+        what: who does what, for the error.
+
+    Raises:
+        CommandError: another home.
+    """
+    place = Home(home)
+    if place.role != "department":
+        problem = f"{place.party} is a {place.role}: {what}"
+        raise CommandError(problem, "choose the department's own home with --home", ExitCode.USAGE)
+    return place.party
+
+
 def has_key(directory: Directory, party: Party) -> bool:
     """Whether a party has a signing key in the directory that is not revoked: what has none cannot act."""
     return any(is_signing(key) and key.revoked_index is None for key in directory.state.keys_of(party))

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,8 @@ from exchange.cli.admitting import (
     admit,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.errors import CommandError, WrongUsageError, say
+from exchange.cli.homes import require_own_key
 from exchange.cli.output import grouped, print_json, print_line, print_table
 from exchange.cli.texts import check_text
 from exchange.cli.times import day_of, iso, now
@@ -26,11 +26,13 @@ from exchange.core.entries import revocation_entry
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.state import OBJECT_ID, KeyRecord
-from exchange.home import Home
 from exchange.v1.directory_pb2 import Role
 
 StewardArgument = Annotated[str, typer.Argument(metavar="PARTY", help="The steward's name, in full.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; everybody can read it.", show_default=False)]
+
+# One of them could else remove the others.
+_ONLY = "only the department's own key admits and removes stewards"
 
 NOBODY_LEFT = (
     "no steward's key is valid: whoever keeps the department's own key adds one with `exchange steward add`; where that"
@@ -64,7 +66,7 @@ def add(
     The request comes from `exchange key new exchange://DOMAIN/DEPARTMENT/NAME --role steward`. The key signs datasets,
     applications, agreements, steps, systems, officers, suspensions and revocations for the department.
     """
-    _require_own_key(home)
+    require_own_key(home, _ONLY)
     admit(home, request, Comparison(fingerprint, unchecked), out, as_json, "steward")
 
 
@@ -93,7 +95,7 @@ def remove(
     steward: StewardArgument, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
 ) -> None:
     """Revoke a steward's key: it signs nothing any more, and what it signed before stands."""
-    _require_own_key(home)
+    require_own_key(home, _ONLY)
     check_text("--reason", reason)
     party = _parsed(steward)
     index, left = act(home, lambda session: _removed(session, party, reason))
@@ -122,7 +124,7 @@ def handover(
     as_json: JsonOption = False,
 ) -> None:
     """Put a new steward's key in the place of another one's: the new one is admitted, then the old one revoked."""
-    _require_own_key(home)
+    require_own_key(home, _ONLY)
     check_text("--reason", reason)
     party = _parsed(steward)
     # Asked before anything is signed: a handover that names nobody must not leave a steward more.
@@ -131,18 +133,6 @@ def handover(
     index, _ = act(home, lambda session: _removed(session, party, reason))
     if not as_json:
         print_line(f"{party} signs nothing for the department any more: entry {index} of the directory.")
-
-
-def _require_own_key(home: Path) -> None:
-    """Stewards are the department's to name: one of them could else remove the others.
-
-    Raises:
-        CommandError: another home than the department's own.
-    """
-    place = Home(home)
-    if place.role != "department":
-        what = f"{place.party} is a {place.role}: only the department's own key admits and removes stewards"
-        raise CommandError(what, "choose the department's home with --home", ExitCode.USAGE)
 
 
 async def _stewards(session: Session) -> list[KeyRecord]:
