@@ -23,6 +23,7 @@ PREFIX: Final = "EXCHANGE_BROKER_"
 """Of the variables that stand above broker.toml."""
 
 _USAGE = 2
+_EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - listened on, but not dialled
 # In a variable their parts are separated by commas.
 _LISTS = frozenset({"hosts"})
 # As RFC 3986 section 2 has it; none of them needs another spelling in TOML.
@@ -40,6 +41,10 @@ def _checked_port(listen: str) -> str:
     if not 0 < int(listen.rpartition(":")[2]) < 1 << 16:
         raise ValueError("a port is a number from 1 to 65535")
     return listen
+
+
+def _checked_join(listen: str) -> str:
+    return _checked_port(listen) if listen else ""
 
 
 def _checked_database(name: str) -> str:
@@ -79,11 +84,27 @@ class BrokerConfig(BaseModel):
     witness_round_seconds: float = Field(default=3, gt=0)
     witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
     witness_authorities: str = ""
+    # Where those who were invited hand in their keys, without a certificate; empty opens no such port.
+    join_listen: Annotated[
+        str, Field(pattern=r"^$|^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_join)
+    ] = ""
+    # What invites say, where that is another address than the one listened on.
+    join_address: Annotated[
+        str, Field(pattern=r"^$|^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_join)
+    ] = ""
+    joins_per_second: float = Field(default=2, gt=0)
+    joins_burst: float = Field(default=20, ge=1)
 
     @property
     def is_shared(self) -> bool:
         """Whether the logs are in a PostgreSQL database, where other brokers may stand beside this one."""
         return "://" in self.database
+
+    @property
+    def takes_invites_at(self) -> str:
+        """Where newcomers reach the broker; empty where they cannot: no port for it, or one that nobody can dial."""
+        address = (self.join_address or self.join_listen) if self.join_listen else ""
+        return "" if address.rpartition(":")[0] in _EVERYWHERE else address
 
     def store_name(self, home: Path) -> Path | str:
         """What `SqlLogStore` opens.
@@ -164,14 +185,17 @@ def _database(home: Path, values: Mapping[str, Any], above: Mapping[str, str]) -
     return {"database": read_secret(path), "database_file": path}, str(path)
 
 
-def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db") -> BrokerConfig:
+def new_config(listen: str, hosts: Sequence[str], database: str = "exchange.db", join_listen: str = "") -> BrokerConfig:
     """The configuration of a new broker, every other setting as it is by default.
 
     Raises:
         ConfigError: the address, a host or the database is not in its form.
     """
     try:
-        return BrokerConfig(listen=listen, hosts=tuple(hosts), database=database)
+        # Said twice, so that a broker which listens on every address of its machine still tells the one to dial.
+        return BrokerConfig(
+            listen=listen, hosts=tuple(hosts), database=database, join_listen=join_listen, join_address=join_listen
+        )
     except ValidationError as error:
         raise ConfigError(_first(error)) from error
 
@@ -205,6 +229,13 @@ def encode_config(config: BrokerConfig) -> str:
         f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
         "# Who certifies the witnesses whose address is https: a PEM file; without one, the public authorities.\n"
         f'witness_authorities = "{config.witness_authorities}"\n'
+        "# Where those who were invited hand in their keys, and show no certificate: every other party needs one.\n"
+        "# Empty, no such port is open, and nobody can be invited. The rate is that of one network address.\n"
+        f'join_listen = "{config.join_listen}"\n'
+        "# The address in invites, where it is another one than that.\n"
+        f'join_address = "{config.join_address}"\n'
+        f"joins_per_second = {config.joins_per_second:g}\n"
+        f"joins_burst = {config.joins_burst:g}\n"
     )
 
 

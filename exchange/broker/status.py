@@ -31,6 +31,14 @@ class TooManyReadsError(Exception):
     """The party reads faster than it may."""
 
 
+class InviteRefusedError(Exception):
+    """An invite cannot be made or changed like this."""
+
+
+class JoinRefusedError(Exception):
+    """What came with an invite is not taken."""
+
+
 class NoDeadlineError(Exception):
     """The call came without a deadline."""
 
@@ -75,6 +83,8 @@ _ERRORS: tuple[tuple[type[Exception], _Row], ...] = (
     (NotPermittedError, _Row(grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED")),
     (TooManyTunnelsError, _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_TUNNELS")),
     (TooManyReadsError, _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED_READS")),
+    (InviteRefusedError, _Row(grpc.StatusCode.FAILED_PRECONDITION, "INVITE_REFUSED")),
+    (JoinRefusedError, _Row(grpc.StatusCode.PERMISSION_DENIED, "JOIN_REFUSED")),
     (NoDeadlineError, _Row(grpc.StatusCode.INVALID_ARGUMENT, "NO_DEADLINE")),
     (EntryRefusedError, _Row(grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED")),
     (AuditUnavailableError, _Row(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE")),

@@ -9,10 +9,13 @@ from exchange.cli.application import CommandGroup, LazyCommand, example
 COMMANDS = (
     ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
     ("broker", "Run a broker."),
+    ("backup", "Take, verify and restore backups of a home."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
-    ("key", "Make a party's keys, and install what its parent gives back."),
-    ("department", "Admit departments, coordinators and auditors (operator)."),
-    ("system", "Add systems to a department (its steward)."),
+    ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
+    ("certificates", "List the keys and certificates that end soon."),
+    ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
+    ("department", "Invite and admit departments, coordinators and auditors (operator)."),
+    ("system", "Invite and add systems of a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
     ("steward", "Admit a department's stewards, hand over, and remove them (with the department's own key)."),
     ("officer", "Register and remove the officers who may ask for a department (its steward)."),
@@ -33,8 +36,14 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
-# Commands of packages; every other one is a module of this folder.
-_PLACES = {"officer": "people.officer", "mandate": "people.mandate", "steward": "people.steward"}
+PLACES = {
+    "certificates": "keys.certificates",
+    "join": "joining.join",
+    "mandate": "people.mandate",
+    "officer": "people.officer",
+    "steward": "people.steward",
+}
+"""Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 
 class Exchange(CommandGroup):
@@ -43,7 +52,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{_PLACES.get(name, name)}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{PLACES.get(name, name)}"))
 
 
 app = typer.Typer(

@@ -47,6 +47,7 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_STANDING_APPROVAL: _EntryKind.ValueType  # 13
     ENTRY_KIND_MANDATE: _EntryKind.ValueType  # 14
     ENTRY_KIND_OFFICER: _EntryKind.ValueType  # 15
+    ENTRY_KIND_SUCCESSOR: _EntryKind.ValueType  # 17
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
 
@@ -66,6 +67,7 @@ ENTRY_KIND_RULES: EntryKind.ValueType  # 12
 ENTRY_KIND_STANDING_APPROVAL: EntryKind.ValueType  # 13
 ENTRY_KIND_MANDATE: EntryKind.ValueType  # 14
 ENTRY_KIND_OFFICER: EntryKind.ValueType  # 15
+ENTRY_KIND_SUCCESSOR: EntryKind.ValueType  # 17
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
 class _Role:
@@ -169,6 +171,7 @@ class Entry(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     MANDATE_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
@@ -201,6 +204,8 @@ class Entry(_message.Message):
     def mandate(self) -> _people_pb2.Mandate: ...
     @_builtins.property
     def officer(self) -> _people_pb2.OfficerStanding: ...
+    @_builtins.property
+    def successor(self) -> Global___Successor: ...
     def __init__(
         self,
         *,
@@ -220,16 +225,47 @@ class Entry(_message.Message):
         rules: _procedure_pb2.Rules | None = ...,
         mandate: _people_pb2.Mandate | None = ...,
         officer: _people_pb2.OfficerStanding | None = ...,
+        successor: Global___Successor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "mandate", b"mandate", "officer", b"officer", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "mandate", b"mandate", "officer", b"officer", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "mandate", b"mandate", "object_id", b"object_id", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "mandate", b"mandate", "object_id", b"object_id", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "mandate", "officer"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "mandate", "officer", "successor"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class Successor(_message.Message):
+    """A break of the access log that nobody could mend: its end was lost, and it goes on from where it was kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    FIRST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    lost_checkpoint: _builtins.bytes
+    """The largest checkpoint that anybody is known to have of the broken log, signed by its key."""
+    first_checkpoint: _builtins.bytes
+    """The first checkpoint of the log that goes on in its place, which is smaller, signed by the same key."""
+    reason: _builtins.str
+    """Why, for people: 1 to 2,000 characters."""
+    def __init__(
+        self,
+        *,
+        lost_checkpoint: _builtins.bytes = ...,
+        first_checkpoint: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_checkpoint", b"first_checkpoint", "lost_checkpoint", b"lost_checkpoint", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Successor: _TypeAlias = Successor  # noqa: Y015
 
 @_typing.final
 class DirectoryLeaf(_message.Message):
@@ -366,18 +402,24 @@ class Revocation(_message.Message):
 
     TARGET_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     target: _builtins.bytes
     """Message digest of a purpose, dataset, application, agreement or mandate, or a key id; 32 bytes."""
     reason: _builtins.str
+    since: _builtins.int
+    """Of a key: since when its owner no longer vouches for what it signed, milliseconds; 0 where nobody said. For those
+    who look back: what was decided before the revocation stays decided.
+    """
     def __init__(
         self,
         *,
         target: _builtins.bytes = ...,
         reason: _builtins.str = ...,
+        since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "since", b"since", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

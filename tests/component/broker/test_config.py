@@ -22,6 +22,10 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         requests_per_second=12.5,
         burst=50,
         drain_seconds=0,
+        join_listen="[::1]:7444",
+        join_address="b.city.example:443",
+        joins_per_second=0.5,
+        joins_burst=3,
     )
     assert load(tmp_path, encode_config(config)) == config
     assert load(tmp_path, encode_config(BrokerConfig(listen="localhost:1"))) == BrokerConfig(listen="localhost:1")
@@ -47,6 +51,9 @@ def test_only_where_to_listen_has_to_be_said(tmp_path: Path) -> None:
         ('listen = "h:1"\nlisten_on = "h:2"', "listen_on: "),
         ('listen = "h:1"\nrequests_per_second = 0', "requests_per_second: "),
         ('listen = "h:1"\nburst = 0.5', "burst: "),
+        ('listen = "h:1"\njoin_listen = "h"', "join_listen: "),
+        ('listen = "h:1"\njoin_listen = "h:0"', "a port is a number from 1 to 65535"),
+        ('listen = "h:1"\njoins_burst = 0', "joins_burst: "),
         ('listen = "h:1"\ndrain_seconds = -1', "drain_seconds: "),
         ('listen = "h:1"\nhosts = ["a b"]', "hosts.0: "),
         ("listen =", "Invalid value"),
@@ -216,3 +223,19 @@ def test_the_database_is_said_once(tmp_path: Path) -> None:
 def test_a_config_never_changes() -> None:
     with pytest.raises(ValidationError):
         BrokerConfig(listen="h:1").listen = "h:2"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "told"),
+    [
+        ("", "", ""),
+        ("", "b.city.example:7444", ""),
+        ("b.city.example:7444", "", "b.city.example:7444"),
+        ("0.0.0.0:7444", "", ""),
+        ("[::]:7444", "", ""),
+        ("0.0.0.0:7444", "b.city.example:443", "b.city.example:443"),
+    ],
+)
+def test_invites_name_an_address_that_can_be_dialled(listen: str, address: str, told: str) -> None:
+    config = BrokerConfig(listen="h:1", join_listen=listen, join_address=address)
+    assert config.takes_invites_at == told

@@ -13,8 +13,12 @@ from exchange import transport
 from exchange.broker.append import AppendCommand
 from exchange.broker.auditing import Auditing
 from exchange.broker.authority import found_authority
+from exchange.broker.invites import Invites
+from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
+from exchange.broker.limits import AddressBuckets
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import RefusedError
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.services import DirectoryService, GatewayService, LogService, RelayService, unary_handler
 from exchange.broker.status import NotPermittedError, TooManyReadsError
 from exchange.core.access import verify_release
@@ -25,6 +29,7 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.wire import decode, encode
+from exchange.store.invites import MemoryInvites
 from exchange.store.ports import Log, Witnessed
 from exchange.transport import PeerError
 from exchange.v1.access_pb2 import Code
@@ -78,7 +83,8 @@ def call_of(peer: Party, remaining: float = 5.0, key: bytes = b"") -> Any:
 @pytest.fixture
 def directory(broker: Broker) -> DirectoryService:
     append = AppendCommand(broker.logs, AUTHORITY, broker.clock)
-    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    renew = RenewCommand(broker.logs, AUTHORITY, broker.clock)
+    return DirectoryService(append, renew, Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
 def log_service(broker: Broker) -> LogService:
@@ -271,12 +277,14 @@ async def test_every_method_of_the_contract_is_served(
         unary_handler("exchange.v1.RelayService", RelayService(broker.relay, broker.peers).handlers()),
         unary_handler("exchange.v1.DirectoryService", directory.handlers()),
         unary_handler("exchange.v1.LogService", access.handlers()),
+        unary_handler(INVITATION, invitations(broker).handlers()),
+        unary_handler(JOINING, JoiningService(invites_of(broker), AddressBuckets(1, 1), broker.clock).handlers()),
         GatewayService(broker.gateway, broker.peers).handler(),
     ]
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
     ]
-    assert len(methods) == 11
+    assert len(methods) == 16
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
@@ -285,16 +293,25 @@ async def test_every_method_of_the_contract_is_served(
 # --- the key that a certificate came with, and how much a party may ask -------------------------------
 
 
+def invites_of(broker: Broker) -> Invites:
+    return Invites(MemoryInvites(broker.store), broker.logs, AUTHORITY, broker.clock)
+
+
+def invitations(broker: Broker) -> InvitationService:
+    return InvitationService(invites_of(broker), broker.peers, "b.test:7444")
+
+
 async def calls(broker: Broker, directory: DirectoryService, access: LogService, call: Any) -> list[BaseException]:
     """What every method of the contract raises for a call."""
     methods = [
         *RelayService(broker.relay, broker.peers).handlers().values(),
         *directory.handlers().values(),
         *access.handlers().values(),
+        *invitations(broker).handlers().values(),
         GatewayService(broker.gateway, broker.peers).attach,
     ]
     raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
-    assert len(raised) == 11
+    assert len(raised) == 15
     return [error for error in raised if isinstance(error, BaseException)]
 
 
@@ -307,7 +324,7 @@ async def test_a_certificate_dies_with_the_key_that_it_came_with(
     world.revoke(key, APPLICATIONS)
     await broker.publish()
     errors = await calls(broker, directory, access, call_of(APPLICATIONS))
-    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 11
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 15
     assert broker.size == 0
 
 
@@ -318,7 +335,7 @@ async def test_a_certificate_without_a_key_lets_nobody_in(
     del call.auth_context()["x509_pem_cert"]
     errors = await calls(broker, directory, access, call)
     assert {type(error) for error in errors} == {PeerError}
-    assert len(errors) == 11
+    assert len(errors) == 15
 
 
 async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:

@@ -21,9 +21,12 @@ from exchange.broker.anchor import AnchorError
 from exchange.broker.beginning import NoBeginningError
 from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
+from exchange.broker.recovery import RecoveryError
 from exchange.broker.refusals import RefusedError
 from exchange.broker.retention import RetentionError
 from exchange.broker.status import (
+    InviteRefusedError,
+    JoinRefusedError,
     NoDeadlineError,
     NotPermittedError,
     TooManyReadsError,
@@ -55,6 +58,8 @@ EXPECTED = {
     NotPermittedError: (grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
     TooManyTunnelsError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_TUNNELS"),
     TooManyReadsError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED_READS"),
+    InviteRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "INVITE_REFUSED"),
+    JoinRefusedError: (grpc.StatusCode.PERMISSION_DENIED, "JOIN_REFUSED"),
     NoDeadlineError: (grpc.StatusCode.INVALID_ARGUMENT, "NO_DEADLINE"),
     EntryRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED"),
     AuditUnavailableError: (grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
@@ -69,6 +74,7 @@ INTERNAL = {
     FlightCutError,
     ForkAlarmError,
     NoBeginningError,
+    RecoveryError,
     RetentionError,
     SnapshotBrokenError,
     TunnelLostError,

@@ -47,7 +47,7 @@ def test_nothing_is_reached_that_no_policy_names() -> None:
     assert policies.keys() == {"default-deny", "adapter", "broker"}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert policies["adapter"]["ingress"] == []
-    assert [port["port"] for rule in policies["broker"]["ingress"] for port in rule["ports"]] == [7443]
+    assert [port["port"] for rule in policies["broker"]["ingress"] for port in rule["ports"]] == [7443, 7444]
 
 
 @each_set
