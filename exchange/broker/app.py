@@ -20,10 +20,12 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
+from exchange.broker.auditing import Auditing
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
 from exchange.broker.certificates import ServerCertificate, warn_daily
 from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.cutting import Cutter
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
@@ -83,6 +85,7 @@ class Broker:
     relay: Relay
     refusals: Refusals
     gateway: Gateway
+    cutter: Cutter
     witnesses: Witnesses | None
     servers: tuple[grpc.aio.Server, ...]
     health: Any
@@ -202,7 +205,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
             unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
-            unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            unary_handler(ACCESS, LogService(Auditing(logs, reading, now_ms), reading, store, peers).handlers()),
             unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
@@ -214,8 +217,23 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     doors = (server, *_joining(joining, config, invites))
     follower = Follower(logs, taken, since)
     upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
+    cutter = Cutter(logs, tunnels, now_ms)
     return Broker(
-        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, meter, port, upkeep
+        config,
+        logs,
+        kept,
+        anchor,
+        follower,
+        relay,
+        refusals,
+        gateway,
+        cutter,
+        witnesses,
+        doors,
+        servicer,
+        meter,
+        port,
+        upkeep,
     )
 
 
@@ -322,6 +340,7 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(stop.wait()): "",
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
+        asyncio.create_task(broker.cutter.run()): "what is suspended cannot be cut any more",
     }
     for work in broker.upkeep:
         waits[asyncio.ensure_future(work())] = "what it does by itself has failed"

@@ -142,7 +142,7 @@ class Session:
     ) -> None:
         self.home = home
         self.trust: Trust = home.trust
-        self.party: Party = home.party
+        self.party: Party = home.acts_for
         self.clock = clock
         self._transport = transport
         self._signer: EcdsaSigner | None = None

@@ -21,6 +21,7 @@ from exchange.broker.anchor import AnchorError
 from exchange.broker.beginning import NoBeginningError
 from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
+from exchange.broker.recovery import RecoveryError
 from exchange.broker.refusals import RefusedError
 from exchange.broker.retention import RetentionError
 from exchange.broker.status import (
@@ -33,7 +34,7 @@ from exchange.broker.status import (
     is_expected,
     status_of,
 )
-from exchange.broker.tunnel import TunnelFullError, TunnelLostError
+from exchange.broker.tunnel import FlightCutError, TunnelFullError, TunnelLostError
 from exchange.broker.witnesses import ForkAlarmError, WitnessError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.calendar import UncoveredYearError
@@ -71,8 +72,10 @@ EXPECTED = {
 INTERNAL = {
     AnchorError,
     ConfigError,
+    FlightCutError,
     ForkAlarmError,
     NoBeginningError,
+    RecoveryError,
     RetentionError,
     SnapshotBrokenError,
     TunnelLostError,
@@ -101,7 +104,11 @@ def error_classes() -> set[type[Exception]]:
 
 
 def made(kind: type[Exception]) -> Exception:
-    more = {FilterError: (Code.CODE_MALFORMED, SECRET), UncoveredYearError: (SECRET, 2026)}
+    more: dict[type[Exception], tuple[object, ...]] = {
+        FilterError: (Code.CODE_MALFORMED, SECRET),
+        UncoveredYearError: (SECRET, 2026),
+        FlightCutError: (Deny(6, Code.CODE_SUSPENDED, SECRET),),
+    }
     return kind(*more.get(kind, (SECRET,)))
 
 
