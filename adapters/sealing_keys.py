@@ -2,16 +2,17 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 import structlog
 
 from exchange.client.session import Session
 from exchange.core.entries import key_entry, sealing_key_statement
 from exchange.core.keys import key_id
-from exchange.core.rules import SEALING_LIFETIME
+from exchange.core.lifetimes import SEALING_KEY, SEALING_RENEWAL
 from exchange.core.state import OBJECT_ID
 
-RENEW_BEFORE = 7 * 24 * 3600 * 1000
+RENEW_BEFORE = SEALING_RENEWAL
 
 logger = structlog.get_logger("exchange.adapter")
 
@@ -21,10 +22,12 @@ class SealingKeys:
 
     Args:
         session: the system's open home.
+        take_up: called once a new key is in the home, before anybody can seal to it.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, take_up: Callable[[], None] = lambda: None) -> None:
         self._session = session
+        self._take_up = take_up
         self._lock = asyncio.Lock()
 
     async def ensure(self) -> None:
@@ -43,7 +46,10 @@ class SealingKeys:
                 # One that never reached the directory is as good as new.
                 waiting = [digest for digest in own if digest not in directory.state.keys]
                 home = self._session.home
-                await self._enter(home.sealing_public(waiting[0]) if waiting else home.new_sealing_key(), now)
+                public = home.sealing_public(waiting[0]) if waiting else home.new_sealing_key()
+                # Who reads the directory at the moment of the entry seals to it at once.
+                self._take_up()
+                await self._enter(public, now)
             for record in records:
                 if record is not None and record.not_after < now:
                     self._session.home.destroy_sealing_key(record.key_id)
@@ -51,7 +57,7 @@ class SealingKeys:
 
     async def _enter(self, public: bytes, now: int) -> None:
         session = self._session
-        statement = sealing_key_statement(session.party, public, (now, now + SEALING_LIFETIME))
+        statement = sealing_key_statement(session.party, public, (now, now + SEALING_KEY))
         draft = key_entry(session.party, secrets.token_bytes(OBJECT_ID), statement)
         appended = await session.append(session.sign(draft))
         logger.info("sealing key entered", key=key_id(public).hex()[:16], entry=appended.index)

@@ -1,10 +1,10 @@
 """gRPC between the parties: method names, mTLS, limits, and who the peer is (DESIGN section 8)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from cryptography import x509
@@ -19,6 +19,7 @@ from exchange.core.wire import MAX_FRAME
 SUBMIT: Final = "/exchange.v1.RelayService/Submit"
 ATTACH: Final = "/exchange.v1.GatewayService/Attach"
 APPEND: Final = "/exchange.v1.DirectoryService/Append"
+RENEW: Final = "/exchange.v1.DirectoryService/Renew"
 DIRECTORY_SYNC: Final = "/exchange.v1.DirectoryService/Sync"
 DIRECTORY_PROVE: Final = "/exchange.v1.DirectoryService/Prove"
 DIRECTORY_COSIGNED: Final = "/exchange.v1.DirectoryService/Cosigned"
@@ -146,6 +147,32 @@ def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
     )
 
 
+def renewed_credentials(
+    read: Callable[[], TlsIdentity | None], identity: TlsIdentity, *, mutual: bool = True
+) -> grpc.ServerCredentials:
+    """Credentials of a server whose certificate is renewed while it runs; connections that stand are not touched.
+
+    Args:
+        read: called before each handshake, on a thread of gRPC's; a new identity, or None where nothing has changed.
+        identity: the one to begin with.
+        mutual: whether every peer is asked for a certificate; where not, none is.
+    """
+
+    def fetch() -> Any:
+        # The stubs know no None, which gRPC takes for "as before".
+        renewed = read()
+        return _server_configuration(renewed) if renewed is not None else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _server_configuration(identity), fetch, require_client_authentication=mutual
+    )
+
+
+def _server_configuration(identity: TlsIdentity) -> grpc.ServerCertificateConfiguration:
+    pairs = [(identity.private_key, identity.certificate)]
+    return grpc.ssl_server_certificate_configuration(pairs, root_certificates=identity.authority)
+
+
 def open_anonymous_channel(address: str, authority: bytes) -> grpc.aio.Channel:
     """A channel to a broker that shows its certificate and gets none; call it within an event loop, and close it.
 
@@ -155,11 +182,6 @@ def open_anonymous_channel(address: str, authority: bytes) -> grpc.aio.Channel:
     """
     credentials = grpc.ssl_channel_credentials(root_certificates=authority)
     return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-
-
-def anonymous_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
-    """Credentials of a server that asks nobody for a certificate."""
-    return grpc.ssl_server_credentials([(identity.private_key, identity.certificate)])
 
 
 def check_tls(auth: Mapping[str, Iterable[bytes]]) -> None:

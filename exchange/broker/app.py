@@ -7,8 +7,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
+from exchange.broker.certificates import ServerCertificate, warn_daily
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
@@ -34,6 +36,7 @@ from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
 from exchange.broker.relay import Relay
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.retention import Retention, read_holds
 from exchange.broker.services import (
     ACCESS,
@@ -58,9 +61,8 @@ from exchange.transport import (
     JOIN_OPTIONS,
     MOST_JOINS,
     SERVER_OPTIONS,
-    anonymous_credentials,
     check_tls,
-    server_credentials,
+    renewed_credentials,
 )
 
 logger = structlog.get_logger("exchange.broker")
@@ -89,6 +91,7 @@ class Broker:
     servers: tuple[grpc.aio.Server, ...]
     health: Any
     port: int
+    upkeep: tuple[Callable[[], Awaitable[None]], ...]
 
 
 def now_ms() -> int:
@@ -181,24 +184,30 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     reading = Reading(logs, now_ms)
     peers = Peers(logs, buckets, now_ms)
     authority = load_authority(home)
-    append = AppendCommand(logs, authority, now_ms)
+    append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
+    certificate = ServerCertificate(home, authority, config.hosts, now_ms)
     invites = Invites(SqlInvites(store), logs, authority, now_ms)
     servicer = _aio.HealthServicer()
     server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
-            unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
+            unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
             unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, config.listen, server_credentials(home.tls_identity()))
-    doors = (server, *_joining(home, config, invites))
+    identity = certificate.begin()
+    port = _bind(server, config.listen, renewed_credentials(certificate.reader(), identity))
+    joining = renewed_credentials(certificate.reader(), identity, mutual=False)
+    doors = (server, *_joining(joining, config, invites))
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, port)
+    upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
+    return Broker(
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, port, upkeep
+    )
 
 
 def _witnesses(
@@ -212,7 +221,7 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _joining(home: Home, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
     """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
     if not config.join_listen:
         return []
@@ -220,7 +229,7 @@ def _joining(home: Home, config: BrokerConfig, invites: Invites) -> list[grpc.ai
     buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
     service = JoiningService(invites, buckets, now_ms)
     server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
-    _bind(server, config.join_listen, anonymous_credentials(home.tls_identity()))
+    _bind(server, config.join_listen, credentials)
     return [server]
 
 
@@ -293,6 +302,8 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
     }
+    for work in broker.upkeep:
+        waits[asyncio.ensure_future(work())] = "what it does by itself has failed"
     if broker.logs.store.is_shared:
         waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
     if broker.witnesses is not None:

@@ -133,6 +133,8 @@ class Gateway:
             tunnel.is_ready = True
         elif kind == "reply":
             self._land(tunnel, frame.reply)
+        elif kind == "leaving":
+            tunnel.leave()
         elif kind is None:
             raise DecodeError("the frame is empty")
 

@@ -16,6 +16,7 @@ from exchange.core.directory import Directory
 from exchange.core.entries import directory_leaf, key_entry, signing_key_statement
 from exchange.core.envelope import Envelope, sign
 from exchange.core.keys import key_id
+from exchange.core.lifetimes import BROKER_KEY
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
@@ -26,9 +27,6 @@ from exchange.store.ports import Batch, Head, Log, NewEntry, StoreError
 from exchange.store.postgres import PostgresDatabase
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Role
-
-YEAR = 365 * 24 * 3600 * 1000
-BROKER_YEARS = 5
 
 LOG_KEYS = {Log.DIRECTORY: "directory-log", Log.ACCESS: "access-log"}
 AUTHORITY_KEY = "tls-authority"
@@ -176,7 +174,7 @@ def broker_key_entry(operator: Home, broker: Home, now: int) -> Envelope:
         HomeError: a key is missing.
     """
     name = broker.trust.name
-    validity = (now, now + BROKER_YEARS * YEAR)
+    validity = (now, now + BROKER_KEY)
     statement = signing_key_statement(name, broker.party, Role.ROLE_BROKER, broker.signer(), validity)
     return sign(operator.signer(), name, key_entry(operator.party, secrets.token_bytes(OBJECT_ID), statement))
 

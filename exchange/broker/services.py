@@ -12,6 +12,7 @@ from exchange.broker.peers import Peers
 from exchange.broker.proofs import prove
 from exchange.broker.reading import Reading
 from exchange.broker.relay import Relay
+from exchange.broker.renewing import RenewCommand
 from exchange.core.wire import decode_open, encode
 from exchange.store.ports import Log, LogStore
 from exchange.transport import announcement_in
@@ -34,6 +35,8 @@ from exchange.v1.log_pb2 import (
     ProofRequest,
     ReadRequest,
     ReadResponse,
+    RenewRequest,
+    RenewResponse,
     SearchRequest,
 )
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
@@ -70,8 +73,11 @@ class RelayService:
 class DirectoryService:
     """`exchange.v1.DirectoryService`."""
 
-    def __init__(self, append: AppendCommand, reading: Reading, store: LogStore, peers: Peers) -> None:
+    def __init__(
+        self, append: AppendCommand, renew: RenewCommand, reading: Reading, store: LogStore, peers: Peers
+    ) -> None:
         self._append = append
+        self._renew = renew
         self._reading = reading
         self._store = store
         self._peers = peers
@@ -80,6 +86,11 @@ class DirectoryService:
         """One signed entry."""
         entry = await self._append(self._peers.spend(context), decode_open(AppendRequest, request).envelope)
         return encode(AppendResponse(receipt=entry.receipt, certificate=entry.certificate))
+
+    async def renew(self, request: bytes, context: Context) -> bytes:
+        """A new TLS certificate."""
+        certificate = await self._renew(self._peers.spend(context), decode_open(RenewRequest, request))
+        return encode(RenewResponse(certificate=certificate))
 
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, with the bodies that the peer may see."""
@@ -106,7 +117,13 @@ class DirectoryService:
 
     def handlers(self) -> Mapping[str, Unary]:
         """By method name."""
-        return {"Append": self.append, "Sync": self.sync, "Prove": self.prove, "Cosigned": self.cosigned}
+        return {
+            "Append": self.append,
+            "Sync": self.sync,
+            "Prove": self.prove,
+            "Cosigned": self.cosigned,
+            "Renew": self.renew,
+        }
 
 
 class LogService:

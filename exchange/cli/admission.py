@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.times import DAY, SECOND, YEAR, day_of
+from exchange.cli.times import DAY, SECOND, day_of
 from exchange.core.entries import signing_key_statement
 from exchange.core.errors import CoreError, DecodeError, SignatureError
 from exchange.core.keys import Signer, is_signed, key_id, signing_key
+from exchange.core.lifetimes import HEAD_START, key_lifetime
 from exchange.core.names import Party
 from exchange.core.rules import possession_statement
 from exchange.core.wire import decode, encode
@@ -33,9 +34,6 @@ from exchange.v1.directory_pb2 import Key, KeyStatement, Role, Suite
 REQUEST_FORMAT = "exchange.v1/key-request"
 ADMISSION_FORMAT = "exchange.v1/admission"
 MAX_FILE = 64 * 1024
-
-# The clock of a new party may be ahead of the broker's.
-_HEAD_START = 5 * 60 * SECOND
 
 ROLES: Mapping[str, Role.ValueType] = MappingProxyType(
     {
@@ -127,7 +125,9 @@ def role_of(party: Party, wanted: str = "") -> str:
     return role
 
 
-def new_key_request(party: Party, role: str, signer: Signer, csr: bytes, now: int) -> KeyRequest:
+def new_key_request(
+    party: Party, role: str, signer: Signer, csr: bytes, now: int, predecessor: Signer | None = None
+) -> KeyRequest:
     """Ask for a key to be signed and for a TLS certificate.
 
     Args:
@@ -135,9 +135,12 @@ def new_key_request(party: Party, role: str, signer: Signer, csr: bytes, now: in
         signer: holds the new signing key.
         csr: PKCS #10, DER, for the party's TLS key; see `Home.new_tls_request`.
         now: milliseconds.
+        predecessor: the party's present key, which spares a later one its 72 hours; None where it is lost.
     """
-    validity = (now - _HEAD_START, now + _lifetime(role))
-    statement = signing_key_statement(party.domain, party, ROLES[role], signer, validity, csr=csr)
+    validity = (now - HEAD_START, now + key_lifetime(ROLES[role]))
+    statement = signing_key_statement(
+        party.domain, party, ROLES[role], signer, validity, csr=csr, predecessor=predecessor
+    )
     return KeyRequest(party, role, statement, decode(Key, statement.statement), csr)
 
 
@@ -213,7 +216,8 @@ def check_certificate(admission: Admission, authority: str, public_key: ec.Ellip
     if _spki(certificate.public_key()) != _spki(public_key):
         raise AdmissionError(
             "the certificate is for another TLS key than the one in this home",
-            "send this home's own request.json, and install what comes back for it",
+            "send this home's own request.json, and install what comes back for it; a home that has been renewed"
+            " since makes another request with `exchange key rotate`",
         )
     if not any(_is_issued_by(certificate, issuer) for issuer in issuers):
         raise AdmissionError(
@@ -254,10 +258,10 @@ def _check_key(request: KeyRequest, now: int) -> None:
         raise AdmissionError(f"the key cannot be used: {error}") from error
     if not proven:
         raise AdmissionError("the proof of possession does not verify: whoever made this does not hold the key")
-    longest = _lifetime(request.role) + _HEAD_START
+    longest = key_lifetime(ROLES[request.role]) + HEAD_START
     if not 0 < key.not_after - key.not_before <= longest:
         raise AdmissionError(f"the key's validity is not 1 to {longest // DAY} days")
-    if not key.not_before <= now + _HEAD_START or key.not_after <= now:
+    if not key.not_before <= now + HEAD_START or key.not_after <= now:
         raise AdmissionError(
             f"the key is valid from {day_of(key.not_before)} until {day_of(key.not_after)}, and not now",
             "check the clocks, or make a new home",
@@ -289,10 +293,6 @@ def _check_tls_key(public_key: object, signing: bytes) -> None:
         raise AdmissionError(f"the TLS key cannot be used: {error}") from error
     if _spki(public_key) == signing:
         raise AdmissionError("the TLS key must not be the signing key")
-
-
-def _lifetime(role: str) -> int:
-    return 5 * YEAR if role == "department" else YEAR
 
 
 def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -145,6 +145,8 @@ async def _entered(session: Session, request: KeyRequest, record: KeyRecord) -> 
 
 def _has_key(session: Session, request: KeyRequest) -> bool:
     """Whether the root signs a later key of a party, which then waits 72 hours in public view (DESIGN section 2)."""
+    if request.statement.succession:
+        return False
     earlier = session.directory.state.keys_of(request.party)
     return request.role not in BELOW_A_DEPARTMENT and any(is_signing(record) for record in earlier)
 

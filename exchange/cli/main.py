@@ -11,7 +11,8 @@ COMMANDS = (
     ("broker", "Run a broker."),
     ("backup", "Take, verify and restore backups of a home."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
-    ("key", "Make a party's keys, and install what its parent gives back."),
+    ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
+    ("certificates", "List the keys and certificates that end soon."),
     ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
     ("department", "Invite and admit departments, coordinators and auditors (operator)."),
     ("system", "Invite and add systems of a department (its steward)."),
@@ -32,7 +33,7 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
-PLACES = {"join": "joining.join"}
+PLACES = {"certificates": "keys.certificates", "join": "joining.join"}
 """Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 

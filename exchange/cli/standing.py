@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.cli.admission import certificate_end
+from exchange.cli.keys.certificates import standing_expiry
 from exchange.cli.times import days_left, iso, now
 from exchange.cli.use_standing import due_line, notice_line, waiting_dues, waiting_notices
 from exchange.client.calls import GrpcTransport, call
@@ -19,11 +20,14 @@ from exchange.client.storage import ACCESS, DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
+from exchange.core.expiry import Expiring, pending_keys, warnings
 from exchange.core.keys import key_id
+from exchange.core.lifetimes import WARNINGS
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party
 from exchange.core.policy import Cosigned
 from exchange.core.protocol import Announcement
+from exchange.core.state import KeyRecord
 from exchange.core.trust import Trust
 from exchange.home import Home, HomeError
 from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
@@ -81,6 +85,8 @@ class Standing:
         witnessed: what witnesses say of each log; empty where the trust file has no quorum.
         receipts: how many are not cosigned yet, and how many of them are late.
         duties: what the ledger of use asks for: data to be destroyed, corrections to be acknowledged, each in a line.
+        expiring: of which people are warned now, the most urgent first.
+        pending: keys of any party that stand in public view.
     """
 
     party: Party
@@ -95,6 +101,8 @@ class Standing:
     witnessed: tuple[LogStanding, ...] = ()
     receipts: tuple[int, int] = (0, 0)
     duties: tuple[str, ...] = ()
+    expiring: tuple[Expiring, ...] = ()
+    pending: tuple[KeyRecord, ...] = ()
 
     @property
     def caveats(self) -> list[str]:
@@ -133,6 +141,8 @@ async def standing_of(home: Home) -> Standing:
         synced.witnessed,
         await asyncio.to_thread(_receipts, home, trust),
         await asyncio.to_thread(_duties, home, directory),
+        await asyncio.to_thread(_expiring, home, directory),
+        await asyncio.to_thread(pending_keys, directory.state, now()) if directory is not None else (),
     )
 
 
@@ -233,6 +243,15 @@ def _duties(home: Home, directory: Directory | None) -> tuple[str, ...]:
     except ExchangeError as error:
         return (str(error),)
     return tuple(line for line in (due, notices) if line)
+
+
+def _expiring(home: Home, directory: Directory | None) -> tuple[Expiring, ...]:
+    try:
+        found = standing_expiry(home.path, directory, WARNINGS[0])
+    except HomeError:
+        # What is wrong with the certificate, the line of the certificate says.
+        return ()
+    return tuple(item for _, item in warnings(found, now()))
 
 
 async def _check_access(session: Session) -> None:

@@ -8,6 +8,9 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import ExitCode, diagnose
 from exchange.cli.growth import Growth, described, growth_of, shown
+from exchange.cli.keys.certificates import described as described_expiring
+from exchange.cli.keys.certificates import warning_line
+from exchange.cli.keys.revoking import described_pending, pending_line
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
@@ -80,6 +83,10 @@ def _shown(standing: Standing) -> dict[str, object]:
     if waiting:
         alarm = f", {late} of them for over a minute: ALARM" if late else ""
         pairs["receipts"] = f"{waiting} not cosigned yet{alarm}"
+    if standing.expiring:
+        pairs["ends soon"] = [warning_line(item) for item in standing.expiring]
+    if standing.pending:
+        pairs["in public view"] = [pending_line(record) for record in standing.pending]
     if standing.duties:
         pairs["to do"] = list(standing.duties)
     return pairs
@@ -153,6 +160,8 @@ def _described(standing: Standing) -> dict[str, object]:
         "problem": str(problem) if problem else None,
         "witnesses": [_described_log(log) for log in standing.witnessed],
         "receipts": {"not_cosigned": standing.receipts[0], "late": standing.receipts[1]},
+        "expiring": [described_expiring(item) for item in standing.expiring],
+        "in_public_view": [described_pending(record) for record in standing.pending],
         "to_do": list(standing.duties),
         "caveats": standing.caveats,
     }

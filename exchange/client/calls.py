@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -84,9 +84,9 @@ class GrpcTransport:
 
     def __init__(self, brokers: Sequence[str], identity: TlsIdentity) -> None:
         self._brokers = tuple(brokers)
-        self._identity = identity
         self._current = 0
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels = _Channels(identity)
+        self._old: list[_Channels] = []
         self._announced: dict[str, Announcement] = {}
 
     def announced(self, broker: str) -> Announcement | None:
@@ -95,13 +95,17 @@ class GrpcTransport:
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
+        with self._channels.used() as channels:
+            return await self._unary(channels, method, request, timeout)
+
+    async def _unary(self, channels: "_Channels", method: str, request: bytes, timeout: float) -> bytes:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         problems: list[ExchangeError] = []
         for step in range(len(self._brokers)):
             index = (self._current + step) % len(self._brokers)
             broker = self._brokers[index]
-            channel = self._channel(broker)
+            channel = channels.to(broker)
             # An equal share for each broker left, so that one that swallows packets does not use all the time up.
             state = await _connect(channel, (deadline - loop.time()) / (len(self._brokers) - step))
             if state is None:
@@ -126,11 +130,20 @@ class GrpcTransport:
         reasons = "; ".join(map(str, problems))
         raise UnavailableError(f"no broker can be reached: {reasons}", status="UNAVAILABLE", retry=True)
 
+    def renew(self, identity: TlsIdentity) -> None:
+        """Show another certificate from the next call on; calls under way end on the connections that they have.
+
+        Args:
+            identity: this party's renewed TLS key and certificate.
+        """
+        self._old = [*(old for old in self._old if not old.is_closed), self._channels]
+        self._channels.retire()
+        self._channels = _Channels(identity)
+
     async def close(self) -> None:
         """Close every channel."""
-        channels = tuple(self._channels.values())
-        self._channels.clear()
-        await asyncio.gather(*(channel.close(None) for channel in channels))
+        old, self._old = self._old, []
+        await asyncio.gather(*(channels.close() for channels in (self._channels, *old)))
 
     def _keep_announced(self, broker: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """What a broker says of itself.
@@ -144,10 +157,53 @@ class GrpcTransport:
         except CoreError as error:
             raise UnavailableError(str(error), UPDATE, status="FAILED_PRECONDITION") from error
 
-    def _channel(self, broker: str) -> grpc.aio.Channel:
-        if broker not in self._channels:
-            self._channels[broker] = open_channel(broker, self._identity)
-        return self._channels[broker]
+
+class _Channels:
+    """The channels that show one certificate: closed once it is renewed and no call uses them any more."""
+
+    def __init__(self, identity: TlsIdentity) -> None:
+        self._identity = identity
+        self._open: dict[str, grpc.aio.Channel] = {}
+        self._calls = 0
+        self._is_retired = False
+        self._closing: asyncio.Task[None] | None = None
+
+    def to(self, broker: str) -> grpc.aio.Channel:
+        """The one to a broker."""
+        if broker not in self._open:
+            self._open[broker] = open_channel(broker, self._identity)
+        return self._open[broker]
+
+    @contextmanager
+    def used(self) -> "Iterator[_Channels]":
+        """These channels for one call: a channel that is closed fails whoever waits for its connection."""
+        self._calls += 1
+        try:
+            yield self
+        finally:
+            self._calls -= 1
+            self._close_if_unused()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is left of them."""
+        return self._closing is not None and self._closing.done()
+
+    async def close(self) -> None:
+        """Close them all."""
+        channels = tuple(self._open.values())
+        self._open.clear()
+        await asyncio.gather(*(channel.close(None) for channel in channels))
+
+    def retire(self) -> None:
+        """Take no more calls."""
+        self._is_retired = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_retired and not self._calls:
+            # Held here until it is done: the event loop alone would let it go.
+            self._closing = asyncio.create_task(self.close())
 
 
 async def call(transport: Transport, method: str, message: Message, response_type: type[M], timeout: float) -> M:

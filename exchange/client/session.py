@@ -41,6 +41,9 @@ from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import AppendRequest, AppendResponse
 
 MIRROR = "mirror.db"
+SHUT_OUT = "NOT_PERMITTED"
+"""How a broker refuses whoever may not ask it anything."""
+
 TIMEOUT = 30.0
 
 Clock = Callable[[], int]
@@ -254,6 +257,19 @@ class Session:
             self._signer = self.home.signer()
         return self._signer
 
+    async def use_new_keys(self) -> None:
+        """Go on with the signing key and the TLS certificate that the home holds now.
+
+        Calls under way end on the connections that they began on.
+
+        Raises:
+            HomeError: one of them cannot be used; those from before stay in use.
+        """
+        signer, identity = self.home.signer(), self.home.tls_identity()
+        self._signer = signer
+        if isinstance(self._transport, GrpcTransport):
+            self._transport.renew(identity)
+
     def check(self) -> None:
         """Refuse to go on with an exchange whose log has failed.
 
@@ -299,7 +315,8 @@ class Session:
     async def append(self, envelope: Envelope, *, timeout: float = TIMEOUT) -> Appended:
         """Append a signed entry to the directory log, and see it in the mirror before this returns.
 
-        The log holds an entry once, by its digest: the same envelope may be appended again after a lost answer.
+        The log holds an entry once, by its digest: the same envelope may be appended again after a lost answer. Only an
+        entry that revokes the key which this party's certificate came with is not seen in the mirror.
 
         Args:
             envelope: of kind entry, with its attachments.
@@ -319,8 +336,13 @@ class Session:
         except RefusedError as error:
             raise await self.verified(error, envelope) from None
         checkpoint = self._check_receipt(response.receipt, envelope)
-        await self.mirror.sync(self.transport, checkpoint.size)
-        await self.mirror.confirm(checkpoint, response.receipt.checkpoint)
+        try:
+            await self.mirror.sync(self.transport, checkpoint.size)
+            await self.mirror.confirm(checkpoint, response.receipt.checkpoint)
+        except RefusedError as error:
+            # The receipt proves that the log has it; where it ended this party's own key, nothing more is shown.
+            if error.label != SHUT_OUT:
+                raise
         return Appended(response.receipt.index, leaf_hash(response.receipt.leaf), response.certificate)
 
     async def verified(self, error: RefusedError, envelope: Envelope, provider: Party | None = None) -> RefusedError:

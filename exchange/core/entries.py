@@ -82,10 +82,17 @@ def rules_entry(owner: Party, rules: Rules, supersedes: bytes = b"") -> Draft:
     return Draft(ENTRY, encode(entry))
 
 
-def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str) -> Draft:
-    """An unsigned revocation of a version (by message digest) or a key (by key id)."""
+def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str, since: int = 0) -> Draft:
+    """An unsigned revocation of a version (by message digest) or a key (by key id).
+
+    Args:
+        owner: who revokes.
+        object_id: 16 random bytes.
+        target: 32 bytes; reason: everybody can read it.
+        since: of a key, from when on its owner does not vouch for what it signed, milliseconds; 0 for no such word.
+    """
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_REVOCATION)
-    entry.revocation.CopyFrom(Revocation(target=target, reason=reason))
+    entry.revocation.CopyFrom(Revocation(target=target, reason=reason, since=since))
     return Draft(ENTRY, encode(entry))
 
 

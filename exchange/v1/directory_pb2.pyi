@@ -385,18 +385,24 @@ class Revocation(_message.Message):
 
     TARGET_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     target: _builtins.bytes
     """Message digest of a purpose, dataset, application or agreement, or a key id; 32 bytes."""
     reason: _builtins.str
+    since: _builtins.int
+    """Of a key: since when its owner no longer vouches for what it signed, milliseconds; 0 where nobody said. For those
+    who look back: what was decided before the revocation stays decided.
+    """
     def __init__(
         self,
         *,
         target: _builtins.bytes = ...,
         reason: _builtins.str = ...,
+        since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "since", b"since", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

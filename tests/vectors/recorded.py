@@ -89,6 +89,7 @@ def _tunnel(values: Mapping[str, bytes], receipt: Receipt) -> Iterator[tuple[str
         "offer": {"offer": gateway_pb2.Offer(request=values["request.frame"], response=values["response.frame"])},
         "ready": {"ready": gateway_pb2.Ready()},
         "reply": {"reply": gateway_pb2.Reply(flight=1, envelope=values["response.frame"])},
+        "leaving": {"leaving": gateway_pb2.Leaving()},
     }
     broker: Mapping[str, Mapping[str, Message]] = {
         "delivery": {"delivery": gateway_pb2.Delivery(flight=1, envelope=values["request.frame"], timeout=9_500)},
@@ -96,6 +97,7 @@ def _tunnel(values: Mapping[str, bytes], receipt: Receipt) -> Iterator[tuple[str
             "settlement": gateway_pb2.Settlement(response_digest=values["response.digest"], receipt=receipt)
         },
         "directory_head": {"directory_head": gateway_pb2.DirectoryHead(size=DIRECTORY_SIZE)},
+        "left": {"leaving": gateway_pb2.Leaving()},
     }
     for name, frame in adapter.items():
         yield f"tunnel.{name}", gateway_pb2.AttachRequest(frames=[gateway_pb2.AdapterFrame(**frame)])  # type: ignore[arg-type]
@@ -118,6 +120,12 @@ def _directory(values: Mapping[str, bytes], receipt: Receipt) -> Iterator[tuple[
     yield "directory.prove.response", log_pb2.DirectoryServiceProveResponse(path=_path(values, "directory.path_8_11"))
     yield "directory.cosigned.request", log_pb2.DirectoryServiceCosignedRequest()
     yield "directory.cosigned.response", log_pb2.DirectoryServiceCosignedResponse(cosigned=checkpoint)
+    # Read by nobody here: what stands in it is for the TLS authority, which another test asks.
+    asked = log_pb2.RenewRequest(
+        csr=b"PKCS #10", key_id=values["keys.requester.key_id"], time=NUMBERS["issued_at"], signature=b"DER"
+    )
+    yield "renew.request", asked
+    yield "renew.response", log_pb2.RenewResponse(certificate=b"-----BEGIN CERTIFICATE-----")
 
 
 def _access(values: Mapping[str, bytes]) -> Iterator[tuple[str, Message]]:

@@ -31,6 +31,7 @@ from exchange.v1.gateway_pb2 import (
     BrokerFrame,
     Delivery,
     DirectoryHead,
+    Leaving,
     Settlement,
 )
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
@@ -606,6 +607,43 @@ async def test_draining_finishes_what_was_delivered_and_refuses_what_comes_after
     await draining
     assert attached.call.finished
     assert attached.provider.ledger.owed_count == 0
+
+
+async def test_a_tunnel_that_is_left_answers_until_the_broker_delivers_nothing_more(
+    attached: Attached, world: World
+) -> None:
+    leaving = asyncio.create_task(attached.tunnel.leave())
+    await attached.call.until(lambda: attached.call.kinds()[-1] == "leaving")
+    # Delivered before the broker read it: answered, not refused.
+    request = world.request()
+    response = await attached.answered(request, 1)
+    assert response.kind == RESPONSE
+    assert attached.tunnel.is_owed(response.digest)
+    assert not leaving.done()
+    attached.call.send(BrokerFrame(leaving=Leaving()))
+    await until(lambda: attached.tunnel.is_leaving)
+    # It waits for what is owed; meanwhile no other tunnel offers it.
+    assert attached.tunnel.is_owed(response.digest)
+    assert not leaving.done()
+    attached.call.settle(response.digest, world.release(request, response))
+    await leaving
+    assert attached.call.finished
+    assert attached.provider.ledger.owed_count == 0
+
+
+async def test_a_broker_that_knows_no_leaving_is_left_all_the_same(
+    attached: Attached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.01)
+    await attached.tunnel.leave()
+    assert attached.call.finished
+
+
+async def test_a_tunnel_that_is_lost_while_it_is_left_ends_at_once(attached: Attached) -> None:
+    leaving = asyncio.create_task(attached.tunnel.leave())
+    await attached.call.until(lambda: attached.call.kinds()[-1] == "leaving")
+    attached.call.end(grpc.StatusCode.UNAVAILABLE)
+    await asyncio.wait_for(leaving, 5)
 
 
 async def test_a_draining_tunnel_does_not_become_ready_again(attached: Attached, world: World) -> None:

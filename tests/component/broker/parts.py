@@ -227,6 +227,7 @@ class Adapter:
         self.heads: list[int] = []
         self.messages = 0
         self.broken = False
+        self.is_left = False
         self.encode: Callable[[AttachRequest], bytes] = encode
         self._broker = broker
         self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -286,7 +287,9 @@ class Adapter:
 
     def _take(self, frame: Any) -> None:
         kind = frame.WhichOneof("frame")
-        if kind == "delivery":
+        if kind == "leaving":
+            self.is_left = True
+        elif kind == "delivery":
             self.deliveries.append(frame.delivery)
             answer = self.respond(decode_envelope(frame.delivery.envelope))
             if answer is not None:

@@ -17,6 +17,7 @@ from exchange.broker.joining import INVITATION, JOINING, InvitationService, Join
 from exchange.broker.limits import AddressBuckets
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import RefusedError
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.services import DirectoryService, GatewayService, LogService, RelayService, unary_handler
 from exchange.broker.status import NotPermittedError, TooManyReadsError
 from exchange.core.access import verify_release
@@ -81,7 +82,8 @@ def call_of(peer: Party, remaining: float = 5.0, key: bytes = b"") -> Any:
 @pytest.fixture
 def directory(broker: Broker) -> DirectoryService:
     append = AppendCommand(broker.logs, AUTHORITY, broker.clock)
-    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    renew = RenewCommand(broker.logs, AUTHORITY, broker.clock)
+    return DirectoryService(append, renew, Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
 @pytest.fixture
@@ -276,7 +278,7 @@ async def test_every_method_of_the_contract_is_served(
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
     ]
-    assert len(methods) == 15
+    assert len(methods) == 16
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
@@ -303,7 +305,7 @@ async def calls(broker: Broker, directory: DirectoryService, access: LogService,
         GatewayService(broker.gateway, broker.peers).attach,
     ]
     raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
-    assert len(raised) == 14
+    assert len(raised) == 15
     return [error for error in raised if isinstance(error, BaseException)]
 
 
@@ -316,7 +318,7 @@ async def test_a_certificate_dies_with_the_key_that_it_came_with(
     world.revoke(key, APPLICATIONS)
     await broker.publish()
     errors = await calls(broker, directory, access, call_of(APPLICATIONS))
-    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 14
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 15
     assert broker.size == 0
 
 
@@ -327,7 +329,7 @@ async def test_a_certificate_without_a_key_lets_nobody_in(
     del call.auth_context()["x509_pem_cert"]
     errors = await calls(broker, directory, access, call)
     assert {type(error) for error in errors} == {PeerError}
-    assert len(errors) == 14
+    assert len(errors) == 15
 
 
 async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:

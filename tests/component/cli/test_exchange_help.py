@@ -11,7 +11,7 @@ GROUPS = {
     "broker": ("run", "add"),
     "backup": ("create", "verify", "restore"),
     "log": ("erase", "migrate", "recover", "declare-break", "fsck", "retain", "archive"),
-    "key": ("new", "install"),
+    "key": ("new", "install", "rotate", "renew", "revoke", "recover", "pending", "cancel"),
     "department": ("invite", "pending", "approve", "sign", "reject", "admit", "leave"),
     "system": ("invite", "pending", "approve", "reject", "add"),
     "head": ("add", "list", "remove"),

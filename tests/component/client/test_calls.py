@@ -314,3 +314,50 @@ async def test_details_that_contradict_their_status_are_no_refusal(open_channels
     open_channels["a"] = Channel(rpc_error(grpc.StatusCode.INTERNAL, "no", details), READY)
     with pytest.raises(UnavailableError):
         await grpc_transport("a").unary(DIRECTORY_PROVE, b"", 5)
+
+
+# --- a certificate that is renewed --------------------------------------------------------------------
+
+
+async def test_the_next_call_shows_the_renewed_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[TlsIdentity] = []
+
+    def opened(address: str, identity: TlsIdentity) -> Channel:
+        shown.append(identity)
+        return Channel(b"answer", READY)
+
+    monkeypatch.setattr(calls, "open_channel", opened)
+    old, new = TlsIdentity(b"", b"old", b""), TlsIdentity(b"", b"new", b"")
+    transport = GrpcTransport(("a",), old)
+    await transport.unary("method", b"", 1)
+    transport.renew(new)
+    await transport.unary("method", b"", 1)
+    assert shown == [old, new]
+    await transport.close()
+
+
+async def test_a_call_under_way_ends_on_the_connection_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Channel):
+        """A channel whose connection takes its time."""
+
+        async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
+            begun.set()
+            await go_on.wait()
+            assert not self.closed
+            await super().wait_for_state_change(last)
+
+    channel = Slow(b"answer", CONNECTING, READY)
+    monkeypatch.setattr(calls, "open_channel", lambda *_: channel)
+    transport = GrpcTransport(("a",), TlsIdentity(b"", b"", b""))
+    call = asyncio.create_task(transport.unary("method", b"", 5))
+    await begun.wait()
+    transport.renew(TlsIdentity(b"", b"new", b""))
+    await asyncio.sleep(0)
+    assert not channel.closed
+    go_on.set()
+    assert await call == b"answer"
+    # Nobody uses it any more.
+    await transport.close()
+    assert channel.closed
