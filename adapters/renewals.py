@@ -1,4 +1,4 @@
-"""What an adapter renews by itself: its TLS certificate, and its signing key under the old one (ADR 0011)."""
+"""What an adapter renews by itself: its TLS certificate, and its signing key under the old one (ADR 0012)."""
 
 import asyncio
 

@@ -57,13 +57,7 @@ from exchange.home import Home, HomeError
 from exchange.store.invites import SqlInvites
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import (
-    JOIN_OPTIONS,
-    MOST_JOINS,
-    SERVER_OPTIONS,
-    check_tls,
-    renewed_credentials,
-)
+from exchange.transport import JOIN_OPTIONS, MOST_JOINS, SERVER_OPTIONS, check_tls, renewed_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -185,8 +179,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     peers = Peers(logs, buckets, now_ms)
     authority = load_authority(home)
     append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
-    certificate = ServerCertificate(home, authority, config.hosts, now_ms)
     invites = Invites(SqlInvites(store), logs, authority, now_ms)
+    certificate = ServerCertificate(home, authority, config.hosts, now_ms)
     servicer = _aio.HealthServicer()
     server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
@@ -199,10 +193,9 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
             _health_handler(servicer),
         )
     )
-    identity = certificate.begin()
-    port = _bind(server, config.listen, renewed_credentials(certificate.reader(), identity))
-    joining = renewed_credentials(certificate.reader(), identity, mutual=False)
-    doors = (server, *_joining(joining, config, invites))
+    port = _bind(server, config.listen, certificate)
+    # Each port has a certificate to look at of its own: who has seen a new one is not told of it again.
+    doors = (server, *_joining(ServerCertificate(home, authority, config.hosts, now_ms), config, invites))
     follower = Follower(logs, taken, since)
     upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
     return Broker(
@@ -221,7 +214,7 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
     """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
     if not config.join_listen:
         return []
@@ -229,11 +222,12 @@ def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites:
     buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
     service = JoiningService(invites, buckets, now_ms)
     server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
-    _bind(server, config.join_listen, credentials)
+    _bind(server, config.join_listen, certificate, anonymous=True)
     return [server]
 
 
-def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
+def _bind(server: grpc.aio.Server, listen: str, certificate: ServerCertificate, *, anonymous: bool = False) -> int:
+    credentials = renewed_credentials(certificate.read, certificate.begin(), anonymous=anonymous)
     _check_address(listen)
     try:
         return server.add_secure_port(listen, credentials)

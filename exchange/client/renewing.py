@@ -1,4 +1,4 @@
-"""A party renews what of its keys it can by itself: its TLS certificate, and a system its signing key (ADR 0011)."""
+"""A party renews what of its keys it can by itself: its TLS certificate, and a system its signing key (ADR 0012)."""
 
 import asyncio
 import secrets
