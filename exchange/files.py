@@ -61,6 +61,26 @@ def check_writable(path: Path) -> None:
         raise HomeError(f"cannot write {path}: {error.strerror}", permission(error, path)) from error
 
 
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner reads, where there is none; what is there is not opened.
+
+    Whoever opens a file and closes it again gives up every lock that the process has on it (POSIX; SQLite, "How To
+    Corrupt An SQLite Database File", section 2.2), so a database is never opened to be made.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if path.exists():
+        return
+    temporary = _beside(path)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
 def _check_regular(path: Path) -> None:
     """A rename would put a file in the place of a device, a pipe or a socket."""
     try:

@@ -4,7 +4,6 @@ Several processes of one party may have it open. SQLite before 3.51.3 can corrup
 once (sqlite.org/wal.html, "The WAL-reset bug"), so it keeps a rollback journal, and every transaction is short.
 """
 
-import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from exchange.client.errors import EvidenceError, UnavailableError
+from exchange.files import make_private
 
 SYNCHRONOUS = "EXTRA"
 """SQLite's setting: a rollback journal's removal is durable too. Tests of anything else turn it off."""
@@ -53,7 +53,7 @@ class SqliteFile:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             # What a party may see is not everybody's to read.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            make_private(self.path)
             with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode=DELETE")
                 connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")

@@ -5,7 +5,6 @@ ledger with the access log, which has an entry of every answer. Old records go f
 before the first one that is left is kept, and the rest verifies from there.
 """
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from exchange.client.errors import EvidenceError, UnavailableError
 from exchange.core.errors import CoreError
 from exchange.core.use_records import START, chained, check_record, read_record
 from exchange.core.wire import FORMAT, encode
+from exchange.files import make_private
 from exchange.v1.use_pb2 import UseRecord
 
 FILE: Final = "use.db"
@@ -182,7 +182,7 @@ class UseFile:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            make_private(self.path)
             with closing(sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode=DELETE")
                 connection.execute(f"PRAGMA synchronous={SYNCHRONOUS}")

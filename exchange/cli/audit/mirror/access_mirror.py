@@ -6,7 +6,6 @@ leaf and body again, and `exchange-audit verify full` compares the columns with 
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes, inc
 from exchange.core.names import Party
 from exchange.core.note import Verifier
 from exchange.core.successions import Succession
+from exchange.files import make_private
 
 FILE: Final = "access-mirror.db"
 EVIDENCE: Final = "evidence"
@@ -65,7 +65,7 @@ class AccessMirror:
         try:
             if create:
                 # It names who asked whom: for the auditor's eyes.
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                make_private(path)
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY)
         except (OSError, sqlite3.Error) as error:
             raise UnavailableError(f"there is no mirror {path}: {error}", "run `exchange-audit sync` first") from error
