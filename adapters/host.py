@@ -57,12 +57,12 @@ class Host:
         self._sources = Sources(config)
         self._committer = Committer(session, ledger, session.clock)
         self._settler = Settler(session, ledger)
-        self._sealing_keys = SealingKeys(session)
         self._renewals = Renewals(session)
         self._attachments: dict[str, Attachment] = {}
         self._meter = Meter(Watched(session, ledger, orders, self._tunnels))
         parts = (session, self._sources, ledger, self._committer, orders, session.clock)
         self._answerer = MeasuredAnswerer(self._meter, *parts)
+        self._sealing_keys = SealingKeys(session, self._answerer.reload_keys)
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then finish what was delivered.

@@ -190,8 +190,8 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     peers = Peers(logs, buckets, now_ms)
     authority = load_authority(home)
     append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
-    invites = Invites(SqlInvites(store), logs, authority, now_ms)
     certificate = ServerCertificate(home, authority, config.hosts, now_ms)
+    invites = Invites(SqlInvites(store), logs, authority, now_ms)
     servicer = _aio.HealthServicer()
     meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
     logs.written = meter.written
@@ -208,9 +208,10 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
             _health_handler(servicer),
         )
     )
-    port = _bind(server, config.listen, certificate)
-    # Each port has a certificate to look at of its own: who has seen a new one is not told of it again.
-    doors = (server, *_joining(ServerCertificate(home, authority, config.hosts, now_ms), config, invites))
+    identity = certificate.begin()
+    port = _bind(server, config.listen, renewed_credentials(certificate.reader(), identity))
+    joining = renewed_credentials(certificate.reader(), identity, mutual=False)
+    doors = (server, *_joining(joining, config, invites))
     follower = Follower(logs, taken, since)
     upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
     return Broker(
@@ -229,7 +230,7 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
     """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
     if not config.join_listen:
         return []
@@ -237,12 +238,11 @@ def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invi
     buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
     service = JoiningService(invites, buckets, now_ms)
     server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
-    _bind(server, config.join_listen, certificate, anonymous=True)
+    _bind(server, config.join_listen, credentials)
     return [server]
 
 
-def _bind(server: grpc.aio.Server, listen: str, certificate: ServerCertificate, *, anonymous: bool = False) -> int:
-    credentials = renewed_credentials(certificate.read, certificate.begin(), anonymous=anonymous)
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
     _check_address(listen)
     try:
         return server.add_secure_port(listen, credentials)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.backups.breaking import DECLARE_EXAMPLE, declare_break
+from exchange.cli.backups.recovering import RECOVER_EXAMPLE, recover
 from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
@@ -32,6 +34,8 @@ app = new_group(
 )
 app.command("erase", epilog=ERASE_EXAMPLE)(erase)
 app.command("migrate", epilog=MIGRATE_EXAMPLE)(migrate)
+app.command("recover", epilog=RECOVER_EXAMPLE)(recover)
+app.command("declare-break", epilog=DECLARE_EXAMPLE)(declare_break)
 
 
 _AGE = re.compile(r"([1-9][0-9]{0,3})([dy])")
@@ -85,7 +89,7 @@ def fsck(
     try:
         with InspectedStore.opened(name) as store:
             with store.snapshot() as stored:
-                sizes, found = _check(stored, home)
+                sizes, found = check_logs(stored, home)
             mended = repair and found.mendable > 0 and not found.others
             if mended:
                 sizes, again = _mend(store, home)
@@ -245,7 +249,16 @@ def _checks(stored: "Inspection", home: Path) -> "Iterator[LogCheck]":
     yield LogCheck(stored, Log.ACCESS, trust.access_log, AccessReader(directory))
 
 
-def _check(stored: "Inspection", home: Path) -> tuple[dict[str, int], Found]:
+def check_logs(stored: "Inspection", home: Path) -> tuple[dict[str, int], Found]:
+    """Make nodes and index columns anew from the leaves, and compare.
+
+    Args:
+        stored: one state of both logs.
+        home: has the trust file.
+
+    Returns:
+        How many entries each log has, and what is wrong.
+    """
     from exchange.broker.fsck import damages
 
     found, sizes = Found(), dict[str, int]()
@@ -276,7 +289,7 @@ def _mend(store: "InspectedStore", home: Path) -> tuple[dict[str, int], Found]:
                 with bar(f"mending {check.name}") as advance:
                     check.mend(advance)
             stored.restore_indexes()
-            sizes, found = _check(stored, home)
+            sizes, found = check_logs(stored, home)
             if found.count:
                 raise _NotMendedError(sizes, found)
     except _NotMendedError as error:

@@ -9,6 +9,7 @@ from exchange.cli.application import CommandGroup, LazyCommand, example
 COMMANDS = (
     ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
     ("broker", "Run a broker."),
+    ("backup", "Take, verify and restore backups of a home."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
     ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
     ("certificates", "List the keys and certificates that end soon."),

@@ -3,14 +3,15 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
+from exchange.client.breaks import declared_in
 from exchange.client.calls import GrpcTransport, Transport, brokers_checkpoint, call_until
 from exchange.client.cosignatures import Cosignatures
-from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError
+from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError, UnavailableError
 from exchange.client.evidence import AccessEvidence
 from exchange.client.mirror import DirectoryMirror
 from exchange.client.receipt_file import FILE as RECEIPTS
@@ -30,6 +31,7 @@ from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.policy import MAX_AGE
 from exchange.core.state import MAX_ENTRY, Version
+from exchange.core.successions import Succession, has_breaks
 from exchange.core.trust import Trust
 from exchange.core.wire import decode
 from exchange.home import Home
@@ -152,6 +154,9 @@ class Session:
         self._receipts: Receipts | None = None
         self._use: UseLedger | None = None
         self.synced_at: int | None = None
+        self._looked = 0
+        # The breaks of the access log that the mirror knows; it reads the file, so it is called in a thread.
+        self.declared_breaks: Callable[[], Sequence[Succession]] = tuple
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
@@ -167,7 +172,11 @@ class Session:
             self._transport = GrpcTransport(self.trust.brokers, self.home.tls_identity())
         file = await asyncio.to_thread(MirrorFile, self.home.path / MIRROR)
         mirror = await DirectoryMirror.of(file, self.trust, _Owed(self.party))
-        evidence = AccessEvidence(file, self.trust.access_log, self._transport)
+        self.declared_breaks = declared_in(file, lambda: mirror.directory, self.trust.access_log)
+        transport = self._transport
+        evidence = AccessEvidence(
+            file, self.trust.access_log, transport, self.declared_breaks, lambda: mirror.sync(transport)
+        )
         await evidence.open()
         await self._open_receipts(mirror, evidence, self._transport)
         self._mirror, self._evidence = mirror, evidence
@@ -290,7 +299,22 @@ class Session:
         await self.mirror.sync(self.transport, at_least)
         self.synced_at = self.clock()
         await self.cosignatures.take(DIRECTORY, self.mirror.cosigned)
+        await self._settle_breaks()
         return self.directory
+
+    async def _settle_breaks(self) -> None:
+        """Before anything that the access log shows: a break that is declared is known by then."""
+        size = self.directory.size
+        if size == self._looked:
+            return
+        # Those who sync at the same moment do not wait: what they are shown is held to the declaration all the same.
+        self._looked = size
+        if not has_breaks(self.directory.state):
+            return
+        try:
+            await self.evidence.settle_breaks()
+        except UnavailableError:
+            self._looked = 0
 
     async def append(self, envelope: Envelope, *, timeout: float = TIMEOUT) -> Appended:
         """Append a signed entry to the directory log, and see it in the mirror before this returns.

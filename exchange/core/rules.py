@@ -24,6 +24,7 @@ from exchange.core.state import (
     is_digest,
     is_signing,
 )
+from exchange.core.successions import BREAKS_OBJECT, check_successor
 from exchange.core.suspending import check_suspension
 from exchange.core.wire import FORMAT, MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
@@ -36,6 +37,8 @@ PUBLIC_VIEW = 72 * 3600 * 1000
 _DEPARTMENT = Role.ROLE_DEPARTMENT
 
 Rule = Callable[[State, Signed], State]
+
+_RESERVED = {RULES_OBJECT: EntryKind.ENTRY_KIND_RULES, BREAKS_OBJECT: EntryKind.ENTRY_KIND_SUCCESSOR}
 
 # Roles whose keys the root signs, each for a name of one segment below the exchange.
 ROOT_SIGNED = frozenset(
@@ -316,6 +319,16 @@ def _suspension(state: State, signed: Signed) -> State:
     return _add_version(state, signed, b"")
 
 
+def _successor(state: State, signed: Signed) -> State:
+    """The access log's end was lost: the root says which, and from where the log goes on. It stands for good."""
+    said = _body(signed.entry, "successor").successor
+    _require_role(signed, Role.ROLE_ROOT)
+    if signed.entry.object_id != BREAKS_OBJECT:
+        raise EntryError("declared breaks have one object id, the same in every exchange")
+    check_successor(state.origin, said)
+    return _add_version(state, signed, b"")
+
+
 def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
     entry, digest = signed.entry, signed.envelope.digest
     if entry.supersedes:
@@ -359,7 +372,7 @@ def _new_object(state: State, entry: Entry) -> None:
     if entry.supersedes:
         raise EntryError("this entry supersedes nothing")
     # Whoever took it first would keep the coordinator from ever adopting rules.
-    is_taken = entry.object_id == RULES_OBJECT and entry.kind != EntryKind.ENTRY_KIND_RULES
+    is_taken = _RESERVED.get(entry.object_id, entry.kind) != entry.kind
     if is_taken or entry.object_id in state.objects:
         raise EntryError("the object id is in use")
 
@@ -390,5 +403,6 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_GUARDRAIL: _guardrail,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
+        EntryKind.ENTRY_KIND_SUCCESSOR: _successor,
     }
 )

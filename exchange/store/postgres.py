@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cache
 from threading import Event, Lock
 from typing import Any, Final
 
@@ -154,8 +155,9 @@ class PostgresDatabase:
 
     def add_rows(self, connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
         """See `Database.add_rows`: COPY, the fastest way in."""
-        with _session(connection).cursor() as cursor, cursor.copy(_COPY[table.name][0]) as copy:
-            copy.set_types(_COPY[table.name][1])
+        statement, types = _copying(table)
+        with _session(connection).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
             for row in rows:
                 copy.write_row(row)
 
@@ -354,10 +356,8 @@ def _collecting(warnings: list[str]) -> Callable[[Diagnostic], None]:
 _TYPES: Final = {str: "text", int: "int8", bytes: "bytea"}
 
 
+@cache
 def _copying(table: Table) -> tuple[str, list[str]]:
     names = ", ".join(column.name for column in table.columns)
     types = ["int2" if isinstance(c.type, SmallInteger) else _TYPES[c.type.python_type] for c in table.columns]
     return f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)", types
-
-
-_COPY: Final = {table.name: _copying(table) for table in (schema.ENTRIES, schema.NODES)}
