@@ -153,10 +153,10 @@ class Session:
         self._cosignatures: Cosignatures | None = None
         self._receipts: Receipts | None = None
         self._use: UseLedger | None = None
-        self.synced_at: int | None = None
         self._looked = 0
         # The breaks of the access log that the mirror knows; it reads the file, so it is called in a thread.
         self.declared_breaks: Callable[[], Sequence[Succession]] = tuple
+        self.synced_at: int | None = None
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
