@@ -56,6 +56,8 @@ check: $(INSTALLED) ## what CI checks before the tests: style, types, imports, c
 	$(BIN)/buf lint
 	echo "== generated code (make proto leaves no difference)"
 	$(BIN)/python -m tools.proto --check
+	echo "== deploy/requirements.txt (tools.runtime_lock)"
+	$(BIN)/python -m tools.runtime_lock --check
 	if [ -e tests/vectors/__main__.py ]; then \
 		echo "== test vectors"; \
 		$(BIN)/python -m tests.vectors --check; \

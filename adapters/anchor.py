@@ -22,8 +22,8 @@ class AnchorError(ExchangeError):
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(
             f"{file}: {problem}",
-            f"restore the {file.name} that belongs to its anchor from the backup; "
-            "do not delete the anchor to get past this",
+            f"restore the {file.name} that belongs to its anchor, or where it is lost for good declare that with "
+            "`exchange-adapter ledger recover`; do not delete the anchor to get past this",
         )
 
 
@@ -94,4 +94,33 @@ class Anchor:
             self._placed = head
 
 
-__all__ = ["Anchor", "AnchorError", "Head"]
+def mark_restored(file: Path) -> None:
+    """Note that a file came out of a backup: what it has is right, and may not be all there was.
+
+    Raises:
+        HomeError: it cannot be written.
+    """
+    write_file(_restored(file), b"", 0o600)
+    file.with_name(f"{file.name}.anchor").unlink(missing_ok=True)
+
+
+def check_not_restored(file: Path) -> None:
+    """Refuse a file that came out of a backup, until it is declared what was lost after it.
+
+    Raises:
+        AnchorError: it did.
+    """
+    if _restored(file).exists():
+        raise AnchorError(file, "it came out of a backup, and answers may have been given after that")
+
+
+def clear_restored(file: Path) -> None:
+    """Take the note away, once that is declared and durable."""
+    _restored(file).unlink(missing_ok=True)
+
+
+def _restored(file: Path) -> Path:
+    return file.with_name(f"{file.name}.restored")
+
+
+__all__ = ["Anchor", "AnchorError", "Head", "check_not_restored", "clear_restored", "mark_restored"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adapters import recipient_commands
-from exchange.cli.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, example
+from exchange.cli.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, LazyCommand, example
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.output import clean, print_json, print_line, print_table
 from exchange.cli.service_log import log_to_stderr
@@ -15,9 +15,24 @@ from exchange.cli.times import iso, now
 from exchange.core.names import Party
 from exchange.home import Home
 
+_GROUPS = (
+    ("backup", "Take, verify and restore backups of an adapter's home.", "adapters.backups"),
+    ("ledger", "Go on after answers were lost for good.", "adapters.ledger_commands"),
+)
+
+
+class _Adapter(CommandGroup):
+    """The commands, and groups that are loaded when they are called."""
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        for name, help, module in _GROUPS:
+            self.add_command(LazyCommand(name, help, module))
+
+
 app = typer.Typer(
     name="exchange-adapter",
-    cls=CommandGroup,
+    cls=_Adapter,
     rich_markup_mode=None,
     add_completion=False,
     epilog=example("exchange-adapter check --home ./registry", "exchange-adapter run --home ./registry"),

@@ -12,7 +12,10 @@
     table = "public.ownerships"
     columns = { id_number = "owner_id_number" }
 
-Errors name the file, the line and the key, and never what stands there: it may be a password.
+Above the settings under `[adapter]` stand variables: EXCHANGE_ADAPTER_ROW_LIMIT and so on. A source's URL is out of
+the environment where it says `env:VARIABLE`, and out of a file that holds it alone where it says `file:PATH`.
+
+Errors name the file, the line and the key, or the variable, and never what stands there: it may be a password.
 """
 
 import os
@@ -32,9 +35,14 @@ from adapters.connectors.sql_table import SCAN_LIMIT
 from adapters.connectors.tables import Description, Table
 from exchange.core.names import is_code, is_field
 from exchange.core.policy import MAX_AGE
+from exchange.overrides import OverrideError, overrides, read_secret, variable_of
 from exchange.toml_lines import line_of, syntax_error
 
-_ENVIRONMENT = "env:"
+PREFIX = "EXCHANGE_ADAPTER_"
+"""Of the variables that stand above the settings under `[adapter]`."""
+
+_ENVIRONMENT, _FILE = "env:", "file:"
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _TABLE = re.compile(r"[^.\0]+(?:\.[^.\0]+)?")
 
 _RowLimit = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -84,8 +92,8 @@ class Source(_Model):
     """A database.
 
     Args:
-        url: `sqlite:///PATH`, relative to the file, or `postgresql://…`; `env:VARIABLE` takes it from the environment.
-            Neither `str` nor `repr` shows it.
+        url: `sqlite:///PATH`, relative to the file, or `postgresql://…`; `env:VARIABLE` takes it from the environment,
+            `file:PATH` out of a file that holds it alone. Neither `str` nor `repr` shows it.
     """
 
     url: SecretStr
@@ -99,6 +107,8 @@ class Source(_Model):
             text = _context(info).environment.get(variable, "")
             if not text:
                 raise ValueError(f"the environment variable {variable} is not set")
+        elif text.startswith(_FILE):
+            text = _secret(_context(info).folder / text.removeprefix(_FILE))
         return SecretStr(_database_url(text, _context(info).folder))
 
 
@@ -163,20 +173,24 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Adap
 
     Args:
         path: the file, TOML 1.0.
-        environment: where `env:VARIABLE` is looked up.
+        environment: where `env:VARIABLE` is looked up, and EXCHANGE_ADAPTER_ROW_LIMIT and so on.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or says something wrong.
+        ConfigError: the file cannot be read, is not TOML, or it or a variable says something wrong.
     """
     text, content = _read(path)
+    above = _above(environment)
     try:
         config = AdapterConfig.model_validate(
-            {"adapter": {}, "sources": {}, "datasets": {}} | content,
+            _merged({"adapter": {}, "sources": {}, "datasets": {}} | content, above),
             context=_Surroundings(environment, path.parent),
         )
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise _error(path, text, first["loc"], first["msg"].removeprefix("Value error, ")) from None
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"][0] == "adapter" and (name := str(first["loc"][-1])) in above:
+            raise ConfigError(f"{variable_of(PREFIX, name)}: {message}") from None
+        raise _error(path, text, first["loc"], message) from None
     for code, dataset in config.datasets.items():
         if not is_code(code):
             raise _error(path, text, ("datasets", code), "not a dataset's code: lowercase segments joined by dots")
@@ -206,6 +220,32 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path}: is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_toml_error(path, error)) from None
+
+
+def _above(environment: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return overrides(PREFIX, AdapterSettings.model_fields, environment)
+    except OverrideError as error:
+        raise ConfigError(f"{error}; {error.hint}") from None
+
+
+def _merged(content: dict[str, Any], above: Mapping[str, str]) -> dict[str, Any]:
+    settings = content["adapter"]
+    if not above or not isinstance(settings, dict):
+        return content
+    fields = AdapterSettings.model_fields
+    read = {
+        name: int(text) if fields[name].annotation is int and _NUMBER.fullmatch(text) else text
+        for name, text in above.items()
+    }
+    return content | {"adapter": settings | read}
+
+
+def _secret(path: Path) -> str:
+    try:
+        return read_secret(path)
+    except OverrideError as error:
+        raise ValueError(str(error)) from None
 
 
 def _context(info: ValidationInfo) -> _Surroundings:

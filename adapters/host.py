@@ -12,10 +12,12 @@ import grpc
 import structlog
 
 from adapters.answering import Answerer
+from adapters.attachment import Attachment
 from adapters.committing import Committer
 from adapters.config import AdapterConfig
 from adapters.ledger import Ledger, LedgerFatalError
 from adapters.orders import Orders
+from adapters.renewals import Renewals
 from adapters.sealing_keys import SealingKeys
 from adapters.settling import Settler
 from adapters.sources import Sources
@@ -57,7 +59,8 @@ class Host:
         self._settler = Settler(session, ledger)
         self._answerer = Answerer(session, self._sources, ledger, self._committer, orders, session.clock)
         self._sealing_keys = SealingKeys(session)
-        self._tunnels: dict[str, Tunnel] = {}
+        self._renewals = Renewals(session)
+        self._attachments: dict[str, Attachment] = {}
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then finish what was delivered.
@@ -75,7 +78,8 @@ class Host:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         work = [asyncio.create_task(self._attach(broker, ready)) for broker in self._session.trust.brokers]
         upkeep = (self._keep_keys(), self._send_orders(), self._erase(), self._keep_anchor())
-        work += [asyncio.create_task(task) for task in upkeep]
+        renewals = (self._renewals.keep(), self._renewals.watch(), self._renewals.warn())
+        work += [asyncio.create_task(task) for task in (*upkeep, *renewals)]
         look = asyncio.create_task(self._look())
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait((*work, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -86,7 +90,7 @@ class Host:
     async def _close(self, work: "list[asyncio.Task[None]]") -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                await asyncio.gather(*(tunnel.drain() for tunnel in self._tunnels.values()))
+                await asyncio.gather(*(tunnel.drain() for tunnel in self._tunnels()))
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
@@ -111,13 +115,13 @@ class Host:
         """Keep a tunnel to one broker; wait longer after each failure, never the same for two adapters."""
         waits = _waits()
         while True:
-            elsewhere = partial(self._is_owed_elsewhere, broker)
-            tunnel = Tunnel(broker, self._session, self._answerer, self._settler, self._ledger, ready, elsewhere)
-            self._tunnels[broker] = tunnel
+            new_tunnel = partial(self._new_tunnel, broker, ready)
+            attachment = Attachment(new_tunnel, self._renewals.next_certificate)
+            self._attachments[broker] = attachment
             try:
                 await self._sealing_keys.ensure()
                 self._answerer.reload_keys()
-                await tunnel.run()
+                await attachment.run()
                 reason = "it ended the tunnel"
             except (BrokenLogError, LedgerFatalError):
                 raise
@@ -125,17 +129,23 @@ class Host:
                 reason = error.details() or error.code().name
             except (ExchangeError, CoreError) as error:
                 reason = str(error)
-            if tunnel.is_leaving:
+            if attachment.tunnel.is_leaving:
                 return
-            if tunnel.was_ready:
+            if attachment.tunnel.was_ready:
                 waits = _waits()
             wait = next(waits)
             logger.warning("not attached", broker=broker, reason=reason, retry_in=round(wait, 1))
             await asyncio.sleep(wait)
 
-    def _is_owed_elsewhere(self, broker: str, response_digest: bytes) -> bool:
-        others = (tunnel for address, tunnel in self._tunnels.items() if address != broker)
-        return any(tunnel.is_owed(response_digest) for tunnel in others)
+    def _new_tunnel(self, broker: str, ready: Callable[[str], None]) -> Tunnel:
+        def elsewhere(response_digest: bytes) -> bool:
+            return any(other is not tunnel and other.is_owed(response_digest) for other in self._tunnels())
+
+        tunnel = Tunnel(broker, self._session, self._answerer, self._settler, self._ledger, ready, elsewhere)
+        return tunnel
+
+    def _tunnels(self) -> tuple[Tunnel, ...]:
+        return tuple(tunnel for attachment in self._attachments.values() for tunnel in attachment.tunnels)
 
     async def _keep_keys(self) -> None:
         """A fresh sealing key before the old one ends; old ones are destroyed."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock, RLock
 
-from adapters.anchor import Anchor
+from adapters.anchor import Anchor, check_not_restored
 from adapters.ledger_file import (
     BUSY,
     ERASE,
@@ -86,6 +86,7 @@ class Ledger(LedgerReader):
             hold(path, closing)
             # A lost ledger must not be replaced by an empty one.
             Anchor(path).seen()
+            check_not_restored(path)
             path.touch(mode=0o600)
             self._writes = connect(path, "rw", closing)
             super().__init__(path)

@@ -32,8 +32,22 @@ SCHEMA = (
         receipt BLOB NOT NULL, PRIMARY KEY (number, log_index)) STRICT, WITHOUT ROWID""",
     f"PRAGMA user_version = {FORMAT}",
 )
-HEAD = "SELECT number, chain FROM answers ORDER BY number DESC LIMIT 1"
-ALONE = "SELECT number, chain FROM answers WHERE number = :number"
+# Where the ledger began anew the chain goes on from a declaration: see ledger_breaks.
+STARTS = """CREATE TABLE IF NOT EXISTS starts (number INTEGER PRIMARY KEY, chain BLOB NOT NULL,
+    declaration BLOB NOT NULL) STRICT"""
+HAS_STARTS = "SELECT count(*) FROM sqlite_schema WHERE name = 'starts'"
+BETWEEN = "SELECT count(*) FROM answers WHERE number > :after AND number <= :number"
+DECLARED = "SELECT declaration FROM starts ORDER BY number"
+HEAD = """SELECT number, chain FROM answers WHERE number = (SELECT max(number) FROM answers)
+    UNION ALL SELECT number, chain FROM starts WHERE number = (SELECT max(number) FROM starts)
+    ORDER BY number DESC LIMIT 1"""
+ALONE = """SELECT number, chain FROM answers WHERE number = :number
+    UNION ALL SELECT number, chain FROM starts WHERE number = :number"""
+HEAD_WITHOUT = "SELECT number, chain FROM answers ORDER BY number DESC LIMIT 1"
+ALONE_WITHOUT = "SELECT number, chain FROM answers WHERE number = :number"
+BEFORE = """SELECT number, chain FROM answers WHERE number = (SELECT max(number) FROM answers WHERE number <= :number)
+    UNION ALL SELECT number, chain FROM starts
+    WHERE number = (SELECT max(number) FROM starts WHERE number <= :number) ORDER BY number DESC LIMIT 1"""
 NEXT = "SELECT min(number) FROM answers WHERE number > :after"
 ANSWERS = """SELECT answers.*, (SELECT envelope FROM sealed WHERE sealed.number = kept.number),
     owed.number IS NOT NULL FROM answers LEFT JOIN kept USING (number) LEFT JOIN owed USING (number) WHERE """
@@ -105,10 +119,12 @@ def _prepare(db: sqlite3.Connection) -> None:
     if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
         for statement in SCHEMA:
             db.execute(statement)
+        db.execute(STARTS)
         prepare_uses(db)
     elif db.execute("PRAGMA user_version").fetchone() == (FORMAT,):
         # Changes nothing, but finds a read-only file now, not at the first answer.
         db.execute(SCHEMA[-1])
+        db.execute(STARTS)
         prepare_uses(db)
     db.execute("COMMIT")
 

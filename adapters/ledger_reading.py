@@ -7,10 +7,17 @@ from threading import Lock
 from typing import Any
 
 from adapters.anchor import Anchor
+from adapters.ledger_breaks import Start, read_start
 from adapters.ledger_file import (
     ALONE,
+    ALONE_WITHOUT,
     ANSWERS,
+    BEFORE,
+    BETWEEN,
+    DECLARED,
+    HAS_STARTS,
     HEAD,
+    HEAD_WITHOUT,
     NAMED,
     NEXT,
     ON_PAGE,
@@ -51,9 +58,11 @@ class LedgerReader:
         seen = self._anchor.seen()
         with ExitStack() as closing, failures():
             self._reads = connect(path, "ro", closing)
-            last, at = (_first(rows) for rows in self._read({"number": seen.number}, HEAD, ALONE))
-            self._anchor.check(seen, last.number, at.chain)
             # Not in a file that an earlier version wrote, until this one has written to it.
+            [[(self._begins,)]] = self._read({}, HAS_STARTS)
+            self._head_of, self._alone = (HEAD, ALONE) if self._begins else (HEAD_WITHOUT, ALONE_WITHOUT)
+            last, at = (_first(rows) for rows in self._read({"number": seen.number}, self._head_of, self._alone))
+            self._anchor.check(seen, last.number, at.chain)
             [[(self._counts,)]] = self._read({}, EXISTS)
             self._closing = closing.pop_all()
 
@@ -65,13 +74,24 @@ class LedgerReader:
     @property
     def head(self) -> LedgerHead:
         """The last committed row."""
-        [rows] = self._read({}, HEAD)
+        [rows] = self._read({}, self._head_of)
         return _first(rows)
 
     def at(self, number: int) -> LedgerHead:
         """A row's number and its chain hash; those of the start where there is no such row."""
-        [rows] = self._read({"number": number}, ALONE)
+        [rows] = self._read({"number": number}, self._alone)
         return _first(rows)
+
+    def starts(self) -> tuple[Start, ...]:
+        """Where it began anew, by the numbers that it goes on from.
+
+        Raises:
+            LedgerError: a declaration cannot be read.
+        """
+        if not self._begins:
+            return ()
+        [rows] = self._read({}, DECLARED)
+        return tuple(read_start(declaration) for (declaration,) in rows)
 
     def find(self, requester: str, request_id: bytes) -> Stored | None:
         """The committed answer to a request, or None while its id (16 bytes) is free."""
@@ -153,17 +173,40 @@ class LedgerReader:
             raise LedgerError("how often agreements were used is not what the ledger's rows add up to")
 
     def _verify(self, after: int) -> None:
-        [start] = self._read({"number": after}, ALONE)
-        head, last = _first(start), self.head.number
+        starts = {start.before.number: start for start in self.starts()}
+        [begin] = self._read({"number": after}, BEFORE if self._begins else self._alone)
+        head, last, followed = _first(begin), self.head.number, 0
         while head.number < last:
-            page = {"after": head.number, "page": PAGE}
-            rows, named, settled = self._read(page, ANSWERS + ON_PAGE, SUBJECTS + ON_PAGE, SETTLEMENTS + ON_PAGE)
-            subjects, settlements = by_number(named), by_number(settled)
-            if not rows:
-                raise LedgerError(f"row {head.number + 1} is missing")
-            for row in rows:
-                head = verified_head(head, Stored(*row), subjects[row[0]], settlements[row[0]])
-            self._verify_uses(page, [Stored(*row) for row in rows])
+            start = starts.get(head.number)
+            followed += start is not None
+            head = self._begun(head, start) if start is not None else self._verify_page(head, starts)
+        if not after and followed < len(starts):
+            raise LedgerError("a declaration of lost answers follows no row")
+
+    def _begun(self, head: LedgerHead, start: Start) -> LedgerHead:
+        """The head after a declaration, which must be bound to the row before it, and take nobody's place."""
+        values = {"after": start.before.number, "number": start.head.number}
+        [[(taken,)]] = self._read(values, BETWEEN)
+        if start.before != head or self.at(start.head.number) != start.head or taken:
+            text = f"row {start.head.number}: the declaration of lost answers does not follow row {head.number}"
+            raise LedgerError(text)
+        return start.head
+
+    def _verify_page(self, head: LedgerHead, starts: Mapping[int, Start]) -> LedgerHead:
+        page = {"after": head.number, "page": PAGE}
+        rows, named, settled = self._read(page, ANSWERS + ON_PAGE, SUBJECTS + ON_PAGE, SETTLEMENTS + ON_PAGE)
+        subjects, settlements = by_number(named), by_number(settled)
+        if not rows:
+            raise LedgerError(f"row {head.number + 1} is missing")
+        verified = []
+        for row in rows:
+            # What was lost begins here: the rest of the page stands behind a declaration.
+            if head.number in starts:
+                break
+            verified.append(Stored(*row))
+            head = verified_head(head, verified[-1], subjects[row[0]], settlements[row[0]])
+        self._verify_uses(page, verified)
+        return head
 
     def _verify_uses(self, page: Mapping[str, object], rows: Sequence[Stored]) -> None:
         if not self._counts:

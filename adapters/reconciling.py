@@ -4,6 +4,7 @@ Nothing is believed of a broker: an entry counts where a receipt in the ledger p
 a broker leaves out of its answer shows as an answer without an entry, or as a receipt that it denies.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from typing import Final
 
 from adapters.host import LEDGER
 from adapters.ledger import Ledger, LedgerError, LedgerReader, Settlement, Stored
+from adapters.ledger_breaks import Start
+from exchange.cli.output import clean
+from exchange.cli.times import iso
 from exchange.client.calls import brokers_checkpoint, call
 from exchange.client.cosignatures import unseen
 from exchange.client.errors import EvidenceError, RefusedError, ResponseInvalidError, UnavailableError
@@ -24,6 +28,7 @@ from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.policy import NO_WITNESSES
 from exchange.core.response import read_response
+from exchange.core.successions import Succession
 from exchange.core.wire import decode
 from exchange.home import Home, HomeError
 from exchange.transport import ACCESS_PROVE, ACCESS_READ
@@ -42,7 +47,8 @@ TIMEOUT: Final = 30.0
 WINDOW: Final = 5_000
 """Milliseconds that a broker has for a receipt (DESIGN section 2): younger answers wait for theirs."""
 
-_SETTLING: Final = (AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_UNRELEASED)
+SETTLING: Final = (AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_UNRELEASED)
+"""The kinds of entries that settle an answer."""
 
 
 class Problem(StrEnum):
@@ -85,6 +91,8 @@ class Reconciliation:
         waiting: answers that are younger than the time a receipt may take.
         caveat: what is not excluded; empty where a quorum of witnesses has seen all of it.
         differences: everything on which the two do not agree.
+        declared: the answers that the ledger has lost, as its system has declared and signed.
+        given_up: answers whose entries the access log has lost, as the root has declared; the ledger has the receipts.
     """
 
     log: str
@@ -94,6 +102,8 @@ class Reconciliation:
     waiting: int = 0
     caveat: str = NO_WITNESSES
     differences: list[Difference] = field(default_factory=list)
+    declared: list[dict[str, object]] = field(default_factory=list)
+    given_up: int = 0
 
 
 async def reconcile(home: Home) -> Reconciliation:
@@ -118,6 +128,30 @@ async def reconcile(home: Home) -> Reconciliation:
         raise HomeError(f"{home.path / LEDGER}: {error}", "is this the home of an adapter that has run?") from error
 
 
+async def own_entries(session: Session) -> AsyncIterator[tuple[Record, Checkpoint]]:
+    """All entries that a broker shows of a party, page by page, each with the checkpoint that it came under.
+
+    Raises:
+        EvidenceError: they are out of order, or a checkpoint is not the log's.
+    """
+    start = 0
+    while True:
+        response = await call(session.transport, ACCESS_READ, ReadRequest(start=start), ReadResponse, TIMEOUT)
+        try:
+            checkpoint = brokers_checkpoint(response.checkpoint, session.trust.access_log)
+        except CoreError as error:
+            raise EvidenceError(f"the access log's checkpoint does not hold: {error}") from error
+        await session.evidence.keep(response.checkpoint)
+        for record in response.records:
+            if not start <= record.index < min(checkpoint.size, response.next):
+                raise EvidenceError("the broker sent entries of the access log out of order")
+            start = record.index + 1
+            yield record, checkpoint
+        start = max(start, response.next)
+        if start >= checkpoint.size or not response.records:
+            return
+
+
 class Reconciler:
     """One comparison.
 
@@ -134,14 +168,19 @@ class Reconciler:
         # What is committed later is not compared: its entry may come after the log was read.
         self._last = ledger.head.number
         self._covered = bytearray(self._last // 8 + 1)
+        self._starts = ledger.starts()
+        self._breaks: Sequence[Succession] = ()
         self._found = Reconciliation(self._verifier.name)
+        self._found.declared.extend(map(_declared, self._starts))
 
     async def run(self) -> Reconciliation:
         """Read the log, then the ledger."""
         began = self._session.clock()
-        async for record, checkpoint in self._own_entries():
+        async for record, checkpoint in own_entries(self._session):
+            self._found.size = max(self._found.size, checkpoint.size)
             await self._entry(record, checkpoint)
         await self._session.evidence.settle()
+        self._breaks = await asyncio.to_thread(self._session.declared_breaks)
         self._answers(began)
         await self._witnessed()
         try:
@@ -161,30 +200,6 @@ class Reconciler:
             self._differ(Problem.NOT_COSIGNED, "no cosigned checkpoint proves it, a minute after it came", entry=index)
         self._found.caveat = unseen(session.trust.policy, session.cosignatures.of(ACCESS), self._found.size)
 
-    async def _own_entries(self) -> AsyncIterator[tuple[Record, Checkpoint]]:
-        """All that the broker shows of this party, page by page, each with the checkpoint that it came under."""
-        start = 0
-        while True:
-            response = await call(self._session.transport, ACCESS_READ, ReadRequest(start=start), ReadResponse, TIMEOUT)
-            checkpoint = await self._checkpoint(response.checkpoint)
-            for record in response.records:
-                if not start <= record.index < min(checkpoint.size, response.next):
-                    raise EvidenceError("the broker sent entries of the access log out of order")
-                start = record.index + 1
-                yield record, checkpoint
-            start = max(start, response.next)
-            if start >= checkpoint.size or not response.records:
-                return
-
-    async def _checkpoint(self, note: bytes) -> Checkpoint:
-        try:
-            checkpoint = brokers_checkpoint(note, self._verifier)
-        except CoreError as error:
-            raise EvidenceError(f"the access log's checkpoint does not hold: {error}") from error
-        await self._session.evidence.keep(note)
-        self._found.size = max(self._found.size, checkpoint.size)
-        return checkpoint
-
     async def _entry(self, record: Record, checkpoint: Checkpoint) -> None:
         """One entry: proven, and of an answer that this ledger has."""
         try:
@@ -192,7 +207,7 @@ class Reconciler:
         except CoreError as error:
             self._differ(Problem.NOT_PROVEN, f"its leaf cannot be read: {error}", entry=record.index)
             return
-        if leaf.kind not in _SETTLING or leaf.provider != self._party:
+        if leaf.kind not in SETTLING or leaf.provider != self._party:
             return
         self._found.entries += 1
         stored = self._ledger.answer(leaf.response_digest)
@@ -234,30 +249,36 @@ class Reconciler:
         return True
 
     def _not_answered(self, record: Record, leaf: AccessLeaf) -> None:
-        number = _ledger_number(record.body)
+        number = ledger_number(record.body)
+        if any(start.covers(number, record.index) for start in self._starts):
+            return
         said = f"as answer {number}" if number is not None else "without a number that can be read"
         detail = f"{kind_name(leaf.kind)}, {said}: this ledger, which ends at {self._last}, has no such answer"
         self._differ(Problem.NOT_ANSWERED, detail, number, record.index)
 
     def _answers(self, began: int) -> None:
         """The ledger's side: numbers without gaps, and an entry for each."""
-        expected = 1
+        expected, starts = 1, {start.before.number + 1: start.head.number + 1 for start in self._starts}
         for stored, settlements in self._ledger.answers():
             if stored.number > self._last:
                 break
+            expected = starts.get(expected, expected)
             if stored.number > expected:
                 self._differ(Problem.GAP, f"{_numbers(expected, stored.number - 1)} missing", expected)
             expected = stored.number + 1
             self._found.answers += 1
             if not self._is_covered(stored.number):
                 self._uncovered(stored, settlements, began)
+        expected = starts.get(expected, expected)
         if expected <= self._last:
             self._differ(Problem.GAP, f"{_numbers(expected, self._last)} missing", expected)
 
     def _uncovered(self, stored: Stored, settlements: Sequence[Settlement], began: int) -> None:
         """An answer of which the broker showed no entry."""
         proven = [settlement.index for settlement in settlements if self._receipt_leaf(settlement) is not None]
-        if proven:
+        if proven and any(item.first.size <= index < item.lost.size for item in self._breaks for index in proven):
+            self._found.given_up += 1
+        elif proven:
             text = "the ledger has its receipt, and the broker does not show it"
             self._differ(Problem.WITHHELD, text, stored.number, proven[0])
         elif stored.time + WINDOW > began:
@@ -286,7 +307,7 @@ def _named_otherwise(leaf: AccessLeaf, stored: Stored, party: str) -> str:
     return "" if named == asked or is_anonymous else f"it names another request than the one that {party} answered"
 
 
-def _ledger_number(body: bytes) -> int | None:
+def ledger_number(body: bytes) -> int | None:
     """The number that the response in a body gives itself, or None where it cannot be read."""
     try:
         return read_response(decode_envelope(decode(AccessBody, body).response, RESPONSE)).ledger_number
@@ -296,6 +317,17 @@ def _ledger_number(body: bytes) -> int | None:
 
 def _numbers(first: int, last: int) -> str:
     return f"answer {first} is" if first == last else f"answers {first} to {last} are"
+
+
+def _declared(start: Start) -> dict[str, object]:
+    said = start.said
+    return {
+        "first": said.after_number + 1,
+        "last": said.until_number,
+        "declared": said.time,
+        "reason": said.reason,
+        "entries_before": said.log_size,
+    }
 
 
 def described(found: Reconciliation) -> dict[str, object]:
@@ -309,6 +341,8 @@ def described(found: Reconciliation) -> dict[str, object]:
             {"problem": item.problem.value, "number": item.number, "entry": item.entry, "detail": item.detail}
             for item in found.differences
         ],
+        "declared": found.declared,
+        "given_up": found.given_up,
         "log": found.log,
         "verified_to": found.size,
         "caveats": [found.caveat] if found.caveat else [],
@@ -319,6 +353,11 @@ def summary(found: Reconciliation) -> Iterator[str]:
     """The outcome in lines, without the differences."""
     verdict = "they agree" if not found.differences else f"they differ in {len(found.differences)}"
     yield f"answers in the ledger: {found.answers}; entries about them in the log: {found.entries}; {verdict}"
+    for item in found.declared:
+        when, numbers = iso(int(str(item["declared"]))), f"{item['first']} to {item['last']}"
+        yield f"lost, as was declared {when}: answers {numbers}: {clean(str(item['reason']))}"
+    if found.given_up:
+        yield f"answers whose entries the log has lost, as the root has declared: {found.given_up}"
     if found.waiting:
         yield f"younger than {WINDOW // 1000} s, and waiting for their receipts: {found.waiting}"
     yield f"verified to {found.size} of {found.log}; {found.caveat or 'a quorum of witnesses has seen all of it'}"

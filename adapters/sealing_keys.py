@@ -8,10 +8,10 @@ import structlog
 from exchange.client.session import Session
 from exchange.core.entries import key_entry, sealing_key_statement
 from exchange.core.keys import key_id
-from exchange.core.rules import SEALING_LIFETIME
+from exchange.core.lifetimes import SEALING_KEY, SEALING_RENEWAL
 from exchange.core.state import OBJECT_ID
 
-RENEW_BEFORE = 7 * 24 * 3600 * 1000
+RENEW_BEFORE = SEALING_RENEWAL
 
 logger = structlog.get_logger("exchange.adapter")
 
@@ -51,7 +51,7 @@ class SealingKeys:
 
     async def _enter(self, public: bytes, now: int) -> None:
         session = self._session
-        statement = sealing_key_statement(session.party, public, (now, now + SEALING_LIFETIME))
+        statement = sealing_key_statement(session.party, public, (now, now + SEALING_KEY))
         draft = key_entry(session.party, secrets.token_bytes(OBJECT_ID), statement)
         appended = await session.append(session.sign(draft))
         logger.info("sealing key entered", key=key_id(public).hex()[:16], entry=appended.index)

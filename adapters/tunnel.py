@@ -1,6 +1,7 @@
 """One tunnel: the adapter dials, offers what is unsettled, and answers what is delivered (DESIGN section 8)."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,8 +20,9 @@ from exchange.core.access import code_name
 from exchange.core.decision import Deny
 from exchange.core.envelope import decode_envelope
 from exchange.core.errors import CoreError
-from exchange.core.wire import FORMAT, decode, encode
-from exchange.transport import ATTACH, open_channel
+from exchange.core.protocol import SILENT, Announcement, agreed
+from exchange.core.wire import FORMAT, decode_open, encode
+from exchange.transport import ATTACH, announced, announcement_in, open_channel, own_announcement
 from exchange.v1.access_pb2 import Code
 from exchange.v1.gateway_pb2 import (
     AdapterFrame,
@@ -29,6 +31,7 @@ from exchange.v1.gateway_pb2 import (
     BrokerFrame,
     Delivery,
     Hello,
+    Leaving,
     Offer,
     Ready,
     Reply,
@@ -40,6 +43,7 @@ MOST_OWED = 1000
 LONGEST_OWED = 5.0
 GIVE_UP = 15.0
 STRAY = 5.0
+LEAVE_SECONDS = 10.0
 
 logger = structlog.get_logger("exchange.adapter")
 
@@ -81,9 +85,11 @@ class Tunnel:
         self._offered: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
-        self._receipted, self._ended = asyncio.Event(), asyncio.Event()
+        self._receipted, self._ended, self._left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.attached = asyncio.Event()
         self._receipted.set()
         self._call: Any = None
+        self._broker: Announcement = SILENT
         self._frames: Batcher[AdapterFrame, None] = Batcher(self._send)
         self._ready = ready
         self._elsewhere = elsewhere
@@ -102,7 +108,7 @@ class Tunnel:
         self._failed = asyncio.get_running_loop().create_future()
         async with open_channel(self._address, self._session.home.tls_identity()) as channel:
             method: Any = channel.stream_stream
-            self._call = method(ATTACH)()
+            self._call = method(ATTACH)(metadata=announced())
             reading = asyncio.create_task(self._read())
             watching = asyncio.create_task(self._watch())
             try:
@@ -115,7 +121,16 @@ class Tunnel:
 
     def is_owed(self, response_digest: bytes) -> bool:
         """Whether this broker, attached and ready, owes the receipt of an answer that was given through it."""
-        return self.is_ready and response_digest in self._owed
+        stands = self.is_ready or (self.is_leaving and not self._ended.is_set())
+        return stands and response_digest in self._owed
+
+    async def leave(self) -> None:
+        """Let another tunnel take over: answer until the broker says that it delivers nothing more, then drain."""
+        self._post(AdapterFrame(leaving=Leaving()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._left.wait()
+        await self.drain()
 
     async def drain(self) -> None:
         """Finish what was delivered, send it, and see it arrive: each answer's receipt says so."""
@@ -136,6 +151,7 @@ class Tunnel:
         self.is_ready = False
         self._receipted.set()
         self._ended.set()
+        self._left.set()
         for task in (*tasks, *self._tasks):
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
@@ -145,13 +161,15 @@ class Tunnel:
     async def _read(self) -> None:
         hello = Hello(format=FORMAT, directory_size=self._session.directory.size)
         await self._frames.submit(AdapterFrame(hello=hello))
+        self._broker = announcement_in(await self._call.initial_metadata())
+        agreed(own_announcement(), self._broker, ("this adapter", f"the broker {self._address}"))
         await self._offer()
         while True:
             data = await self._call.read()
             if data is _END:
                 await self._raise_status()
                 return
-            for frame in decode(AttachResponse, data).frames:
+            for frame in decode_open(AttachResponse, data).frames:
                 await self._take(frame)
 
     async def _raise_status(self) -> None:
@@ -190,14 +208,18 @@ class Tunnel:
     def _ready_if_settled(self) -> None:
         if not self._offered and not self.is_ready and not self.is_leaving:
             self.is_ready = self.was_ready = True
+            self.attached.set()
             self._post(AdapterFrame(ready=Ready()))
-            logger.info("attached", broker=self._address)
+            release, protocol = self._broker.package, self._broker.spoken
+            logger.info("attached", broker=self._address, release=release, protocol=protocol)
             self._ready(self._address)
 
     async def _take(self, frame: BrokerFrame) -> None:
         kind = frame.WhichOneof("frame")
         if kind == "delivery":
             self._spawn(self._deliver(frame.delivery))
+        elif kind == "leaving":
+            self._left.set()
         elif kind == "settlement":
             self._spawn(self._settle(frame.settlement))
         elif kind == "directory_head" and frame.directory_head.size > self._session.directory.size:

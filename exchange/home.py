@@ -4,7 +4,6 @@ import datetime
 import os
 import secrets
 import tomllib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,29 +29,20 @@ from exchange.core.keys import (
 )
 from exchange.core.names import Party
 from exchange.core.trust import Trust, parse_trust
+from exchange.files import HomeError, check_writable, permission, sync_folder, write_file
 from exchange.transport import PeerError, TlsIdentity, certificate_party
 
+__all__ = ["NEXT", "UNFINISHED", "Home", "HomeError", "PrivateKey", "check_writable", "write_file"]
+
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+NEXT = "-next"
+"""What follows the name of a private key that is to take the other one's place."""
 
 UNFINISHED = "unfinished"
 """The file that says that a home is still being made."""
 
-_USAGE, _UNCHECKED, _UNTRUSTED = 2, 3, 5
-
-
-class HomeError(Exception):
-    """A home lacks something, or something in it cannot be used.
-
-    Args:
-        message: what is wrong.
-        hint: what to do about it; may be empty.
-        exit_code: of a command that ends with it: 2 wrong usage, 3 could not check, 5 not to be trusted.
-    """
-
-    def __init__(self, message: str, hint: str = "", exit_code: int = _UNCHECKED) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.exit_code = exit_code
+_USAGE, _UNTRUSTED = 2, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +84,7 @@ class Home:
             home.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
             home.keys.chmod(0o700)
         except OSError as error:
-            raise HomeError(f"cannot make {path}: {error.strerror}", _permission(error, path)) from error
+            raise HomeError(f"cannot make {path}: {error.strerror}", permission(error, path)) from error
         if not finished:
             home.write(UNFINISHED, b"")
         home.write("party.toml", f'name = "{party}"\nrole = "{role}"\n'.encode())
@@ -103,7 +93,7 @@ class Home:
     def finish(self) -> None:
         """Say that all that belongs to a new home is in it."""
         (self.path / UNFINISHED).unlink(missing_ok=True)
-        _sync_folder(self.path)
+        sync_folder(self.path)
 
     @property
     def is_made(self) -> bool:
@@ -135,7 +125,7 @@ class Home:
             HomeError: no trust file, it cannot be read, or it is of another exchange than the home.
         """
         path, again = self.path / "trust.toml", "get the exchange's trust file again, from somebody you know"
-        data = self.read("trust.toml", "put the exchange's trust file there")
+        data = self.read("trust.toml", self._waits_hint() or "put the exchange's trust file there")
         try:
             trust = parse_trust(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
@@ -170,7 +160,11 @@ class Home:
     def _certificate_hint(self) -> str:
         if self.is_made and self.role in {"root", "broker"}:
             return "restore this home from its backup"
-        return "the party is not admitted yet: its parent signs its key request, and gives back the certificate"
+        return self._waits_hint() or "not admitted yet: its parent signs the request, and gives back the certificate"
+
+    def _waits_hint(self) -> str:
+        waits = (self.path / "invite.json").exists()
+        return f"it waits to be approved: `exchange join --status --home {self.path}`" if waits else ""
 
     def _check_certificate(self, pem: bytes) -> None:
         """What TLS would say of the certificate only as a handshake that failed."""
@@ -186,14 +180,19 @@ class Home:
             raise HomeError(f"{path}: {error}", again) from error
         if named != self.party:
             raise HomeError(f"{path} is the certificate of {named}; this is the home of {self.party}", again)
+        following = self.keys / f"tls{NEXT}.pem"
+        if following.exists() and public_key == self.private_key(f"tls{NEXT}").public_key():
+            # A renewal ended between its two steps: the certificate is here, its key not yet in its place.
+            self.adopt_key("tls")
         if public_key != self.private_key("tls").public_key():
             raise HomeError(f"{path} is for another key than {self.keys / 'tls.pem'}", again)
         until = certificate.not_valid_after_utc
         if until < datetime.datetime.now(datetime.UTC):
             raise HomeError(
                 f"the certificate {path} has expired: it was valid until {until:%Y-%m-%d}",
-                "its parent renews it with the same key request (`exchange department admit` or `exchange system add`),"
-                " and `exchange key install` puts the new one here",
+                "set the clock of this machine if it is wrong; else `exchange key rotate` (a system:"
+                " with --by-department) makes a request, its parent signs that, and `exchange key install` puts the new"
+                " one here",
             )
 
     def new_private_key(self, name: str, key: PrivateKey | None = None) -> PrivateKey:
@@ -213,11 +212,30 @@ class Home:
         Raises:
             HomeError: there is a TLS key already, or it cannot be written.
         """
-        key = self.new_private_key("tls")
+        return self.tls_request(self.new_private_key("tls"))
+
+    def tls_request(self, key: PrivateKey) -> bytes:
+        """The certificate request of a TLS key, which names this party alone; PKCS #10, DER."""
         uri = x509.UniformResourceIdentifier(str(self.party))
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         builder = builder.add_extension(x509.SubjectAlternativeName([uri]), critical=True)
         return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def adopt_key(self, name: str) -> None:
+        """Put keys/NAME-next.pem in the place of keys/NAME.pem, in one step; see `exchange.succession`.
+
+        Raises:
+            HomeError: it cannot be done.
+        """
+        following = self.keys / f"{name}{NEXT}.pem"
+        try:
+            following.replace(self.keys / f"{name}.pem")
+            sync_folder(self.keys)
+        except FileNotFoundError:
+            # Another program of this home was here first.
+            return
+        except OSError as error:
+            raise HomeError(f"cannot move {following}: {error.strerror}", permission(error, following)) from error
 
     def private_key(self, name: str) -> PrivateKey:
         """Load keys/NAME.pem.
@@ -287,7 +305,7 @@ class Home:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise HomeError(f"cannot read {path}: {error.strerror}", _permission(error, path) or hint) from error
+            raise HomeError(f"cannot read {path}: {error.strerror}", permission(error, path) or hint) from error
 
     def write(self, name: str, data: bytes) -> Path:
         """Write a public file of the home, whole or not at all.
@@ -316,7 +334,7 @@ class Home:
         """A key of the exchange itself was made once, by `exchange init`, and nothing else makes it again."""
         if self.is_made and (self.role in {"root", "broker"} or name.startswith("sealing-")):
             return "restore it from this home's backup"
-        return "private keys are made with `exchange key new`"
+        return "private keys are made with `exchange key new`; a lost signing key, with `exchange key recover`"
 
     def _described(self, key: str) -> str:
         data = self.read("party.toml", "make a home with `exchange key new`, or choose one with --home")
@@ -327,71 +345,3 @@ class Home:
         if not isinstance(value, str):
             raise HomeError(f"{self.path / 'party.toml'}: {key}: a text is expected")
         return value
-
-
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole or not at all, with this mode from its first byte on, and sync it.
-
-    Raises:
-        HomeError: it cannot be written, or something else than a file stands there.
-    """
-    _check_regular(path)
-    temporary = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
-
-
-def check_writable(path: Path) -> None:
-    """Find out whether `write_file` can write a file, without touching it: before anything that cannot be undone.
-
-    Raises:
-        HomeError: it cannot be written, or something else than a file stands there.
-    """
-    _check_regular(path)
-    temporary = _beside(path)
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        temporary.unlink()
-    except OSError as error:
-        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
-
-
-def _check_regular(path: Path) -> None:
-    """A rename would put a file in the place of a device, a pipe or a socket."""
-    try:
-        found = path.exists() and not path.is_file()
-    except OSError as error:
-        raise HomeError(f"cannot write {path}: {error.strerror}", _permission(error, path)) from error
-    if found:
-        raise HomeError(f"cannot write {path}: {'a folder' if path.is_dir() else 'no plain file'} is there")
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-
-
-def _permission(error: OSError, path: Path) -> str:
-    """What to do where the system denies access; empty where it does not."""
-    if not isinstance(error, PermissionError):
-        return ""
-    return f"this user may not: see the permissions of {path} and its folder with `ls -ld`, or run as its owner"
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename durable (POSIX: the folder is a file of its own)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

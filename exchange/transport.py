@@ -1,22 +1,25 @@
 """gRPC between the parties: method names, mTLS, limits, and who the peer is (DESIGN section 8)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import cache, lru_cache
+from importlib.metadata import version
+from typing import Any, Final
 
 import grpc
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from exchange.core.envelope import DIGEST
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
+from exchange.core.protocol import SILENT, Announcement, announcement, parse_announcement
 from exchange.core.wire import MAX_FRAME
 
 SUBMIT: Final = "/exchange.v1.RelayService/Submit"
 ATTACH: Final = "/exchange.v1.GatewayService/Attach"
 APPEND: Final = "/exchange.v1.DirectoryService/Append"
+RENEW: Final = "/exchange.v1.DirectoryService/Renew"
 DIRECTORY_SYNC: Final = "/exchange.v1.DirectoryService/Sync"
 DIRECTORY_PROVE: Final = "/exchange.v1.DirectoryService/Prove"
 DIRECTORY_COSIGNED: Final = "/exchange.v1.DirectoryService/Cosigned"
@@ -25,11 +28,23 @@ ACCESS_READ: Final = "/exchange.v1.LogService/Read"
 ACCESS_SEARCH: Final = "/exchange.v1.LogService/Search"
 ACCESS_PROVE: Final = "/exchange.v1.LogService/Prove"
 ACCESS_COSIGNED: Final = "/exchange.v1.LogService/Cosigned"
+INVITE: Final = "/exchange.v1.InvitationService/Invite"
+PENDING: Final = "/exchange.v1.InvitationService/Pending"
+REJECT: Final = "/exchange.v1.InvitationService/Reject"
+JOIN: Final = "/exchange.v1.JoiningService/Join"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"
 MAX_METADATA: Final = 16 * 1024
+
+VERSIONS: Final = "exchange-version"
+"""The metadata in which each side of a call says what it is, and which versions of the protocol it speaks."""
+
+VERSION_UNSUPPORTED: Final = "VERSION_UNSUPPORTED"
+"""The reason of a refusal, to whoever speaks no version that the broker speaks."""
+
+PACKAGE: Final = "department-exchange"
 
 _SHARED = (
     ("grpc.max_receive_message_length", MAX_FRAME),
@@ -55,6 +70,46 @@ SERVER_OPTIONS: Final = (
     # A second broker on the same port is a mistake, not load sharing.
     ("grpc.so_reuseport", 0),
 )
+
+MAX_JOIN: Final = 16 * 1024
+JOIN_OPTIONS: Final = (
+    *((name, value) for name, value in SERVER_OPTIONS if not name.startswith("grpc.max_")),
+    # Whoever calls is nobody yet: one small message, and a connection that ends by itself.
+    ("grpc.max_receive_message_length", MAX_JOIN),
+    ("grpc.max_send_message_length", MAX_JOIN),
+    ("grpc.max_metadata_size", 4 * 1024),
+    ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_connection_idle_ms", 15_000),
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
+MOST_JOINS: Final = 64
+"""Calls at once, over all connections."""
+
+
+@cache
+def own_announcement() -> Announcement:
+    """What this program announces."""
+    return announcement(version(PACKAGE))
+
+
+def announced() -> tuple[tuple[str, str], ...]:
+    """The metadata of this program's calls and answers."""
+    return ((VERSIONS, str(own_announcement())),)
+
+
+def announcement_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> Announcement:
+    """What a peer announced with its call or answer; `SILENT` where it said nothing.
+
+    Raises:
+        DecodeError: it said so twice, or in another form.
+    """
+    found = [value for name, value in metadata or () if name == VERSIONS]
+    if not found:
+        return SILENT
+    if len(found) > 1 or not isinstance(found[0], str):
+        raise DecodeError("versions are announced once, as text")
+    return parse_announcement(found[0])
 
 
 class PeerError(Exception):
@@ -92,6 +147,56 @@ def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
     )
 
 
+def open_anonymous_channel(address: str, authority: bytes) -> grpc.aio.Channel:
+    """A channel to a broker that shows its certificate and gets none; call it within an event loop, and close it.
+
+    Args:
+        address: HOST:PORT.
+        authority: certificates of the TLS authority, PEM.
+    """
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+
+
+def check_tls(auth: Mapping[str, Iterable[bytes]]) -> None:
+    """Refuse a session that is not TLS 1.3; gRPC cannot be told to speak nothing else, so every call is checked.
+
+    Args:
+        auth: `auth_context()` of a server call.
+
+    Raises:
+        PeerError: it is not.
+    """
+    if tuple(auth.get("ssl_tls_version", ())) != (TLS_VERSION,):
+        raise PeerError("TLS 1.3 is required")
+
+
+def renewed_credentials(
+    read: Callable[[], TlsIdentity | None], identity: TlsIdentity, *, anonymous: bool = False
+) -> grpc.ServerCredentials:
+    """Credentials of a server whose certificate is renewed while it runs; connections that stand are not touched.
+
+    Args:
+        read: called before each handshake, on a thread of gRPC's; a new identity, or None where nothing has changed.
+        identity: the one to begin with.
+        anonymous: whether nobody is asked for a certificate.
+    """
+
+    def fetch() -> Any:
+        # The stubs know no None, which gRPC takes for "as before".
+        renewed = read()
+        return _server_configuration(renewed) if renewed is not None else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _server_configuration(identity), fetch, require_client_authentication=not anonymous
+    )
+
+
+def _server_configuration(identity: TlsIdentity) -> grpc.ServerCertificateConfiguration:
+    pairs = [(identity.private_key, identity.certificate)]
+    return grpc.ssl_server_certificate_configuration(pairs, root_certificates=identity.authority)
+
+
 def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:
     """Who a peer is: the one URI name in its certificate, never its common name.
 
@@ -101,9 +206,7 @@ def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:
     Raises:
         PeerError: not TLS 1.3, no certificate, or not exactly one URI name that is a party's.
     """
-    # gRPC cannot be told to speak TLS 1.3 only, so every call is checked.
-    if tuple(auth.get("ssl_tls_version", ())) != (TLS_VERSION,):
-        raise PeerError("TLS 1.3 is required")
+    check_tls(auth)
     names = tuple(auth.get("peer_uri", ()))
     if len(names) != 1:
         raise PeerError("the certificate must name exactly one party as a URI")

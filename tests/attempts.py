@@ -13,6 +13,7 @@ from exchange.core.keys import EcdsaSigner, key_id
 from exchange.core.names import Party
 from exchange.core.terms import AgreementTerms
 from exchange.core.wire import decode, encode
+from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import Field, Role
 from exchange.v1.guardrail_pb2 import Test
 from exchange.v1.request_pb2 import Sealed
@@ -185,6 +186,16 @@ def _granted_to(grantee: Party) -> Fault:
         attempt.agreement = world.grant(world.apply_for(world.dataset, grantee))
 
     return change
+
+
+def approved(attempt: Attempt) -> AgreementTerms:
+    """What a standing approval of the dataset gives to an application for the same."""
+    world = attempt.world
+    next_dataset(attempt, sharing=Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL))
+    application = world.apply_for(world.dataset, standing_approval=world.approve_standing(world.dataset))
+    found = world.directory.agreement(application.version.digest)
+    assert found is not None
+    return found
 
 
 def regrant(attempt: Attempt, **changes: Any) -> AgreementTerms:

@@ -5,6 +5,7 @@ A row changes one thing in a request that is allowed otherwise; without a code i
     that          what the row shows
     at            the moment, in ISO 8601
     grant         terms of the agreement's next version, as the JSON form of the message has them
+    standing      the agreement is what a standing approval gave to an application
     review        review date of the agreement's next version, milliseconds after now
     sensitivity   levels of the dataset's fields; the others were not classed
     used          when the requester's department was answered under the agreement, milliseconds after now;
@@ -33,7 +34,7 @@ from exchange.core.terms import AgreementTerms
 from exchange.v1.directory_pb2 import Agreement, Field
 from exchange.v1.guardrail_pb2 import Officer, Test, Tests
 from exchange.v1.request_pb2 import Operation
-from tests.attempts import FAULTS, Attempt, another_agreement, next_dataset, regrant
+from tests.attempts import FAULTS, Attempt, another_agreement, approved, next_dataset, regrant
 from tests.world import APPLICATIONS, CIVIL_AFFAIRS, FIELDS, HOUSING, MARRIAGE, ORIGIN, REGISTRY
 
 FOLDER = Path(__file__).parent / "decisions"
@@ -76,12 +77,7 @@ def _arrange(attempt: Attempt, case: Mapping[str, Any]) -> None:
         levels = case["sensitivity"]
         fields = [Field(name=name, type=kind, sensitivity=levels.get(name, 0)) for name, kind in FIELDS.items()]
         next_dataset(attempt, fields=fields)
-    if "grant" in case or "review" in case:
-        terms = ParseDict(case.get("grant", {}), Agreement())
-        changes = {name.name: value for name, value in terms.ListFields()}
-        if "review" in case:
-            changes["review_at"] = world.now + case["review"]
-        attempt.agreement = regrant(attempt, **changes)
+    _grant(attempt, case)
     for offset in case.get("used", ()):
         world.use(attempt.agreement, HOUSING, world.now + offset)
     for offset in case.get("used_by_another", ()):
@@ -92,6 +88,17 @@ def _arrange(attempt: Attempt, case: Mapping[str, Any]) -> None:
         world.forbid(tree_of(attempt, tree), f"rule-{number}")
     for suspension in case.get("suspend", ()):
         _suspend(attempt, suspension)
+
+
+def _grant(attempt: Attempt, case: Mapping[str, Any]) -> None:
+    if "grant" in case or "review" in case:
+        terms = ParseDict(case.get("grant", {}), Agreement())
+        changes = {name.name: value for name, value in terms.ListFields()}
+        if "review" in case:
+            changes["review_at"] = attempt.world.now + case["review"]
+        attempt.agreement = regrant(attempt, **changes)
+    if "standing" in case:
+        attempt.agreement = approved(attempt)
 
 
 def _suspend(attempt: Attempt, said: Mapping[str, Any]) -> None:

@@ -115,12 +115,15 @@ class Stage:
     def build(self, city: City) -> Agreements:
         """Fill the databases, found the exchange, admit everybody, publish, agree, and start the adapters."""
         with ThreadPoolExecutor(3) as pool:
-            urls = {item: pool.submit(self._fill, item, city) for item in DEPARTMENTS}
+            urls = {item: pool.submit(self.fill, item, city) for item in DEPARTMENTS}
             self.found()
             self._admit(pool)
-            list(pool.map(self._publish, DEPARTMENTS))
+            # What overlaps with the residents says so, and names them: they come first.
+            first, *others = DEPARTMENTS
+            self.publish(first)
+            list(pool.map(self.publish, others))
             agreements = self._agree(pool)
-            list(pool.map(lambda item: self._attach(item, urls[item].result()), DEPARTMENTS))
+            list(pool.map(lambda item: self.attach(item, urls[item].result()), DEPARTMENTS))
         self._write_environment(city)
         return agreements
 
@@ -133,7 +136,8 @@ class Stage:
             stopped.append("postgresql")
         return stopped
 
-    def _fill(self, department: Department, city: City) -> str:
+    def fill(self, department: Department, city: City) -> str:
+        """Fill a department's database; returns the URL that its adapter reads it by."""
         folder = self.folder / department.name
         folder.mkdir(parents=True, exist_ok=True)
         on_postgres = department is CIVIL_AFFAIRS
@@ -150,19 +154,23 @@ class Stage:
     def found(self) -> None:
         """Found the exchange, and start its broker."""
         self.must("init", NAME, "--home", self.operator, "--listen", f"127.0.0.1:{_free_port()}")
+        self.start_broker()
+
+    def start_broker(self) -> None:
+        """Start the broker, which was founded before."""
         broker = self.operator / "broker"
         self.processes.start("broker", [BIN / "exchange", "broker", "run", "--home", broker], "is ready", {})
 
     def _admit(self, pool: ThreadPoolExecutor) -> None:
         offices = (("data-bureau", "coordinator"), ("audit-office", "auditor"))
         stewards = [
-            pool.submit(self._join, self.steward(item), item.name, "department", self.operator) for item in DEPARTMENTS
+            pool.submit(self.join, self.steward(item), item.name, "department", self.operator) for item in DEPARTMENTS
         ]
-        others = [pool.submit(self._join, self.home(name), name, role, self.operator) for name, role in offices]
+        others = [pool.submit(self.join, self.home(name), name, role, self.operator) for name, role in offices]
         for future in (*stewards, *others):
             future.result()
         systems = [
-            pool.submit(self._join, self.system(item), f"{item.name}/{item.system}", "system", self.steward(item))
+            pool.submit(self.join, self.system(item), f"{item.name}/{item.system}", "system", self.steward(item))
             for item in DEPARTMENTS
         ]
         purposes = ((PURPOSE, "保障性住房分配", "Housing allocation"), (OTHER_PURPOSE, "房产税核定", "Property tax"))
@@ -172,7 +180,7 @@ class Stage:
         for future in systems:
             future.result()
 
-    def _join(self, home: Path, name: str, role: str, parent: Path) -> None:
+    def join(self, home: Path, name: str, role: str, parent: Path) -> None:
         """Make keys in the party's own home, have its parent admit it, install what comes back."""
         trust = self.operator / "trust.toml"
         party = f"exchange://{NAME}/{name}"
@@ -183,7 +191,8 @@ class Stage:
         self.must(*group, home / "request.json", *compared, "--home", parent, "--out", admission)
         self.must("key", "install", admission, "--home", home)
 
-    def _publish(self, department: Department) -> None:
+    def publish(self, department: Department) -> None:
+        """Publish what a department shares."""
         self.must("dataset", "publish", DATASETS / f"{department.code}.toml", "--home", self.steward(department))
 
     def _agree(self, pool: ThreadPoolExecutor) -> Agreements:
@@ -191,10 +200,11 @@ class Stage:
             (POPULATION, "LOOKUP,QUERY", "id_number,name,birth_date,household_id,address", "household_id"),
             (CIVIL_AFFAIRS, "LOOKUP", "id_number,name,status,registered_on,spouse_name", ""),
         )
-        residents, marriages = pool.map(lambda item: self._apply_and_sign(*item), wanted)
+        residents, marriages = pool.map(lambda item: self.apply_and_sign(*item), wanted)
         return Agreements(residents, marriages)
 
-    def _apply_and_sign(self, owner: Department, operations: str, fields: str, filterable: str) -> str:
+    def apply_and_sign(self, owner: Department, operations: str, fields: str, filterable: str) -> str:
+        """Housing applies for what a department shares, which signs; returns the agreement's id."""
         terms = ["--dataset", owner.dataset, "--grantee", f"exchange://{NAME}/{HOUSING.name}"]
         terms += ["--operations", operations, "--fields", fields, "--purposes", PURPOSE, "--until", UNTIL]
         terms += ["--filterable", filterable] if filterable else []
@@ -204,7 +214,8 @@ class Stage:
         signed = self.must("agreement", "sign", application, "--home", self.steward(owner), "--json")
         return str(json.loads(signed)["id"])
 
-    def _attach(self, department: Department, url: str) -> None:
+    def attach(self, department: Department, url: str) -> None:
+        """Configure and start a department's adapter."""
         home = self.system(department)
         (home / "adapter.toml").write_text(
             "# Which table holds what the department publishes; the URL may hold a password, so it stays outside.\n"
@@ -248,7 +259,13 @@ def new_seed() -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, and so is the next one, where the broker takes invites."""
+    while True:
+        with socket.socket() as probe, socket.socket() as following:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            try:
+                following.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port

@@ -7,8 +7,9 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,17 +22,21 @@ from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
+from exchange.broker.certificates import ServerCertificate, warn_daily
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
 from exchange.broker.guard import Guard
-from exchange.broker.limits import TokenBuckets
+from exchange.broker.invites import Invites
+from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
+from exchange.broker.limits import AddressBuckets, TokenBuckets
 from exchange.broker.logs import Logs
 from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
 from exchange.broker.relay import Relay
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.retention import Retention, read_holds
 from exchange.broker.services import (
     ACCESS,
@@ -49,9 +54,10 @@ from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
+from exchange.store.invites import SqlInvites
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import SERVER_OPTIONS, server_credentials
+from exchange.transport import JOIN_OPTIONS, MOST_JOINS, SERVER_OPTIONS, check_tls, renewed_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -76,9 +82,10 @@ class Broker:
     refusals: Refusals
     gateway: Gateway
     witnesses: Witnesses | None
-    server: grpc.aio.Server
+    servers: tuple[grpc.aio.Server, ...]
     health: Any
     port: int
+    upkeep: tuple[Callable[[], Awaitable[None]], ...]
 
 
 def now_ms() -> int:
@@ -134,7 +141,8 @@ def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
 
 
 async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
-    await broker.server.start()
+    for server in broker.servers:
+        await server.start()
     await _serving(broker, HealthCheckResponse.SERVING)
     ready(f"{broker.config.listen.rpartition(':')[0]}:{broker.port}")
     try:
@@ -169,21 +177,30 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     gateway = Gateway(logs, tunnels, relay, now_ms)
     reading = Reading(logs, now_ms)
     peers = Peers(logs, buckets, now_ms)
-    append = AppendCommand(logs, load_authority(home), now_ms)
+    authority = load_authority(home)
+    append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
+    invites = Invites(SqlInvites(store), logs, authority, now_ms)
+    certificate = ServerCertificate(home, authority, config.hosts, now_ms)
     servicer = _aio.HealthServicer()
     server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
-            unary_handler(DIRECTORY, DirectoryService(append, reading, store, peers).handlers()),
+            unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
             unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, home, config)
+    port = _bind(server, config.listen, certificate)
+    # Each port has a certificate to look at of its own: who has seen a new one is not told of it again.
+    doors = (server, *_joining(ServerCertificate(home, authority, config.hosts, now_ms), config, invites))
     follower = Follower(logs, taken, since)
-    return Broker(config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, server, servicer, port)
+    upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
+    return Broker(
+        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, port, upkeep
+    )
 
 
 def _witnesses(
@@ -197,13 +214,25 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _bind(server: grpc.aio.Server, home: Home, config: BrokerConfig) -> int:
-    identity = home.tls_identity()
-    _check_address(config.listen)
+def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+    """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
+    if not config.join_listen:
+        return []
+    server = grpc.aio.server(interceptors=(Guard(check_tls),), options=JOIN_OPTIONS, maximum_concurrent_rpcs=MOST_JOINS)
+    buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
+    service = JoiningService(invites, buckets, now_ms)
+    server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
+    _bind(server, config.join_listen, certificate, anonymous=True)
+    return [server]
+
+
+def _bind(server: grpc.aio.Server, listen: str, certificate: ServerCertificate, *, anonymous: bool = False) -> int:
+    credentials = renewed_credentials(certificate.read, certificate.begin(), anonymous=anonymous)
+    _check_address(listen)
     try:
-        return server.add_secure_port(config.listen, server_credentials(identity))
+        return server.add_secure_port(listen, credentials)
     except RuntimeError as error:
-        raise BrokerError(f"cannot listen on {config.listen}: is another broker running there?") from error
+        raise BrokerError(f"cannot listen on {listen}: is another broker running there?") from error
 
 
 _WHY = {
@@ -267,6 +296,8 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
     }
+    for work in broker.upkeep:
+        waits[asyncio.ensure_future(work())] = "what it does by itself has failed"
     if broker.logs.store.is_shared:
         waits[asyncio.create_task(broker.follower.run())] = "the log cannot be read any more"
     if broker.witnesses is not None:
@@ -286,7 +317,8 @@ async def _drain(broker: Broker) -> None:
     logger.info("draining")
     await _serving(broker, HealthCheckResponse.NOT_SERVING)
     # Takes no new call from here on, and ends once every call has ended.
-    stopped = asyncio.create_task(broker.server.stop(broker.config.drain_seconds))
+    stopping = [server.stop(broker.config.drain_seconds) for server in broker.servers]
+    stopped = asyncio.gather(*stopping)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(broker.config.drain_seconds):
             await broker.relay.drain()

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from exchange.core.errors import DecodeError
+from exchange.core.lifetimes import DAY, TLS_AUTHORITY, TLS_CERTIFICATE
 from exchange.core.names import Party
 
-CERTIFICATE_DAYS = 90
-AUTHORITY_DAYS = 3650
+CERTIFICATE_DAYS = TLS_CERTIFICATE // DAY
+AUTHORITY_DAYS = TLS_AUTHORITY // DAY
 _BACKDATED = datetime.timedelta(minutes=5)
 
 

@@ -14,7 +14,8 @@ from exchange.broker.tunnel import Tunnel, Tunnels
 from exchange.core.envelope import REQUEST, RESPONSE, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
-from exchange.core.wire import decode
+from exchange.core.protocol import SILENT, Announcement
+from exchange.core.wire import decode_open
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Offer, Reply
 
@@ -50,6 +51,7 @@ class Gateway:
         requests: AsyncIterator[bytes],
         write: Callable[[bytes], Awaitable[None]],
         check: Callable[[], object] = lambda: None,
+        announced: Announcement = SILENT,
     ) -> None:
         """Serve one tunnel until it ends.
 
@@ -58,6 +60,7 @@ class Gateway:
             requests: serialised AttachRequests.
             write: sends a serialised AttachResponse.
             check: raises once the directory has moved so that the peer may not stay.
+            announced: which release the adapter is, and which versions of the protocol it speaks.
 
         Raises:
             NotPermittedError: the peer is not a system of the directory.
@@ -71,7 +74,7 @@ class Gateway:
             raise TooManyTunnelsError(f"{peer} has {MAX_TUNNELS} tunnels already")
         tunnel = Tunnel(peer, write)
         self._tunnels.attach(tunnel)
-        logger.info("tunnel attached", system=str(peer))
+        logger.info("tunnel attached", system=str(peer), release=announced.package, protocol=announced.spoken)
         side: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._announce(tunnel, check)),
             asyncio.create_task(tunnel.closed.wait()),
@@ -108,7 +111,7 @@ class Gateway:
         async for data in requests:
             check_frames(data)
             offers = []
-            for frame in decode(AttachRequest, data).frames:
+            for frame in decode_open(AttachRequest, data).frames:
                 if frame.HasField("hello") == greeted:
                     raise DecodeError("a tunnel begins with one hello")
                 greeted = True
@@ -130,6 +133,8 @@ class Gateway:
             tunnel.is_ready = True
         elif kind == "reply":
             self._land(tunnel, frame.reply)
+        elif kind == "leaving":
+            tunnel.leave()
         elif kind is None:
             raise DecodeError("the frame is empty")
 

@@ -16,6 +16,7 @@ from exchange.core.directory import Directory
 from exchange.core.entries import directory_leaf, key_entry, signing_key_statement
 from exchange.core.envelope import Envelope, sign
 from exchange.core.keys import key_id
+from exchange.core.lifetimes import BROKER_KEY
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
@@ -27,15 +28,20 @@ from exchange.store.postgres import PostgresDatabase
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Role
 
-YEAR = 365 * 24 * 3600 * 1000
-BROKER_YEARS = 5
-
 LOG_KEYS = {Log.DIRECTORY: "directory-log", Log.ACCESS: "access-log"}
 AUTHORITY_KEY = "tls-authority"
 AUTHORITY_FILE = "tls-authority.pem"
 
 
-def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, database: str = "exchange.db") -> Trust:
+def found(
+    path: Path,
+    name: str,
+    listen: str,
+    hosts: Sequence[str],
+    now: int,
+    database: str = "exchange.db",
+    join_listen: str = "",
+) -> Trust:
     """Found an exchange: the operator's home at `path`, the broker's in its folder `broker`.
 
     The operator's home holds the root key, which belongs offline; the broker's holds its own key, the log keys and the
@@ -48,6 +54,7 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, da
         hosts: DNS names and addresses for its certificate.
         now: milliseconds.
         database: a SQLite file in the broker's home, or the URL of an empty PostgreSQL database.
+        join_listen: HOST:PORT where it takes invites; empty takes none.
 
     Returns:
         What every party is to trust, also written as trust.toml.
@@ -57,7 +64,7 @@ def found(path: Path, name: str, listen: str, hosts: Sequence[str], now: int, da
         NameFormatError: `name` is not a domain.
     """
     root = Party(name)
-    config = new_config(listen, hosts, database)
+    config = new_config(listen, hosts, database, join_listen)
     if config.is_shared:
         _check_empty(config)
     operator = Home.create(path, root, "root", finished=False)
@@ -167,7 +174,7 @@ def broker_key_entry(operator: Home, broker: Home, now: int) -> Envelope:
         HomeError: a key is missing.
     """
     name = broker.trust.name
-    validity = (now, now + BROKER_YEARS * YEAR)
+    validity = (now, now + BROKER_KEY)
     statement = signing_key_statement(name, broker.party, Role.ROLE_BROKER, broker.signer(), validity)
     return sign(operator.signer(), name, key_entry(operator.party, secrets.token_bytes(OBJECT_ID), statement))
 

@@ -12,8 +12,10 @@ from exchange.broker.peers import Peers
 from exchange.broker.proofs import prove
 from exchange.broker.reading import Reading
 from exchange.broker.relay import Relay
-from exchange.core.wire import decode, encode
+from exchange.broker.renewing import RenewCommand
+from exchange.core.wire import decode_open, encode
 from exchange.store.ports import Log, LogStore
+from exchange.transport import announcement_in
 from exchange.v1.log_pb2 import (
     AppendRequest,
     AppendResponse,
@@ -33,6 +35,8 @@ from exchange.v1.log_pb2 import (
     ProofRequest,
     ReadRequest,
     ReadResponse,
+    RenewRequest,
+    RenewResponse,
     SearchRequest,
 )
 from exchange.v1.relay_pb2 import SubmitRequest, SubmitResponse
@@ -69,20 +73,28 @@ class RelayService:
 class DirectoryService:
     """`exchange.v1.DirectoryService`."""
 
-    def __init__(self, append: AppendCommand, reading: Reading, store: LogStore, peers: Peers) -> None:
+    def __init__(
+        self, append: AppendCommand, renew: RenewCommand, reading: Reading, store: LogStore, peers: Peers
+    ) -> None:
         self._append = append
+        self._renew = renew
         self._reading = reading
         self._store = store
         self._peers = peers
 
     async def append(self, request: bytes, context: Context) -> bytes:
         """One signed entry."""
-        entry = await self._append(self._peers.spend(context), decode(AppendRequest, request).envelope)
+        entry = await self._append(self._peers.spend(context), decode_open(AppendRequest, request).envelope)
         return encode(AppendResponse(receipt=entry.receipt, certificate=entry.certificate))
+
+    async def renew(self, request: bytes, context: Context) -> bytes:
+        """A new TLS certificate."""
+        certificate = await self._renew(self._peers.spend(context), decode_open(RenewRequest, request))
+        return encode(RenewResponse(certificate=certificate))
 
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, with the bodies that the peer may see."""
-        start = decode(DirectoryServiceSyncRequest, request).start
+        start = decode_open(DirectoryServiceSyncRequest, request).start
         peer = self._peers.spend(context)
         # Read before the head, so that it is no larger.
         cosigned = await asyncio.to_thread(self._reading.cosigned, Log.DIRECTORY)
@@ -93,19 +105,25 @@ class DirectoryService:
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the directory log."""
         self._reading.check(self._peers.spend(context))
-        path = await _path(self._store, Log.DIRECTORY, decode(DirectoryServiceProveRequest, request).proof)
+        path = await _path(self._store, Log.DIRECTORY, decode_open(DirectoryServiceProveRequest, request).proof)
         return encode(DirectoryServiceProveResponse(path=path))
 
     async def cosigned(self, request: bytes, context: Context) -> bytes:
         """The directory log's last cosigned checkpoint."""
         self._reading.check(self._peers.spend(context))
-        decode(DirectoryServiceCosignedRequest, request)
+        decode_open(DirectoryServiceCosignedRequest, request)
         note = await asyncio.to_thread(self._reading.cosigned, Log.DIRECTORY)
         return encode(DirectoryServiceCosignedResponse(cosigned=note))
 
     def handlers(self) -> Mapping[str, Unary]:
         """By method name."""
-        return {"Append": self.append, "Sync": self.sync, "Prove": self.prove, "Cosigned": self.cosigned}
+        return {
+            "Append": self.append,
+            "Sync": self.sync,
+            "Prove": self.prove,
+            "Cosigned": self.cosigned,
+            "Renew": self.renew,
+        }
 
 
 class LogService:
@@ -118,7 +136,7 @@ class LogService:
 
     async def sync(self, request: bytes, context: Context) -> bytes:
         """Entries from an index on, for auditors."""
-        start = decode(LogServiceSyncRequest, request).start
+        start = decode_open(LogServiceSyncRequest, request).start
         peer = self._peers.spend(context)
         cosigned = await asyncio.to_thread(self._reading.cosigned, Log.ACCESS)
         records, head = await asyncio.to_thread(self._reading.access, peer, start)
@@ -126,25 +144,25 @@ class LogService:
 
     async def read(self, request: bytes, context: Context) -> bytes:
         """The peer's own entries from an index on."""
-        start = decode(ReadRequest, request).start
+        start = decode_open(ReadRequest, request).start
         records, following, head = await asyncio.to_thread(self._reading.own, self._peers.spend(context), start)
         return encode(ReadResponse(records=records, next=following, checkpoint=head.checkpoint))
 
     async def search(self, request: bytes, context: Context) -> bytes:
         """Entries that fit, by this broker's index, for auditors."""
-        asked = decode(SearchRequest, request)
+        asked = decode_open(SearchRequest, request)
         return encode(await asyncio.to_thread(self._reading.search, self._peers.spend(context), asked))
 
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the access log."""
         self._reading.check(self._peers.spend(context))
-        path = await _path(self._store, Log.ACCESS, decode(LogServiceProveRequest, request).proof)
+        path = await _path(self._store, Log.ACCESS, decode_open(LogServiceProveRequest, request).proof)
         return encode(LogServiceProveResponse(path=path))
 
     async def cosigned(self, request: bytes, context: Context) -> bytes:
         """The access log's last cosigned checkpoint, and proofs that it holds the peer's entries."""
         self._reading.check(self._peers.spend(context))
-        indexes = decode(LogServiceCosignedRequest, request).indexes
+        indexes = decode_open(LogServiceCosignedRequest, request).indexes
         note, paths = await asyncio.to_thread(self._reading.cosigned_with, Log.ACCESS, indexes)
         found = [InclusionPath(index=index, path=path) for index, path in paths.items()]
         return encode(LogServiceCosignedResponse(cosigned=note, paths=found))
@@ -170,7 +188,8 @@ class GatewayService:
     async def attach(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """One tunnel, until either side ends it."""
         peer = self._peers.identify(context)
-        await self._gateway.attach(peer, requests, context.write, lambda: self._peers.identify(context))
+        announced = announcement_in(context.invocation_metadata())
+        await self._gateway.attach(peer, requests, context.write, lambda: self._peers.identify(context), announced)
 
     def handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """The generic handler of the one streaming method."""
@@ -188,7 +207,7 @@ def unary_handler(service: str, methods: Mapping[str, Unary]) -> "grpc.GenericRp
 def _submitted(request: bytes) -> bytes:
     """The envelope's frame; what is no SubmitRequest is judged as a frame, so that its refusal is signed and logged."""
     try:
-        return decode(SubmitRequest, request).envelope
+        return decode_open(SubmitRequest, request).envelope
     except ValueError:
         return request
 

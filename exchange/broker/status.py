@@ -12,9 +12,9 @@ from google.rpc.status_pb2 import Status
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
 from exchange.core.access import code_name
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, VersionError
 from exchange.store.ports import StoreError
-from exchange.transport import ERROR_DOMAIN, PeerError
+from exchange.transport import ERROR_DOMAIN, VERSION_UNSUPPORTED, PeerError
 from exchange.v1.access_pb2 import Code
 from exchange.v1.relay_pb2 import RefusalDetail
 
@@ -29,6 +29,14 @@ class TooManyTunnelsError(Exception):
 
 class TooManyReadsError(Exception):
     """The party reads faster than it may."""
+
+
+class InviteRefusedError(Exception):
+    """An invite cannot be made or changed like this."""
+
+
+class JoinRefusedError(Exception):
+    """What came with an invite is not taken."""
 
 
 class NoDeadlineError(Exception):
@@ -75,10 +83,13 @@ _ERRORS: tuple[tuple[type[Exception], _Row], ...] = (
     (NotPermittedError, _Row(grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED")),
     (TooManyTunnelsError, _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_TUNNELS")),
     (TooManyReadsError, _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED_READS")),
+    (InviteRefusedError, _Row(grpc.StatusCode.FAILED_PRECONDITION, "INVITE_REFUSED")),
+    (JoinRefusedError, _Row(grpc.StatusCode.PERMISSION_DENIED, "JOIN_REFUSED")),
     (NoDeadlineError, _Row(grpc.StatusCode.INVALID_ARGUMENT, "NO_DEADLINE")),
     (EntryRefusedError, _Row(grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED")),
     (AuditUnavailableError, _Row(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE")),
     (StoreError, _Row(grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE")),
+    (VersionError, _Row(grpc.StatusCode.FAILED_PRECONDITION, VERSION_UNSUPPORTED)),
     (CoreError, _Row(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")),
 )
 _UNKNOWN = _Row(grpc.StatusCode.INTERNAL, "INTERNAL")

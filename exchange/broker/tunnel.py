@@ -12,7 +12,7 @@ from exchange.core.envelope import Envelope
 from exchange.core.names import Party
 from exchange.core.wire import encode
 from exchange.v1.envelope_pb2 import Receipt
-from exchange.v1.gateway_pb2 import AttachResponse, BrokerFrame, Delivery, DirectoryHead, Reply, Settlement
+from exchange.v1.gateway_pb2 import AttachResponse, BrokerFrame, Delivery, DirectoryHead, Leaving, Reply, Settlement
 
 MESSAGE_BYTES = 1024 * 1024
 # Requests that one tunnel may owe a reply to, and the bytes of those that are not sent or still waited for.
@@ -95,6 +95,11 @@ class Tunnel:
     def announce(self, size: int) -> None:
         """Say that the directory has moved."""
         self._post(BrokerFrame(directory_head=DirectoryHead(size=size)))
+
+    def leave(self) -> None:
+        """Deliver nothing more, and say so: another tunnel of the adapter has taken over."""
+        self.is_ready = False
+        self._post(BrokerFrame(leaving=Leaving()))
 
     def land(self, reply: Reply) -> Flight | None:
         """Match a reply to its flight; None for a flight that this tunnel does not know, or that has landed."""

@@ -1,12 +1,12 @@
 """HOME/catalogue.db: the datasets of a mirror, as they are searched. An index: rebuilt at will, never the truth."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from exchange.catalogue.index_file import open_index
 from exchange.catalogue.words import indexed, match_terms, plain, term_text
 from exchange.core.directory import Directory
 from exchange.core.review import review_of
@@ -17,7 +17,7 @@ from exchange.v1.catalogue_pb2 import Level, SharingClass
 FACETS = ("owner", "theme", "level", "sharing", "subject", "updated")
 """What results are counted by, and narrowed to."""
 
-_VERSION = 1  # as in the schema
+_VERSION = 1
 _MATCHED = "words JOIN datasets ON datasets.id = words.rowid WHERE words MATCH ? AND "
 _SHOWN = ", ".join(("object_id", "name", "title", "title_en", *FACETS))
 
@@ -44,7 +44,6 @@ CREATE VIRTUAL TABLE words USING fts5 (
 );
 CREATE TABLE folded (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL);
 INSERT INTO folded VALUES (1, -1);
-PRAGMA user_version = 1;
 COMMIT;
 """
 
@@ -94,13 +93,7 @@ class Index:
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-        if self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            self._db.close()
-            for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-                file.unlink(missing_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._db.executescript(_SCHEMA)
+        self._db = open_index(path, _VERSION, _SCHEMA)
         self._db.execute("PRAGMA synchronous = OFF")
         # All of it fits: what searches walk through is read from the system's cache, without a copy of each page.
         self._db.execute(f"PRAGMA mmap_size = {_MAPPED}")

@@ -4,20 +4,17 @@ Many datasets describe the same field in the same words: it is scored once.
 """
 
 import heapq
-from array import array
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from exchange.catalogue.context import Context, Seen, is_weak, read_context
+from exchange.catalogue.context import Context, Seen, read_context
+from exchange.catalogue.described import asked
 from exchange.catalogue.fields import FieldProfile, Profile
-from exchange.catalogue.lexicon import lexicon
-from exchange.catalogue.meaning import ORGANISATION
-from exchange.catalogue.patterns import NAMING
-from exchange.catalogue.pinyin import spelled_by_character
 from exchange.catalogue.scoring import THRESHOLD, Evidence, compare
-from exchange.catalogue.wording import units
+from exchange.catalogue.shelf import Shelf
 
-__all__ = ["THRESHOLD", "Catalogue", "Coverage", "FieldMatches", "Match", "Similar", "Source"]
+__all__ = ["THRESHOLD", "Catalogue", "Coverage", "FieldMatches", "Match", "Similar", "Source", "Version"]
 
 SOURCES = 20
 """How many sources are told for one field, and how many datasets in all, unless all are asked for."""
@@ -36,6 +33,21 @@ class Source:
     name: str
     profile: Profile
     shared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a dataset, which is read where nobody has read it before.
+
+    Args:
+        name: as the source's.
+        digest: of this version and no other.
+        read: gives what is in it.
+    """
+
+    name: str
+    digest: bytes
+    read: Callable[[], Source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,36 +109,85 @@ class Similar:
 Found = tuple[float, int, Evidence]
 """The score, the number of the dataset's field, and the evidence."""
 
-# A place is a dataset's number and a field's, in one integer.
-_FIELD_BITS = 13
-
 
 class Catalogue:
     """Datasets to look in.
 
     Args:
-        sources: published datasets; those that should not be named are left out by the caller.
+        path: of the index that keeps what was read; None for one in memory.
     """
 
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._sources: list[Source] = []
-        self._themes: list[frozenset[str]] = []
-        # Fields that some datasets describe alike, and where.
-        self._described: list[Seen] = []
-        self._places: list[array[int]] = []
-        self._numbers: dict[Hashable, int] = {}
-        self._postings: dict[str, list[int]] = {}
-        for source in sources:
-            self._add(source)
+    def __init__(self, path: Path | None = None) -> None:
+        self._shelf = Shelf(path)
+        self._versions: Mapping[str, Version] = {}
 
-    def similar(self, profile: Profile, minimum: float = THRESHOLD, limit: int | None = SOURCES) -> Similar:
+    @classmethod
+    def of(cls, sources: Iterable[Source]) -> "Catalogue":
+        """A catalogue in memory, of datasets whose names differ."""
+        catalogue = cls()
+        catalogue.refresh(map(_only_version, sources))
+        return catalogue
+
+    def close(self) -> None:
+        """Close the index."""
+        self._shelf.close()
+
+    def refresh(self, versions: Iterable[Version], advance: Callable[[int, int], None] | None = None) -> None:
+        """Say which datasets there are: new versions are read, what is no longer there goes.
+
+        Args:
+            versions: of the published datasets; what should not be named is left out.
+            advance: told how many of how many new versions are read.
+        """
+        self._versions = {item.name: item for item in versions}
+        wanted = {item.name: item.digest for item in self._versions.values()}
+        if self._shelf.versions() == wanted:
+            return
+        with self._shelf.writing():
+            known = self._shelf.versions()
+            for name, digest in known.items():
+                if wanted.get(name) != digest:
+                    self._shelf.remove(name)
+            new = [item for item in self._versions.values() if known.get(item.name) != item.digest]
+            for done, item in enumerate(new, 1):
+                self._shelf.add(item.name, item.digest, read_context(item.read().profile))
+                if advance is not None:
+                    advance(done, len(new))
+
+    def similar(
+        self,
+        profile: Profile,
+        minimum: float = THRESHOLD,
+        limit: int | None = SOURCES,
+        apart_from: str = "",
+    ) -> Similar:
         """Find who provides a profile's fields.
 
         Args:
             profile: what somebody is about to build or collect.
             minimum: the score from which a field counts as provided, 0 to 1.
             limit: at most so many sources of a field, and datasets; None for all.
+            apart_from: a department whose own datasets do not count.
         """
+        with self._shelf.reading():
+            return _Search(self._shelf, self._versions, apart_from).similar(profile, minimum, limit)
+
+
+class _Search:
+    """One search, in one state of the index: what it holds of other versions than ours is passed over."""
+
+    def __init__(self, shelf: Shelf, versions: Mapping[str, Version], apart_from: str) -> None:
+        self._shelf = shelf
+        self._versions: dict[int, Version] = {}
+        self._themes: dict[int, frozenset[str]] = {}
+        self._seen: dict[int, Seen] = {}
+        self._sources: dict[int, Source] = {}
+        for number, name, digest, themes in shelf.datasets():
+            version = versions.get(name)
+            if version is not None and version.digest == digest and name.partition("/")[0] != apart_from:
+                self._versions[number], self._themes[number] = version, themes
+
+    def similar(self, profile: Profile, minimum: float, limit: int | None) -> Similar:
         context = read_context(profile)
         found = [self._find(seen, context, minimum) for seen in context.fields]
         covering: dict[int, float] = {}
@@ -139,56 +200,47 @@ class Catalogue:
         )
         return Similar(fields, self._coverage(profile, found, covering, limit))
 
-    def _add(self, source: Source) -> None:
-        number = len(self._sources)
-        self._sources.append(source)
-        context = read_context(source.profile)
-        self._themes.append(context.themes)
-        for place, seen in enumerate(context.fields):
-            alike = self._numbers.setdefault(_likeness(seen), len(self._described))
-            if alike == len(self._described):
-                self._described.append(seen)
-                self._places.append(array("Q"))
-                for key in set(_keys(seen)):
-                    self._postings.setdefault(key, []).append(alike)
-            self._places[alike].append(number << _FIELD_BITS | place)
-
     def _find(self, seen: Seen, context: Context, minimum: float) -> dict[int, Found]:
-        """The best field of each dataset that provides one."""
+        """The best field of each dataset that provides one; of the same, the first."""
         best: dict[int, Found] = {}
-        keys = set(_asked(seen, context.themes))
-        for alike in sorted({number for key in keys for number in self._postings.get(key, ())}):
-            for place, evidence in self._evidence(seen, context, alike, minimum):
-                source, field = place >> _FIELD_BITS, place & (1 << _FIELD_BITS) - 1
+        numbers = self._shelf.found(set(asked(seen, context.themes)))
+        self._seen |= self._shelf.seen(number for number in numbers if number not in self._seen)
+        for number in numbers:
+            for source, field, evidence in self._evidence(seen, context, number, minimum):
                 known = best.get(source)
-                if known is None or evidence.score > known[0]:
+                if known is None or (evidence.score, -field) > (known[0], -known[1]):
                     best[source] = (evidence.score, field, evidence)
         return best
 
-    def _evidence(self, seen: Seen, context: Context, alike: int, minimum: float) -> Iterator[tuple[int, Evidence]]:
+    def _evidence(
+        self, seen: Seen, context: Context, number: int, minimum: float
+    ) -> Iterator[tuple[int, int, Evidence]]:
         """Where fields are that are described alike, with what speaks for each; none that is under the minimum."""
-        described, places = self._described[alike], self._places[alike]
+        described = self._seen[number]
         if not (seen.needs_record and described.needs_record):
             evidence = compare(seen, described, context.themes, frozenset())
             if evidence.score >= minimum:
-                yield from ((place, evidence) for place in places)
+                yield from ((source, field, evidence) for source, field in self._places(number))
             return
         # Of a record's themes only those count that the other one asks for: few are left to tell apart.
-        asked = context.themes.union(*(meaning.modifiers for meaning in seen.meanings))
+        asked_for = context.themes.union(*(meaning.modifiers for meaning in seen.meanings))
         known: dict[frozenset[str], Evidence] = {}
-        for place in places:
-            themes = self._themes[place >> _FIELD_BITS] & asked
+        for source, field in self._places(number):
+            themes = self._themes[source] & asked_for
             found = known.get(themes)
             if found is None:
                 found = known[themes] = compare(seen, described, context.themes, themes)
             if found.score >= minimum:
-                yield place, found
+                yield source, field, found
+
+    def _places(self, number: int) -> Iterator[tuple[int, int]]:
+        return (place for place in self._shelf.places(number) if place[0] in self._versions)
 
     def _best(self, places: Mapping[int, Found], covering: Mapping[int, float], limit: int | None) -> tuple[Match, ...]:
         """Where scores are close, whoever provides more of the profile is the better source."""
 
-        def rank(source: int) -> tuple[float, float, float]:
-            return (-round(places[source][0], 1), -covering[source], -places[source][0])
+        def rank(source: int) -> tuple[float, float, float, str]:
+            return (-round(places[source][0], 1), -covering[source], -places[source][0], self._versions[source].name)
 
         chosen = heapq.nsmallest(len(places) if limit is None else limit, places, key=rank)
         return tuple(self._match(source, *places[source]) for source in chosen)
@@ -203,11 +255,11 @@ class Catalogue:
         chosen = heapq.nsmallest(
             len(covering) if limit is None else limit,
             covering,
-            key=lambda source: (-covering[source], self._sources[source].name),
+            key=lambda source: (-covering[source], self._versions[source].name),
         )
         return tuple(
             Coverage(
-                self._sources[source],
+                self._source(source),
                 tuple(
                     (field, self._match(source, *places[source]))
                     for field, places in zip(profile.fields, found, strict=True)
@@ -218,65 +270,14 @@ class Catalogue:
         )
 
     def _match(self, source: int, score: float, field: int, evidence: Evidence) -> Match:
-        named = self._sources[source]
+        named = self._source(source)
         return Match(named, named.profile.fields[field], round(score, 3), evidence.reasons)
 
-
-def _likeness(seen: Seen) -> Hashable:
-    """All of a field that a comparison looks at."""
-    field = seen.field
-    name = "" if field.label else field.name
-    return (name, field.label, field.element, field.patterns, seen.words, seen.meanings, seen.pinyin, seen.type)
+    def _source(self, number: int) -> Source:
+        if number not in self._sources:
+            self._sources[number] = self._versions[number].read()
+        return self._sources[number]
 
 
-def _keys(seen: Seen) -> Iterator[str]:
-    """Under what a dataset's field is found: a pair that shares no key has nothing in common that would count."""
-    for meaning in filter(lambda said: said.is_known, seen.meanings):
-        whose = _whose(meaning.roles)
-        modifiers = [name for name in meaning.modifiers if not is_weak(name)] if meaning.generic else []
-        for concept in (meaning.concept, *lexicon().broader(meaning.concept)):
-            yield from (f"concept {concept}{whose} {name}" for name in modifiers or [""])
-    yield from _other_keys(seen)
-
-
-def _asked(seen: Seen, themes: frozenset[str]) -> Iterator[str]:
-    """Under what those are looked for that may provide a field: the record it stands in may say what they say."""
-    members = [word.id for word in lexicon().words.values() if word.members]
-    for meaning in filter(lambda said: said.is_known, seen.meanings):
-        # One's company may be an employer to a register of persons.
-        others = members if meaning.holder == ORGANISATION else []
-        owners = [meaning.roles, *(meaning.roles | {role} for role in others)]
-        modifiers = ("", *sorted(meaning.modifiers | themes))
-        for concept in (meaning.concept, *lexicon().broader(meaning.concept)):
-            yield from (f"concept {concept}{whose} {name}" for whose in map(_whose, owners) for name in modifiers)
-    yield from _other_keys(seen)
-
-
-def _whose(roles: frozenset[str]) -> str:
-    return "".join(f" of {role}" for role in sorted(roles))
-
-
-def _other_keys(seen: Seen) -> Iterator[str]:
-    for meaning in seen.meanings:
-        if not meaning.is_known:
-            yield from (f"word {piece}" for name in meaning.modifiers for piece in _grams(name))
-    if seen.field.element:
-        yield f"element {seen.field.element.casefold()}"
-    # Values tell what a field is, never whose: only the subject's own are found by them.
-    if not any(meaning.roles for meaning in seen.meanings):
-        yield from (f"values {name}" for name in seen.patterns & NAMING)
-    yield from (f"spelt {text}" for text in _spellings(seen.field))
-
-
-def _grams(name: str) -> Iterator[str]:
-    if name.isascii():
-        yield name
-        return
-    yield from (name[start : start + 2] for start in range(max(1, len(name) - 1)))
-
-
-def _spellings(field: FieldProfile) -> set[str]:
-    if not field.label:
-        return {"".join(units(field.name))}
-    chinese = "".join(units(field.label))
-    return set(spelled_by_character(chinese)) - {""}
+def _only_version(source: Source) -> Version:
+    return Version(source.name, b"", lambda: source)

@@ -11,7 +11,7 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?
 _EVERYWHERE = frozenset({"0.0.0.0", "[::]", "*"})  # noqa: S104 - refused
 
 
-def check_listen(listen: str) -> None:
+def check_listen(listen: str, option: str = "--listen") -> None:
     """Refuse what is not HOST:PORT, or what nobody can dial.
 
     Raises:
@@ -19,13 +19,20 @@ def check_listen(listen: str) -> None:
     """
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise WrongUsageError(f"--listen: {listen} is not HOST:PORT", "for example --listen 127.0.0.1:7443")
+        raise WrongUsageError(f"{option}: {listen} is not HOST:PORT", f"for example {option} 127.0.0.1:7443")
     # The trust file names this address, and every party dials it.
     if host in _EVERYWHERE:
         raise WrongUsageError(
-            f"--listen: nobody can dial {host}",
+            f"{option}: nobody can dial {host}",
             "give the address that parties dial; broker.toml can make the broker listen on more",
         )
+
+
+def following(listen: str) -> str:
+    """The address one port further; the one before where there is none."""
+    host, _, port = listen.rpartition(":")
+    number = int(port)
+    return f"{host}:{number + 1 if number < 65535 else number - 1}"
 
 
 def check_database(database: str) -> None:

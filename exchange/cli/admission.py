@@ -19,22 +19,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.times import DAY, SECOND, YEAR, day_of
+from exchange.cli.times import DAY, SECOND, day_of
 from exchange.core.entries import signing_key_statement
 from exchange.core.errors import CoreError, DecodeError, SignatureError
 from exchange.core.keys import Signer, is_signed, key_id, signing_key
+from exchange.core.lifetimes import HEAD_START, key_lifetime
 from exchange.core.names import Party
 from exchange.core.rules import possession_statement
 from exchange.core.wire import decode, encode
+from exchange.home import Home, HomeError
 from exchange.transport import PeerError, certificate_party
 from exchange.v1.directory_pb2 import Key, KeyStatement, Role, Suite
 
 REQUEST_FORMAT = "exchange.v1/key-request"
 ADMISSION_FORMAT = "exchange.v1/admission"
 MAX_FILE = 64 * 1024
-
-# The clock of a new party may be ahead of the broker's.
-_HEAD_START = 5 * 60 * SECOND
 
 ROLES: Mapping[str, Role.ValueType] = MappingProxyType(
     {
@@ -81,7 +80,7 @@ class KeyRequest:
 
     def encode(self) -> bytes:
         """The file's text."""
-        return _encode(
+        return write_texts(
             REQUEST_FORMAT,
             party=str(self.party),
             role=self.role,
@@ -106,7 +105,8 @@ class Admission:
 
     def encode(self) -> bytes:
         """The file's text."""
-        return _encode(ADMISSION_FORMAT, party=str(self.party), certificate=self.certificate.decode(), trust=self.trust)
+        certificate = self.certificate.decode()
+        return write_texts(ADMISSION_FORMAT, party=str(self.party), certificate=certificate, trust=self.trust)
 
 
 def role_of(party: Party, wanted: str = "") -> str:
@@ -125,7 +125,9 @@ def role_of(party: Party, wanted: str = "") -> str:
     return role
 
 
-def new_key_request(party: Party, role: str, signer: Signer, csr: bytes, now: int) -> KeyRequest:
+def new_key_request(
+    party: Party, role: str, signer: Signer, csr: bytes, now: int, predecessor: Signer | None = None
+) -> KeyRequest:
     """Ask for a key to be signed and for a TLS certificate.
 
     Args:
@@ -133,9 +135,12 @@ def new_key_request(party: Party, role: str, signer: Signer, csr: bytes, now: in
         signer: holds the new signing key.
         csr: PKCS #10, DER, for the party's TLS key; see `Home.new_tls_request`.
         now: milliseconds.
+        predecessor: the party's present key, which spares a later one its 72 hours; None where it is lost.
     """
-    validity = (now - _HEAD_START, now + _lifetime(role))
-    statement = signing_key_statement(party.domain, party, ROLES[role], signer, validity, csr=csr)
+    validity = (now - HEAD_START, now + key_lifetime(ROLES[role]))
+    statement = signing_key_statement(
+        party.domain, party, ROLES[role], signer, validity, csr=csr, predecessor=predecessor
+    )
     return KeyRequest(party, role, statement, decode(Key, statement.statement), csr)
 
 
@@ -148,14 +153,29 @@ def read_key_request(data: bytes, now: int) -> KeyRequest:
     Raises:
         AdmissionError: the text names the part that does not hold.
     """
-    values = _decode(data, REQUEST_FORMAT, ("party", "role", "key_statement", "csr"))
+    values = read_texts(data, REQUEST_FORMAT, "a key request", ("party", "role", "key_statement", "csr"))
+    statement, csr = base64_of(values, "key_statement"), base64_of(values, "csr")
+    return key_request_of(values["party"], values["role"], statement, csr, now)
+
+
+def key_request_of(name: str, role: str, key_statement: bytes, csr: bytes, now: int) -> KeyRequest:
+    """A key request out of its parts, with every claim in it checked.
+
+    Args:
+        name: the party's; role: one of `ROLES`.
+        key_statement: a serialised KeyStatement; csr: PKCS #10, DER.
+        now: milliseconds.
+
+    Raises:
+        AdmissionError: the text names the part that does not hold.
+    """
     try:
-        party = Party.parse(values["party"])
-        statement = decode(KeyStatement, _base64(values, "key_statement"), MAX_FILE)
+        party = Party.parse(name)
+        statement = decode(KeyStatement, key_statement, MAX_FILE)
         key = decode(Key, statement.statement, MAX_FILE)
     except CoreError as error:
         raise AdmissionError(f"the key request cannot be read: {error}") from error
-    request = KeyRequest(party, role_of(party, values["role"]), statement, key, _base64(values, "csr"))
+    request = KeyRequest(party, role_of(party, role), statement, key, csr)
     _check_key(request, now)
     _check_certificate_request(request)
     return request
@@ -167,7 +187,7 @@ def read_admission(data: bytes) -> Admission:
     Raises:
         AdmissionError: not an admission.
     """
-    values = _decode(data, ADMISSION_FORMAT, ("party", "certificate", "trust"))
+    values = read_texts(data, ADMISSION_FORMAT, "an admission", ("party", "certificate", "trust"))
     try:
         party = Party.parse(values["party"])
     except CoreError as error:
@@ -196,7 +216,8 @@ def check_certificate(admission: Admission, authority: str, public_key: ec.Ellip
     if _spki(certificate.public_key()) != _spki(public_key):
         raise AdmissionError(
             "the certificate is for another TLS key than the one in this home",
-            "send this home's own request.json, and install what comes back for it",
+            "send this home's own request.json, and install what comes back for it; a home that has been renewed"
+            " since makes another request with `exchange key rotate`",
         )
     if not any(_is_issued_by(certificate, issuer) for issuer in issuers):
         raise AdmissionError(
@@ -205,6 +226,18 @@ def check_certificate(admission: Admission, authority: str, public_key: ec.Ellip
     moment = datetime.fromtimestamp(now / SECOND, UTC)
     if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
         raise AdmissionError("the certificate is not valid now", "check this machine's clock", ExitCode.UNCHECKED)
+
+
+def tls_public_key(home: Home) -> ec.EllipticCurvePublicKey:
+    """The public half of a home's TLS key.
+
+    Raises:
+        HomeError: none here, or of another kind.
+    """
+    key = home.private_key("tls")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise HomeError(f"{home.keys / 'tls.pem'} is not a P-256 key")
+    return key.public_key()
 
 
 def certificate_end(certificate: bytes) -> int:
@@ -225,10 +258,10 @@ def _check_key(request: KeyRequest, now: int) -> None:
         raise AdmissionError(f"the key cannot be used: {error}") from error
     if not proven:
         raise AdmissionError("the proof of possession does not verify: whoever made this does not hold the key")
-    longest = _lifetime(request.role) + _HEAD_START
+    longest = key_lifetime(ROLES[request.role]) + HEAD_START
     if not 0 < key.not_after - key.not_before <= longest:
         raise AdmissionError(f"the key's validity is not 1 to {longest // DAY} days")
-    if not key.not_before <= now + _HEAD_START or key.not_after <= now:
+    if not key.not_before <= now + HEAD_START or key.not_after <= now:
         raise AdmissionError(
             f"the key is valid from {day_of(key.not_before)} until {day_of(key.not_after)}, and not now",
             "check the clocks, or make a new home",
@@ -262,10 +295,6 @@ def _check_tls_key(public_key: object, signing: bytes) -> None:
         raise AdmissionError("the TLS key must not be the signing key")
 
 
-def _lifetime(role: str) -> int:
-    return 5 * YEAR if role == "department" else YEAR
-
-
 def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
@@ -280,13 +309,21 @@ def _spki(public_key: object) -> bytes:
     return encoded
 
 
-def _encode(format: str, **values: str) -> bytes:
+def write_texts(format: str, **values: str) -> bytes:
+    """A file of named texts, JSON; `read_texts` reads it back."""
     return (json.dumps({"format": format, **values}, indent=2) + "\n").encode()
 
 
-def _decode(data: bytes, format: str, keys: tuple[str, ...]) -> dict[str, str]:
-    """Read a JSON object with exactly these keys, each once, and each a text."""
-    what = "an admission" if format == ADMISSION_FORMAT else "a key request"
+def read_texts(data: bytes, format: str, what: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """Read a JSON object with exactly these keys, each once, and each a text.
+
+    Args:
+        data: the file; format: the value of `format` in it; what: it is, for errors.
+        keys: beside `format`.
+
+    Raises:
+        AdmissionError: it is none.
+    """
     if len(data) > MAX_FILE:
         raise AdmissionError(f"the file is too long for {what}", exit_code=ExitCode.USAGE)
     try:
@@ -308,7 +345,12 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _base64(values: Mapping[str, str], name: str) -> bytes:
+def base64_of(values: Mapping[str, str], name: str) -> bytes:
+    """A value that is Base64, in its one form.
+
+    Raises:
+        AdmissionError: it is not.
+    """
     try:
         data = base64.b64decode(values[name], validate=True)
     except (binascii.Error, ValueError) as error:

@@ -59,10 +59,14 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How the fingerprint of a key request was compared: as a person typed it, or not at all, and knowingly."""
+    """How the fingerprint of a key request was compared: as a person typed it, or not at all, and knowingly.
+
+    `optional` says whether the command lets it be left out at all.
+    """
 
     typed: str = ""
     unchecked: bool = False
+    optional: bool = True
 
 
 def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_json: bool, role: str = "") -> None:
@@ -79,7 +83,7 @@ def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_j
     """
     party = Home(home).party
     request = read_key_request(path.read_bytes(), now())
-    _check_parent(party, request)
+    check_parent(party, request)
     if role and request.role != role:
         raise CommandError(
             f"the request is of a {request.role}, not of a {role}",
@@ -89,8 +93,8 @@ def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_j
     target = out or _beside(path)
     # Asked before the key is signed, not after.
     _check_target(target, request.party)
-    _check_fingerprint(request, comparison)
-    admitted = act(home, lambda session: _append(session, request))
+    check_fingerprint(request, comparison)
+    admitted = act(home, lambda session: append_request(session, request))
     trust = Home(home).read("trust.toml").decode("utf-8-sig")
     write_file(target, Admission(request.party, admitted.certificate, trust).encode(), 0o644)
     if as_json:
@@ -109,7 +113,12 @@ def require_parent(home: Path, role: str) -> None:
     require_role(home, role, what)
 
 
-async def _append(session: Session, request: KeyRequest) -> Admitted:
+async def append_request(session: Session, request: KeyRequest) -> Admitted:
+    """Sign a new party's key and append it; where it was appended before, its certificate is renewed.
+
+    Raises:
+        CommandError: the key is revoked, or was admitted with another certificate request.
+    """
     record = session.directory.state.keys.get(request.fingerprint)
     if record is not None:
         # The same entry again: nothing new in the log, and a new certificate where the old one is lost or old.
@@ -136,19 +145,30 @@ async def _entered(session: Session, request: KeyRequest, record: KeyRecord) -> 
 
 def _has_key(session: Session, request: KeyRequest) -> bool:
     """Whether the root signs a later key of a party, which then waits 72 hours in public view (DESIGN section 2)."""
+    if request.statement.succession:
+        return False
     earlier = session.directory.state.keys_of(request.party)
     return request.role not in BELOW_A_DEPARTMENT and any(is_signing(record) for record in earlier)
 
 
-def _check_parent(party: Party, request: KeyRequest) -> None:
+def check_parent(party: Party, request: KeyRequest) -> None:
+    """Refuse a request that is another parent's to sign.
+
+    Raises:
+        CommandError: it is.
+    """
     parent = request.party.parent
     if parent != party:
         who = "the operator" if parent is None or parent.is_exchange else f"the steward of {parent}"
         raise CommandError(f"{party} cannot admit {request.party}", f"that is for {who} to do", ExitCode.USAGE)
 
 
-def _check_fingerprint(request: KeyRequest, comparison: Comparison) -> None:
-    """A request that was exchanged on its way would prove the possession of somebody else's key."""
+def check_fingerprint(request: KeyRequest, comparison: Comparison) -> None:
+    """Have a person compare: a request exchanged on its way would prove the possession of somebody else's key.
+
+    Raises:
+        AdmissionError: another fingerprint, or nobody has compared it.
+    """
     typed = comparison.typed
     if typed and not is_fingerprint(typed, request.fingerprint):
         raise AdmissionError(
@@ -164,7 +184,8 @@ def _check_fingerprint(request: KeyRequest, comparison: Comparison) -> None:
     elif not sys.stdin.isatty():
         raise AdmissionError(
             "nobody has compared the fingerprint; nothing was signed",
-            "type what they read out by telephone after --fingerprint; --unchecked signs whatever came",
+            "type what they read out by telephone after --fingerprint"
+            + ("; --unchecked signs whatever came" if comparison.optional else ""),
             ExitCode.UNTRUSTED,
         )
     elif not typer.confirm("Did they read out the same by telephone?", err=True):

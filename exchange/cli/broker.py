@@ -19,7 +19,7 @@ from exchange.core.names import Party
 from exchange.home import Home
 
 if TYPE_CHECKING:
-    from exchange.broker.joining import Joined
+    from exchange.broker.adding import Joined
 
 app = new_group("Run a broker, or make one more.", "exchange broker run --home ./operator/broker")
 
@@ -66,8 +66,8 @@ def add(
     Its home is made in the operator's, like the first one's: with the logs' keys and the TLS authority, and keys of
     its own that the root signs. No broker has to run, and those that run need no restart.
     """
+    from exchange.broker.adding import join
     from exchange.broker.anchor import AnchorError
-    from exchange.broker.joining import join
 
     require_role(home, "root", "only the operator makes brokers")
     first = source or home / "broker"

@@ -60,6 +60,9 @@ def publish(
 ) -> None:
     """Publish a dataset; the same code again supersedes the version before.
 
+    What other departments provide already is published again only where an [[overlaps]] of the descriptor says why it
+    is needed, and who the source is: `exchange dataset similar FILE` finds it.
+
     Agreements stand on the new version as long as it takes nothing away from them. One that does is published only
     with --breaking, after the agreements that it breaks were listed.
     """
@@ -170,11 +173,10 @@ async def _publish(session: Session, descriptor: Descriptor, breaking: bool) -> 
             "check its name, or add it first: `exchange key new` there, `exchange system add` here",
         )
     dataset = descriptor.resolved(lambda name: find_dataset(directory, name))
-    if directory.state.rules.review:
-        # Decree 809, article 19: one source department for what several would collect.
-        duplicates = await asyncio.to_thread(unexplained, directory, dataset, session.party)
-        if duplicates:
-            raise _duplicated(duplicates)
+    # Decree 809, article 19: one source department for what several would collect.
+    duplicates = await asyncio.to_thread(unexplained, directory, dataset, session.party, session.home.path)
+    if duplicates:
+        raise _duplicated(duplicates)
     object_id = directory.terms.codes.get((str(session.party), dataset.code))
     before = directory.dataset(object_id) if object_id is not None else None
     found = _Published(object_id is not None, (), ())

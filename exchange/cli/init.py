@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.addresses import certificate_hosts, check_database, check_listen
+from exchange.cli.addresses import certificate_hosts, check_database, check_listen, following
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import grouped, listed, print_json, print_line, print_pairs
@@ -31,6 +31,10 @@ def init(
     host: Annotated[
         list[str] | None, typer.Option(metavar="DNS", help="Another name of the broker's machine; may be repeated.")
     ] = None,
+    join_listen: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Where it takes invites.", show_default="the next port"),
+    ] = "",
     database: Annotated[
         str, typer.Option(metavar="FILE|URL", help="A file in the broker's home, or an empty PostgreSQL database.")
     ] = "exchange.db",
@@ -43,11 +47,14 @@ def init(
     _check_name(name)
     check_listen(listen)
     check_database(database)
-    trust = found(home, name, listen, certificate_hosts(listen, host or []), now(), database)
+    joining = join_listen or following(listen)
+    check_listen(joining, "--join-listen")
+    hosts = certificate_hosts(listen, [joining.rpartition(":")[0].strip("[]"), *(host or [])])
+    trust = found(home, name, listen, hosts, now(), database, joining)
     if as_json:
-        print_json(_described(trust, home))
+        print_json(_described(trust, home, joining))
     else:
-        _show(trust, home)
+        _show(trust, home, joining)
 
 
 def _check_name(name: str) -> None:
@@ -57,7 +64,7 @@ def _check_name(name: str) -> None:
         raise WrongUsageError(str(error), "small letters, digits and hyphens, joined by dots: city.example") from error
 
 
-def _described(trust: Trust, home: Path) -> dict[str, object]:
+def _described(trust: Trust, home: Path, joining: str) -> dict[str, object]:
     return {
         "name": trust.name,
         "home": str(home),
@@ -65,10 +72,11 @@ def _described(trust: Trust, home: Path) -> dict[str, object]:
         "trust_file": str(home / "trust.toml"),
         "root_fingerprint": key_id(trust.root_key),
         "brokers": list(trust.brokers),
+        "join_listen": joining,
     }
 
 
-def _show(trust: Trust, home: Path) -> None:
+def _show(trust: Trust, home: Path, joining: str) -> None:
     print_line(f"Founded the exchange {trust.name}.")
     print_line()
     print_pairs(
@@ -76,6 +84,7 @@ def _show(trust: Trust, home: Path) -> None:
             "operator's home": home,
             "broker's home": home / "broker",
             "broker listens": listed(trust.brokers),
+            "takes invites on": joining,
             "trust file": home / "trust.toml",
             "root fingerprint": grouped(key_id(trust.root_key)),
         }

@@ -1,4 +1,4 @@
-"""`exchange key`: make a party's home and keys, and install the admission that its parent gives back."""
+"""`exchange key`: make a party's home and keys, install what its parent gives back, and the life of keys since."""
 
 import sys
 from pathlib import Path
@@ -15,24 +15,29 @@ from exchange.cli.admission import (
     new_key_request,
     read_admission,
     role_of,
+    tls_public_key,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.fingerprints import is_fingerprint
+from exchange.cli.keys.revoking import cancel, pending, revoke
+from exchange.cli.keys.succeeding import recover, renew, rotate, settle_installed
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.times import day_of, now
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust, TrustError, parse_trust
-from exchange.home import Home, HomeError
+from exchange.home import NEXT, Home
+from exchange.succession import install_certificate, is_for, next_signer
 
 REQUEST_FILE = "request.json"
 TRUST_FILE = "trust.toml"
 
 app = new_group(
-    "Make a party's keys, and install what its parent gives back.",
+    "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys.",
     "exchange key new exchange://city.example/health --home ./health",
     "exchange key install admission.json --home ./health",
+    "exchange key rotate --home ./health",
 )
 
 
@@ -98,10 +103,11 @@ def install(
     given = read_admission(admission.read_bytes())
     trust = _admitted_trust(place, given)
     _check_root(place, trust, root_fingerprint)
-    check_certificate(given, trust.tls_ca, _tls_public_key(place), now())
+    check_certificate(given, trust.tls_ca, _tls_public_key(place, given.certificate), now())
     if not (home / TRUST_FILE).exists():
         place.write(TRUST_FILE, given.trust.encode())
-    place.write("tls.pem", given.certificate)
+    install_certificate(place, given.certificate, now())
+    _settle(place)
     until = certificate_end(given.certificate)
     if as_json:
         print_json({"party": str(given.party), "home": str(home), "certificate_until": day_of(until)})
@@ -109,6 +115,28 @@ def install(
     print_line(f"{given.party} is installed in {home}.")
     print_line(f"Its TLS certificate is valid until {day_of(until)}.")
     print_line(f"Next: exchange status --home {home}")
+
+
+app.command(
+    "rotate",
+    epilog=example(
+        "exchange key rotate --home ./clinic",
+        "exchange key rotate --home ./health",
+    ),
+)(rotate)
+app.command("renew", epilog=example("exchange key renew --home ./health"))(renew)
+app.command(
+    "revoke",
+    epilog=example(
+        'exchange key revoke --replaced --reason "Replaced" --home ./health',
+        'exchange key revoke 3f2a91c0 --since 2027-01-15T08:30 --reason "Laptop stolen" --home ./health',
+    ),
+)(revoke)
+app.command("recover", epilog=example("exchange key recover --home ./health"))(recover)
+app.command("pending", epilog=example("exchange key pending --home ./health"))(pending)
+app.command("cancel", epilog=example('exchange key cancel 8c11d0a2 --reason "Nobody asked for it" --home ./health'))(
+    cancel
+)
 
 
 def _parsed_party(text: str) -> Party:
@@ -223,8 +251,20 @@ def _check_root(home: Home, trust: Trust, typed: str) -> None:
         raise CommandError("the root key is not trusted; nothing was changed", "", ExitCode.UNTRUSTED)
 
 
-def _tls_public_key(home: Home) -> ec.EllipticCurvePublicKey:
-    key = home.private_key("tls")
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise HomeError(f"{home.keys / 'tls.pem'} is not a P-256 key")
-    return key.public_key()
+def _settle(home: Home) -> None:
+    """Go over to the signing key that was waiting for this admission, if one was."""
+    following = next_signer(home)
+    if following is None:
+        return
+    if settle_installed(home.path) == key_id(following.public_key):
+        say(f"The new signing key {grouped(key_id(following.public_key)[:8])} … is in use.")
+    else:
+        say("The new signing key is not in force yet; this command again, or `exchange key rotate`, goes over to it.")
+
+
+def _tls_public_key(home: Home, certificate: bytes) -> ec.EllipticCurvePublicKey:
+    """The one of the home's TLS keys that a certificate is for; the present one where it is for neither."""
+    following = home.private_key(f"tls{NEXT}") if (home.keys / f"tls{NEXT}.pem").exists() else None
+    if isinstance(following, ec.EllipticCurvePrivateKey) and is_for(certificate, following):
+        return following.public_key()
+    return tls_public_key(home)

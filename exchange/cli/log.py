@@ -1,4 +1,4 @@
-"""`exchange log`: check a broker's logs, archive them, and erase what need not be kept any longer."""
+"""`exchange log`: check a broker's logs, archive and migrate them, and erase what need not be kept any longer."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.backups.breaking import DECLARE_EXAMPLE, declare_break
+from exchange.cli.backups.recovering import RECOVER_EXAMPLE, recover
 from exchange.cli.erasing import ERASE_EXAMPLE, command, erase
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_role
+from exchange.cli.migrating import MIGRATE_EXAMPLE, migrate
 from exchange.cli.output import clean, print_json, print_line, print_pairs
 from exchange.cli.progress import bar
 from exchange.cli.times import day_of, iso, now
@@ -30,6 +33,9 @@ app = new_group(
     "exchange log fsck --home ./operator/broker",
 )
 app.command("erase", epilog=ERASE_EXAMPLE)(erase)
+app.command("migrate", epilog=MIGRATE_EXAMPLE)(migrate)
+app.command("recover", epilog=RECOVER_EXAMPLE)(recover)
+app.command("declare-break", epilog=DECLARE_EXAMPLE)(declare_break)
 
 
 _AGE = re.compile(r"([1-9][0-9]{0,3})([dy])")
@@ -83,7 +89,7 @@ def fsck(
     try:
         with InspectedStore.opened(name) as store:
             with store.snapshot() as stored:
-                sizes, found = _check(stored, home)
+                sizes, found = check_logs(stored, home)
             mended = repair and found.mendable > 0 and not found.others
             if mended:
                 sizes, again = _mend(store, home)
@@ -243,7 +249,16 @@ def _checks(stored: "Inspection", home: Path) -> "Iterator[LogCheck]":
     yield LogCheck(stored, Log.ACCESS, trust.access_log, AccessReader(directory))
 
 
-def _check(stored: "Inspection", home: Path) -> tuple[dict[str, int], Found]:
+def check_logs(stored: "Inspection", home: Path) -> tuple[dict[str, int], Found]:
+    """Make nodes and index columns anew from the leaves, and compare.
+
+    Args:
+        stored: one state of both logs.
+        home: has the trust file.
+
+    Returns:
+        How many entries each log has, and what is wrong.
+    """
     from exchange.broker.fsck import damages
 
     found, sizes = Found(), dict[str, int]()
@@ -274,7 +289,7 @@ def _mend(store: "InspectedStore", home: Path) -> tuple[dict[str, int], Found]:
                 with bar(f"mending {check.name}") as advance:
                     check.mend(advance)
             stored.restore_indexes()
-            sizes, found = _check(stored, home)
+            sizes, found = check_logs(stored, home)
             if found.count:
                 raise _NotMendedError(sizes, found)
     except _NotMendedError as error:

@@ -9,10 +9,13 @@ from exchange.cli.application import CommandGroup, LazyCommand, example
 COMMANDS = (
     ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
     ("broker", "Run a broker."),
+    ("backup", "Take, verify and restore backups of a home."),
     ("log", "Check a broker's logs (operator); erase bodies that need not be kept (coordinator, owners)."),
-    ("key", "Make a party's keys, and install what its parent gives back."),
-    ("department", "Admit departments, coordinators and auditors (operator)."),
-    ("system", "Add systems to a department (its steward)."),
+    ("key", "Make a party's keys, install what its parent gives back; rotate, revoke and recover keys."),
+    ("certificates", "List the keys and certificates that end soon."),
+    ("join", "Join an exchange by invite: make the keys, and wait to be approved."),
+    ("department", "Invite and admit departments, coordinators and auditors (operator)."),
+    ("system", "Invite and add systems of a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
@@ -30,6 +33,9 @@ COMMANDS = (
     ("status", "Show who this is, and what can be verified now."),
 )
 
+PLACES = {"certificates": "keys.certificates", "join": "joining.join"}
+"""Commands whose module lies in a package of its own, below `exchange.cli`."""
+
 
 class Exchange(CommandGroup):
     """The commands, each loaded when it is called."""
@@ -37,7 +43,7 @@ class Exchange(CommandGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{name}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{PLACES.get(name, name)}"))
 
 
 app = typer.Typer(

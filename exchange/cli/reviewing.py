@@ -9,7 +9,7 @@ from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.agreements.taking import append_checked
 from exchange.cli.agreements.telling import jurisdiction_of
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.errors import WrongUsageError, say
+from exchange.cli.errors import WrongUsageError, say_once
 from exchange.cli.homes import require_role
 from exchange.cli.output import print_json, print_line
 from exchange.cli.similar import overlap_text, unexplained
@@ -18,7 +18,7 @@ from exchange.cli.times import day_of, end_of_day, iso, now
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.session import Session
 from exchange.core.calendar import CalendarError
-from exchange.core.clocks import RunningClock, describe, read
+from exchange.core.clocks import Jurisdiction, Reading, RunningClock, describe, read
 from exchange.core.directory import Directory
 from exchange.core.entries import body_entry
 from exchange.core.review import UPDATE, Review, Standing, review_of
@@ -93,21 +93,27 @@ def standing_of(directory: Directory, dataset: DatasetTerms) -> Review | None:
     return review_of(directory.terms, dataset.object_id, now())
 
 
-def clock_text(directory: Directory, found: Review) -> str:
-    """The clock that runs, in words; empty where none does, or where its rules are not at hand."""
-    timing, jurisdiction = found.timing, jurisdiction_of(directory)
+def reading_of(found: Review, jurisdiction: Jurisdiction | None) -> Reading | None:
+    """The clock of a review that runs; None where none does, or where its rules or its calendar are not at hand."""
+    timing = found.timing
     if timing is None or jurisdiction is None:
-        return ""
+        return None
     clock = next((clock for clock in jurisdiction.clocks if clock.code == timing.code), None)
     if clock is None:
-        return ""
+        return None
     extended = clock.extension.count if timing.extended and clock.extension is not None else 0
     try:
-        reading = read(RunningClock(clock, timing.started, extended), jurisdiction, max(now(), timing.started))
+        return read(RunningClock(clock, timing.started, extended), jurisdiction, max(now(), timing.started))
     except CalendarError as error:
-        say(f"Its clock is left out: {error}.")
-        return ""
-    return describe(reading, jurisdiction.calendar)
+        say_once(f"Clocks are left out: {error}.")
+        return None
+
+
+def clock_text(directory: Directory, found: Review) -> str:
+    """The clock that runs, in words; empty where there is none to read."""
+    jurisdiction = jurisdiction_of(directory)
+    reading = reading_of(found, jurisdiction)
+    return describe(reading, jurisdiction.calendar) if reading is not None and jurisdiction is not None else ""
 
 
 def standing_text(directory: Directory, found: Review) -> str:
@@ -152,7 +158,7 @@ def _take(home: HomeOption, name: str, step: Step, verb: str, as_json: bool) -> 
         return
     print_line(f"{verb} {dataset_name(dataset)}: entry {index} of the directory.")
     if step.action == Action.ACTION_PUBLISH:
-        duplicates = unexplained(directory, dataset.descriptor, dataset.version.owner)
+        duplicates = unexplained(directory, dataset.descriptor, dataset.version.owner, home)
         if duplicates:
             print_line(f"Others provide some of it too, which it does not explain: {overlap_text(duplicates)}.")
     if found is not None:

@@ -1,6 +1,8 @@
 """`exchange dataset similar`: before a department builds or collects, what others already provide of it."""
 
+import asyncio
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
 from exchange.cli.errors import WrongUsageError
 from exchange.cli.output import clean, listed, print_json, print_line, print_table
-from exchange.cli.progress import bar, counted
+from exchange.cli.progress import Advance, bar
 from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
 from exchange.core.descriptor import is_shared
@@ -22,7 +24,10 @@ from exchange.v1.directory_pb2 import Dataset
 # The readers and their libraries are loaded when they are needed: the other commands of the group start without them.
 if TYPE_CHECKING:
     from exchange.catalogue.fields import Profile
-    from exchange.catalogue.similar import FieldMatches, Match, Similar, Source
+    from exchange.catalogue.similar import FieldMatches, Match, Similar, Source, Version
+
+SIMILAR = "similar.db"
+"""In a home: what was read of datasets, for the next time."""
 
 _SHOWN = 5
 _REASONS = 2
@@ -81,38 +86,53 @@ def read_file(file: Path, kind: str = "") -> "Profile":
 def find_similar(
     datasets: Iterable[DatasetTerms],
     profile: "Profile",
+    index: Path | None = None,
     min_score: float | None = None,
     apart_from: Party | None = None,
     all_sources: bool = False,
+    advance: Advance | None = None,
 ) -> "Similar":
     """What published datasets provide of a profile.
 
     Args:
         datasets: those that may be named.
         profile: what somebody is about to build, collect or publish.
+        index: the file that keeps what was read of datasets; None to keep nothing.
         min_score: 0 to 1; None for the threshold that is measured.
         apart_from: a department whose own datasets do not count.
         all_sources: all of them, not the best alone.
+        advance: told how many new datasets are read.
     """
-    from exchange.catalogue.fields import dataset_profile
-    from exchange.catalogue.similar import SOURCES, THRESHOLD, Catalogue, Source
+    from exchange.catalogue.similar import SOURCES, THRESHOLD, Catalogue
 
-    named = (
-        Source(dataset_name(item), dataset_profile(item.descriptor), is_shared(item.descriptor))
-        for item in datasets
-        if item.version.owner != apart_from
-    )
     minimum = THRESHOLD if min_score is None else min_score
-    return Catalogue(named).similar(profile, minimum, None if all_sources else SOURCES)
+    department = (apart_from.department or "") if apart_from is not None else ""
+    with closing(Catalogue(index)) as catalogue:
+        catalogue.refresh(map(_version, datasets), advance)
+        return catalogue.similar(profile, minimum, None if all_sources else SOURCES, department)
 
 
-def unexplained(directory: Directory, dataset: Dataset, owner: Party) -> "list[tuple[str, Match]]":
+def _version(dataset: DatasetTerms) -> "Version":
+    from exchange.catalogue.fields import dataset_profile
+    from exchange.catalogue.similar import Source, Version
+
+    name = dataset_name(dataset)
+
+    def read() -> Source:
+        return Source(name, dataset_profile(dataset.descriptor), is_shared(dataset.descriptor))
+
+    return Version(name, dataset.version.digest, read)
+
+
+def unexplained(directory: Directory, dataset: Dataset, owner: Party, home: Path) -> "list[tuple[str, Match]]":
     """The fields of a descriptor that another department provides already, and that no overlap of it explains.
 
-    The key is what records are joined by: it is no duplicate.
+    The key is what records are joined by: it is no duplicate. Nor does the source have to explain itself, where the
+    other department's overlap names it.
 
     Args:
         directory: whose published datasets count; dataset: about to be published; owner: by this department.
+        home: the folder of whoever asks, where what was read of datasets is kept.
 
     Returns:
         Each field with the best source of it.
@@ -120,10 +140,22 @@ def unexplained(directory: Directory, dataset: Dataset, owner: Party) -> "list[t
     from exchange.catalogue.fields import dataset_profile
 
     explained = {name for overlap in dataset.overlaps for name in overlap.fields} | {dataset.key}
-    found = find_similar(published_datasets(directory), dataset_profile(dataset), apart_from=owner)
-    return [
-        (item.field.path, item.matches[0]) for item in found.fields if item.matches and item.field.path not in explained
-    ]
+    datasets = published_datasets(directory)
+    ours = {
+        (dataset_name(item), name)
+        for item in datasets
+        for overlap in item.descriptor.overlaps
+        if overlap.source == str(owner)
+        for name in overlap.fields
+    }
+    asked = dataset_profile(dataset)
+    found: list[tuple[str, Match]] = []
+    for item in find_similar(datasets, asked, home / SIMILAR, apart_from=owner, all_sources=True).fields:
+        theirs = (match for match in item.matches if (match.source.name, match.field.path) not in ours)
+        best = None if item.field.path in explained else next(theirs, None)
+        if best is not None:
+            found.append((item.field.path, best))
+    return found
 
 
 def overlap_text(found: "list[tuple[str, Match]]") -> str:
@@ -158,9 +190,9 @@ def describe_similar(profile: "Profile", found: "Similar") -> dict[str, object]:
 
 
 async def _compare(session: Session, profile: "Profile", min_score: float | None, all_sources: bool) -> "Similar":
-    datasets = published_datasets(session.directory)
-    with bar("comparing") as advance:
-        return find_similar(counted(datasets, len(datasets), advance), profile, min_score, None, all_sources)
+    datasets, index = published_datasets(session.directory), session.home.path / SIMILAR
+    with bar("reading datasets") as advance:
+        return await asyncio.to_thread(find_similar, datasets, profile, index, min_score, None, all_sources, advance)
 
 
 def _described(match: "Match") -> dict[str, object]:

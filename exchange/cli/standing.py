@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.cli.admission import certificate_end
+from exchange.cli.keys.certificates import standing_expiry
 from exchange.cli.times import days_left, iso, now
 from exchange.cli.use_standing import due_line, notice_line, waiting_dues, waiting_notices
 from exchange.client.calls import GrpcTransport, call
@@ -19,10 +20,14 @@ from exchange.client.storage import ACCESS, DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
+from exchange.core.expiry import Expiring, pending_keys, warnings
 from exchange.core.keys import key_id
+from exchange.core.lifetimes import WARNINGS
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party
 from exchange.core.policy import Cosigned
+from exchange.core.protocol import Announcement
+from exchange.core.state import KeyRecord
 from exchange.core.trust import Trust
 from exchange.home import Home, HomeError
 from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
@@ -74,12 +79,14 @@ class Standing:
 
     Args:
         certificate_until: milliseconds; None before the party is admitted.
-        brokers: address and how it is.
+        brokers: address, how it is, and what it announced, where it answered.
         problem: what is wrong with the mirror, or why it could not be synced; None where it is up to date.
         access: the last checkpoint of the access log that this home has checked.
         witnessed: what witnesses say of each log; empty where the trust file has no quorum.
         receipts: how many are not cosigned yet, and how many of them are late.
         duties: what the ledger of use asks for: data to be destroyed, corrections to be acknowledged, each in a line.
+        expiring: of which people are warned now, the most urgent first.
+        pending: keys of any party that stand in public view.
     """
 
     party: Party
@@ -87,13 +94,15 @@ class Standing:
     trust: Trust | None
     certificate_until: int | None
     keys: tuple[KeyStanding, ...]
-    brokers: tuple[tuple[str, str], ...]
+    brokers: tuple[tuple[str, str, Announcement | None], ...]
     directory: Directory | None
     problem: ExchangeError | None
     access: Checkpoint | None
     witnessed: tuple[LogStanding, ...] = ()
     receipts: tuple[int, int] = (0, 0)
     duties: tuple[str, ...] = ()
+    expiring: tuple[Expiring, ...] = ()
+    pending: tuple[KeyRecord, ...] = ()
 
     @property
     def caveats(self) -> list[str]:
@@ -115,7 +124,7 @@ async def standing_of(home: Home) -> Standing:
     if trust is None or not (home.path / "tls.pem").exists():
         return Standing(home.party, home.role, trust, None, _keys(home, None), (), None, None, None)
     brokers, unusable = await _brokers(home, trust)
-    synced = await _directory(home, any(state == "reachable" for _, state in brokers))
+    synced = await _directory(home, any(state == "reachable" for _, state, _ in brokers))
     directory, problem = synced.directory, synced.problem
     problem = unusable or problem
     access, broken = await asyncio.to_thread(_access, home, trust)
@@ -132,6 +141,8 @@ async def standing_of(home: Home) -> Standing:
         synced.witnessed,
         await asyncio.to_thread(_receipts, home, trust),
         await asyncio.to_thread(_duties, home, directory),
+        await asyncio.to_thread(_expiring, home, directory),
+        await asyncio.to_thread(pending_keys, directory.state, now()) if directory is not None else (),
     )
 
 
@@ -143,27 +154,28 @@ def _certificate_until(home: Home) -> int | None:
         return None
 
 
-async def _brokers(home: Home, trust: Trust) -> tuple[list[tuple[str, str]], ExchangeError | None]:
+async def _brokers(home: Home, trust: Trust) -> tuple[list[tuple[str, str, Announcement | None]], ExchangeError | None]:
     """Each broker and how it is; or why none of them can be asked."""
     try:
         identity = home.tls_identity()
     except HomeError as error:
         problem = UntrustedError if error.exit_code == UntrustedError.exit_code else UnavailableError
-        return [(address, "not asked") for address in trust.brokers], problem(str(error), error.hint)
+        return [(address, "not asked", None) for address in trust.brokers], problem(str(error), error.hint)
     return await asyncio.gather(*(_ask(identity, address) for address in trust.brokers)), None
 
 
-async def _ask(identity: TlsIdentity, address: str) -> tuple[str, str]:
+async def _ask(identity: TlsIdentity, address: str) -> tuple[str, str, Announcement | None]:
     transport = GrpcTransport((address,), identity)
     try:
         answer = await transport.unary(HEALTH_CHECK, HealthCheckRequest().SerializeToString(), WAIT)
         serving = HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING
     except ExchangeError as error:
         # gRPC's text begins with the address, and ends with the cause.
-        return address, f"not reachable: {str(error).rpartition(': ')[2]}"
+        announced, cause = transport.announced(address), str(error).rpartition(": ")[2]
+        return address, f"{'not reachable' if announced is None else 'not usable'}: {cause}", announced
     finally:
         await transport.close()
-    return address, "reachable" if serving else "reachable, but not serving"
+    return address, "reachable" if serving else "reachable, but not serving", transport.announced(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +243,15 @@ def _duties(home: Home, directory: Directory | None) -> tuple[str, ...]:
     except ExchangeError as error:
         return (str(error),)
     return tuple(line for line in (due, notices) if line)
+
+
+def _expiring(home: Home, directory: Directory | None) -> tuple[Expiring, ...]:
+    try:
+        found = standing_expiry(home.path, directory, WARNINGS[0])
+    except HomeError:
+        # What is wrong with the certificate, the line of the certificate says.
+        return ()
+    return tuple(item for _, item in warnings(found, now()))
 
 
 async def _check_access(session: Session) -> None:

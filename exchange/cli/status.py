@@ -8,10 +8,14 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import ExitCode, diagnose
 from exchange.cli.growth import Growth, described, growth_of, shown
+from exchange.cli.keys.certificates import described as described_expiring
+from exchange.cli.keys.certificates import warning_line
+from exchange.cli.keys.revoking import described_pending, pending_line
 from exchange.cli.output import grouped, print_json, print_line, print_pairs
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
+from exchange.core.protocol import Announcement
 from exchange.home import Home, HomeError
 
 app = new_command()
@@ -71,7 +75,7 @@ def _shown(standing: Standing) -> dict[str, object]:
         pairs["certificate"] = "none yet: the parent admits the key request, and sends an admission to install"
     else:
         pairs["certificate"] = _until(days_left(until, now()), until)
-    pairs |= {f"broker {address}": state for address, state in standing.brokers}
+    pairs |= {f"broker {address}": _broker(state, announced) for address, state, announced in standing.brokers}
     pairs["directory"] = _directory(standing)
     pairs["access log"] = _access(standing)
     pairs |= {f"witnesses of {log.log}": _cosigned(log) for log in standing.witnessed}
@@ -79,9 +83,17 @@ def _shown(standing: Standing) -> dict[str, object]:
     if waiting:
         alarm = f", {late} of them for over a minute: ALARM" if late else ""
         pairs["receipts"] = f"{waiting} not cosigned yet{alarm}"
+    if standing.expiring:
+        pairs["ends soon"] = [warning_line(item) for item in standing.expiring]
+    if standing.pending:
+        pairs["in public view"] = [pending_line(record) for record in standing.pending]
     if standing.duties:
         pairs["to do"] = list(standing.duties)
     return pairs
+
+
+def _broker(state: str, announced: Announcement | None) -> str:
+    return f"{state}, {announced.package}, protocol {announced.spoken}" if announced is not None else state
 
 
 def _cosigned(log: LogStanding) -> list[str]:
@@ -128,7 +140,15 @@ def _described(standing: Standing) -> dict[str, object]:
             for key in standing.keys
         ],
         "certificate_until": iso(until) if until else None,
-        "brokers": [{"address": address, "state": state} for address, state in standing.brokers],
+        "brokers": [
+            {
+                "address": address,
+                "state": state,
+                "release": announced.package if announced else None,
+                "protocol": announced.spoken if announced else None,
+            }
+            for address, state, announced in standing.brokers
+        ],
         "directory": {
             "size": directory.size,
             "last_entry_at": iso(directory.state.time) if directory.size else None,
@@ -140,6 +160,8 @@ def _described(standing: Standing) -> dict[str, object]:
         "problem": str(problem) if problem else None,
         "witnesses": [_described_log(log) for log in standing.witnessed],
         "receipts": {"not_cosigned": standing.receipts[0], "late": standing.receipts[1]},
+        "expiring": [described_expiring(item) for item in standing.expiring],
+        "in_public_view": [described_pending(record) for record in standing.pending],
         "to_do": list(standing.duties),
         "caveats": standing.caveats,
     }

@@ -4,13 +4,15 @@ import re
 from dataclasses import dataclass
 
 from exchange.cli.errors import WrongUsageError
-from exchange.cli.grants import SHORTEST_ID, SHOWN_ID, find_agreement
+from exchange.cli.grants import SHORTEST_ID, SHOWN_ID, Grant, find_agreement
 from exchange.cli.times import day_of, iso, now
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.core.bars import StandingSuspension, Target, suspended_target
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
 from exchange.core.names import SCHEME, Party, is_officer
+from exchange.core.suspending import suspension_problem, suspension_target
+from exchange.core.terms import AgreementTerms
 from exchange.v1.guardrail_pb2 import Officer, Suspension
 
 TARGET_HELP = (
@@ -53,10 +55,11 @@ class Suspended:
 
 def suspensions(directory: Directory, moment: int) -> list[Suspended]:
     """All that hold anything up at a time, the newest first."""
+    state, terms = directory.state, directory.terms
     found = [
         Suspended(target, standing)
-        for target, standing in directory.state.bars.all_suspensions()
-        if standing.is_due(moment)
+        for target, standing in state.bars.all_suspensions()
+        if standing.is_due(moment) and not suspension_problem(state, terms, state.versions[standing.digest])
     ]
     return sorted(found, key=lambda item: directory.state.versions[item.standing.digest].index, reverse=True)
 
@@ -76,7 +79,7 @@ def read_target(directory: Directory, typed: str) -> Suspension:
         name = department if department.startswith(SCHEME) else f"{SCHEME}{directory.origin}/{department}"
         return Suspension(officer=Officer(department=str(_party(name)), pseudonym=pseudonym))
     if _ID.fullmatch(typed.lower()):
-        return Suspension(agreement=find_agreement(directory, typed, now()).grant.version.digest)
+        return Suspension(agreement=_named_agreement(find_agreement(directory, typed, now()).grant))
     return Suspension(dataset=find_dataset(directory, typed).object_id)
 
 
@@ -104,8 +107,16 @@ def target_text(directory: Directory, target: Target) -> str:
     if kind == "dataset":
         dataset = directory.terms.datasets.get(name)
         return f"dataset {dataset_name(dataset) if dataset is not None else name.hex()}"
-    digest = directory.state.objects[name]
-    return f"agreement {digest.hex()[:SHOWN_ID]}"
+    terms = directory.terms.agreements.values()
+    given = (item.digest for item in terms if suspension_target(directory.state, item) == target and item.approval)
+    return f"agreement {next(given, directory.state.objects[name]).hex()[:SHOWN_ID]}"
+
+
+def _named_agreement(grant: Grant) -> bytes:
+    """The digest under which an agreement is suspended: under a standing approval, that of its application."""
+    if isinstance(grant, AgreementTerms) and grant.approval:
+        return grant.application
+    return grant.version.digest
 
 
 def _party(name: str) -> Party:

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -20,8 +20,17 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.envelope import REFUSAL, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError, NoteError
 from exchange.core.note import Verifier
-from exchange.core.wire import decode, encode
-from exchange.transport import ERROR_DOMAIN, TlsIdentity, open_channel
+from exchange.core.protocol import Announcement, agreed
+from exchange.core.wire import decode_open, encode
+from exchange.transport import (
+    ERROR_DOMAIN,
+    VERSION_UNSUPPORTED,
+    TlsIdentity,
+    announced,
+    announcement_in,
+    open_channel,
+    own_announcement,
+)
 from exchange.v1.access_pb2 import Code
 from exchange.v1.relay_pb2 import RefusalDetail
 
@@ -31,6 +40,9 @@ P = ParamSpec("P")
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
+
+UPDATE = "`exchange status` shows each broker's release, `exchange --version` this one's: update the older"
+"""What to do where two programs do not understand each other."""
 
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
@@ -72,19 +84,28 @@ class GrpcTransport:
 
     def __init__(self, brokers: Sequence[str], identity: TlsIdentity) -> None:
         self._brokers = tuple(brokers)
-        self._identity = identity
         self._current = 0
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels = _Channels(identity)
+        self._old: list[_Channels] = []
+        self._announced: dict[str, Announcement] = {}
+
+    def announced(self, broker: str) -> Announcement | None:
+        """What a broker said of itself with its last answer; None before it gave one."""
+        return self._announced.get(broker)
 
     async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
         """One call; another broker is tried only where the connection never stood, so nothing is sent twice."""
+        with self._channels.used() as channels:
+            return await self._unary(channels, method, request, timeout)
+
+    async def _unary(self, channels: "_Channels", method: str, request: bytes, timeout: float) -> bytes:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         problems: list[ExchangeError] = []
         for step in range(len(self._brokers)):
             index = (self._current + step) % len(self._brokers)
             broker = self._brokers[index]
-            channel = self._channel(broker)
+            channel = channels.to(broker)
             # An equal share for each broker left, so that one that swallows packets does not use all the time up.
             state = await _connect(channel, (deadline - loop.time()) / (len(self._brokers) - step))
             if state is None:
@@ -93,9 +114,11 @@ class GrpcTransport:
             try:
                 # Where the connection failed, the call does so at once, and says why.
                 remaining = max(deadline - loop.time(), 0.001)
-                answer: bytes = await channel.unary_unary(method, None, None)(request, timeout=remaining)
+                sent = channel.unary_unary(method, None, None)(request, timeout=remaining, metadata=announced())
+                answer: bytes = await sent
+                self._keep_announced(broker, await sent.trailing_metadata())
             except grpc.aio.AioRpcError as error:
-                problems.append(_error_of_call(error, broker))
+                problems.append(error_of_call(error, broker))
                 if state == grpc.ChannelConnectivity.READY or error.code() != grpc.StatusCode.UNAVAILABLE:
                     if error.code() in _GONE:
                         # Whoever sends the same again, as only the caller may, gets another broker.
@@ -107,16 +130,80 @@ class GrpcTransport:
         reasons = "; ".join(map(str, problems))
         raise UnavailableError(f"no broker can be reached: {reasons}", status="UNAVAILABLE", retry=True)
 
+    def renew(self, identity: TlsIdentity) -> None:
+        """Show another certificate from the next call on; calls under way end on the connections that they have.
+
+        Args:
+            identity: this party's renewed TLS key and certificate.
+        """
+        self._old = [*(old for old in self._old if not old.is_closed), self._channels]
+        self._channels.retire()
+        self._channels = _Channels(identity)
+
     async def close(self) -> None:
         """Close every channel."""
-        channels = tuple(self._channels.values())
-        self._channels.clear()
+        old, self._old = self._old, []
+        await asyncio.gather(*(channels.close() for channels in (self._channels, *old)))
+
+    def _keep_announced(self, broker: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """What a broker says of itself.
+
+        Raises:
+            UnavailableError: it cannot be read, or the two speak no common version.
+        """
+        try:
+            found = self._announced[broker] = announcement_in(metadata)
+            agreed(own_announcement(), found, ("this program", f"the broker {broker}"))
+        except CoreError as error:
+            raise UnavailableError(str(error), UPDATE, status="FAILED_PRECONDITION") from error
+
+
+class _Channels:
+    """The channels that show one certificate: closed once it is renewed and no call uses them any more."""
+
+    def __init__(self, identity: TlsIdentity) -> None:
+        self._identity = identity
+        self._open: dict[str, grpc.aio.Channel] = {}
+        self._calls = 0
+        self._is_retired = False
+        self._closing: asyncio.Task[None] | None = None
+
+    def to(self, broker: str) -> grpc.aio.Channel:
+        """The one to a broker."""
+        if broker not in self._open:
+            self._open[broker] = open_channel(broker, self._identity)
+        return self._open[broker]
+
+    @contextmanager
+    def used(self) -> "Iterator[_Channels]":
+        """These channels for one call: a channel that is closed fails whoever waits for its connection."""
+        self._calls += 1
+        try:
+            yield self
+        finally:
+            self._calls -= 1
+            self._close_if_unused()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is left of them."""
+        return self._closing is not None and self._closing.done()
+
+    async def close(self) -> None:
+        """Close them all."""
+        channels = tuple(self._open.values())
+        self._open.clear()
         await asyncio.gather(*(channel.close(None) for channel in channels))
 
-    def _channel(self, broker: str) -> grpc.aio.Channel:
-        if broker not in self._channels:
-            self._channels[broker] = open_channel(broker, self._identity)
-        return self._channels[broker]
+    def retire(self) -> None:
+        """Take no more calls."""
+        self._is_retired = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_retired and not self._calls:
+            # Held here until it is done: the event loop alone would let it go.
+            self._closing = asyncio.create_task(self.close())
 
 
 async def call(transport: Transport, method: str, message: Message, response_type: type[M], timeout: float) -> M:
@@ -131,7 +218,7 @@ async def call(transport: Transport, method: str, message: Message, response_typ
     """
     data = await transport.unary(method, encode(message), timeout)
     try:
-        return decode(response_type, data)
+        return decode_open(response_type, data)
     except DecodeError as error:
         raise ResponseInvalidError(f"the broker's answer is malformed: {error}") from error
 
@@ -247,6 +334,9 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     details = status.details if status is not None else ()
     label = _label(details)
     known = _code(label)
+    if label == VERSION_UNSUPPORTED:
+        # Nothing was decided: the two do not understand each other.
+        return UnavailableError(message, UPDATE, status=code.name)
     # A broker that fails says so in its own words: nothing was decided.
     if label and (known is not None or code not in _FAILURES):
         refusal, why = _signed_refusal(details)
@@ -255,6 +345,8 @@ def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> Exch
     hint = ""
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         hint = "the outcome is not known: the same request may be submitted again until it expires"
+    elif code == grpc.StatusCode.UNIMPLEMENTED:
+        hint = UPDATE
     # A broker that stops cancels what raced it; the same bytes are safe to send again.
     retry = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)
@@ -296,7 +388,8 @@ def _code(label: str) -> "Code.ValueType | None":
         return None
 
 
-def _error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
+def error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
+    """What a failed call to a broker means; as `error_of`."""
     try:
         # An AioRpcError has all that is read of a call: its metadata, code and details.
         status = rpc_status.from_call(error)  # type: ignore[arg-type]

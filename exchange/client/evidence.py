@@ -1,12 +1,13 @@
 """What the access log has shown this home: every receipt's checkpoint must belong to one history (DESIGN section 6)."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
 from exchange.batching import Batcher
+from exchange.client.breaks import Breaks, denies
 from exchange.client.calls import MAX_CHECKPOINT, Transport, brokers_checkpoint, call
 from exchange.client.errors import (
     BrokenLogError,
@@ -24,8 +25,8 @@ from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError, ProofError
 from exchange.core.merkle import verify_consistency
 from exchange.core.note import Verifier
+from exchange.core.successions import Succession
 from exchange.transport import ACCESS_PROVE, ACCESS_READ
-from exchange.v1.access_pb2 import Code
 from exchange.v1.log_pb2 import (
     LogServiceProveRequest,
     LogServiceProveResponse,
@@ -59,6 +60,14 @@ class _Seen:
         return self.checkpoint.size
 
 
+class _ContradictedError(Exception):
+    """Two checkpoints are not of one history."""
+
+    def __init__(self, error: BrokenLogError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class AccessEvidence:
     """Demands that all checkpoints of the access log that one home sees are of one history, and keeps the newest.
 
@@ -66,9 +75,20 @@ class AccessEvidence:
         file: keeps the last checkpoint, and a failure for good.
         verifier: the access log's note key.
         transport: whom to ask for proofs.
+        declared: the breaks of the log that the root has declared, as the directory is mirrored now.
+        refresh: brings that mirror up to date.
     """
 
-    def __init__(self, file: MirrorFile, verifier: Verifier, transport: Transport) -> None:
+    def __init__(
+        self,
+        file: MirrorFile,
+        verifier: Verifier,
+        transport: Transport,
+        declared: Callable[[], Sequence[Succession]] = tuple,
+        refresh: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._refresh = refresh
+        self._breaks = Breaks(file, verifier, transport, declared)
         self._file = file
         self._verifier = verifier
         self._transport = transport
@@ -146,6 +166,18 @@ class AccessEvidence:
         # Even if this size was checked meanwhile: what is kept is dropped by a check, and in no other way.
         self._see(seen, kept=True)
 
+    async def settle_breaks(self) -> bool:
+        """Give up what a break that the root has declared took, where this home has not done so yet.
+
+        Returns:
+            Whether anything was given up.
+
+        Raises:
+            UnavailableError: nobody says what the log still proves.
+        """
+        async with self._lock:
+            return await self._give_up()
+
     async def ready(self) -> None:
         """Check at once what has waited too long: nothing new is asked through a log that owes a proof.
 
@@ -218,7 +250,24 @@ class AccessEvidence:
                     await self._check_pending()
 
     async def _check_pending(self) -> None:
-        """Prove what is queued and what the file keeps to be one history, each to the next larger one."""
+        """Prove what is queued and what the file keeps to be one history, each to the next larger one.
+
+        A contradiction is none where the root has declared that what was seen is lost.
+        """
+        try:
+            await self._check_history()
+        except _ContradictedError as found:
+            if self._refresh is not None:
+                # What contradicts itself may have been declared a moment ago.
+                await self._refresh()
+            if not await self._give_up():
+                raise await asyncio.to_thread(self._fail, found.error) from found
+            try:
+                await self._check_history()
+            except _ContradictedError as again:
+                raise await asyncio.to_thread(self._fail, again.error) from again
+
+    async def _check_history(self) -> None:
         queued = dict(self._pending)
         doubles = [note for note, size in self._doubles.items() if size in queued]
         if not queued:
@@ -240,6 +289,16 @@ class AccessEvidence:
         late = set(self._doubles.values())
         self._forget(seen for seen in queued.values() if seen.size not in late)
 
+    async def _give_up(self) -> bool:
+        queued = [(seen.checkpoint, seen.note) for seen in self._pending.values()]
+        lost, is_moved = await self._breaks.settle(queued)
+        for checkpoint in lost:
+            self._pending.pop(checkpoint.size, None)
+        self._doubles = {note: size for note, size in self._doubles.items() if size in self._pending}
+        if is_moved:
+            self._checked = None
+        return bool(lost) or is_moved
+
     def _forget(self, checked: Iterable[_Seen]) -> None:
         for seen in checked:
             self._pending.pop(seen.size, None)
@@ -248,21 +307,24 @@ class AccessEvidence:
     async def _prove(self, earlier: _Seen, later: _Seen) -> None:
         if earlier.size == later.size:
             if earlier.checkpoint.root != later.checkpoint.root:
-                raise await asyncio.to_thread(self._fail, _fork(earlier, later))
+                raise _ContradictedError(_fork(earlier, later))
+            return
+        if not earlier.size:
+            # Every log goes on from an empty one.
             return
         path = await self._path(earlier, later)
         old, new = earlier.checkpoint, later.checkpoint
         try:
             verify_consistency(old.size, old.root, new.size, new.root, path)
         except ProofError as error:
-            raise await asyncio.to_thread(self._fail, _fork(earlier, later)) from error
+            raise _ContradictedError(_fork(earlier, later)) from error
 
     async def _path(self, earlier: _Seen, later: _Seen) -> tuple[bytes, ...]:
         request = LogServiceProveRequest(proof=ProofRequest(old_size=earlier.size, size=later.size))
         try:
             response = await call(self._transport, ACCESS_PROVE, request, LogServiceProveResponse, TIMEOUT)
         except (RefusedError, ResponseInvalidError, UnavailableError) as error:
-            if _denies(error):
+            if denies(error):
                 await self._expose_rollback(later)
             raise UnavailableError(f"the access log did not prove its consistency: {error}", error.hint) from error
         return tuple(response.path)
@@ -274,7 +336,7 @@ class AccessEvidence:
         if head.size < seen.size:
             text = f"the access log had {seen.size} entries, and now has {head.size}"
             rollback = RollbackError(text, earlier=seen.note, later=head.note)
-            raise await asyncio.to_thread(self._fail, rollback)
+            raise _ContradictedError(rollback)
 
     def _read_head(self, note: bytes) -> _Seen:
         try:
@@ -301,10 +363,3 @@ def _notes(seen: Iterable[_Seen]) -> list[bytes]:
 def _fork(earlier: _Seen, later: _Seen) -> ForkError:
     text = f"the access log of {later.size} entries does not go on from that of {earlier.size}"
     return ForkError(text, earlier=earlier.note, later=later.note)
-
-
-def _denies(error: ExchangeError) -> bool:
-    """Whether a log says that it never had a size: it signed both, so it cannot be honest."""
-    if isinstance(error, RefusedError):
-        return error.code == Code.CODE_MALFORMED
-    return isinstance(error, UnavailableError) and error.status in {"OUT_OF_RANGE", "INVALID_ARGUMENT", "NOT_FOUND"}

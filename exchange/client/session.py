@@ -3,14 +3,15 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
+from exchange.client.breaks import declared_in
 from exchange.client.calls import GrpcTransport, Transport, brokers_checkpoint, call_until
 from exchange.client.cosignatures import Cosignatures
-from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError
+from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, RefusedError, UnavailableError
 from exchange.client.evidence import AccessEvidence
 from exchange.client.mirror import DirectoryMirror
 from exchange.client.receipt_file import FILE as RECEIPTS
@@ -30,6 +31,7 @@ from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.policy import MAX_AGE
 from exchange.core.state import MAX_ENTRY, Version
+from exchange.core.successions import Succession, has_breaks
 from exchange.core.trust import Trust
 from exchange.core.wire import decode
 from exchange.home import Home
@@ -39,6 +41,9 @@ from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.log_pb2 import AppendRequest, AppendResponse
 
 MIRROR = "mirror.db"
+SHUT_OUT = "NOT_PERMITTED"
+"""How a broker refuses whoever may not ask it anything."""
+
 TIMEOUT = 30.0
 
 Clock = Callable[[], int]
@@ -146,6 +151,9 @@ class Session:
         self._cosignatures: Cosignatures | None = None
         self._receipts: Receipts | None = None
         self._use: UseLedger | None = None
+        self._looked = 0
+        # The breaks of the access log that the mirror knows; it reads the file, so it is called in a thread.
+        self.declared_breaks: Callable[[], Sequence[Succession]] = tuple
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
@@ -161,7 +169,11 @@ class Session:
             self._transport = GrpcTransport(self.trust.brokers, self.home.tls_identity())
         file = await asyncio.to_thread(MirrorFile, self.home.path / MIRROR)
         mirror = await DirectoryMirror.of(file, self.trust, _Owed(self.party))
-        evidence = AccessEvidence(file, self.trust.access_log, self._transport)
+        self.declared_breaks = declared_in(file, lambda: mirror.directory, self.trust.access_log)
+        transport = self._transport
+        evidence = AccessEvidence(
+            file, self.trust.access_log, transport, self.declared_breaks, lambda: mirror.sync(transport)
+        )
         await evidence.open()
         await self._open_receipts(mirror, evidence, self._transport)
         self._mirror, self._evidence = mirror, evidence
@@ -245,6 +257,19 @@ class Session:
             self._signer = self.home.signer()
         return self._signer
 
+    async def use_new_keys(self) -> None:
+        """Go on with the signing key and the TLS certificate that the home holds now.
+
+        Calls under way end on the connections that they began on.
+
+        Raises:
+            HomeError: one of them cannot be used; those from before stay in use.
+        """
+        signer, identity = self.home.signer(), self.home.tls_identity()
+        self._signer = signer
+        if isinstance(self._transport, GrpcTransport):
+            self._transport.renew(identity)
+
     def check(self) -> None:
         """Refuse to go on with an exchange whose log has failed.
 
@@ -270,12 +295,28 @@ class Session:
         self.check()
         await self.mirror.sync(self.transport, at_least)
         await self.cosignatures.take(DIRECTORY, self.mirror.cosigned)
+        await self._settle_breaks()
         return self.directory
+
+    async def _settle_breaks(self) -> None:
+        """Before anything that the access log shows: a break that is declared is known by then."""
+        size = self.directory.size
+        if size == self._looked:
+            return
+        # Those who sync at the same moment do not wait: what they are shown is held to the declaration all the same.
+        self._looked = size
+        if not has_breaks(self.directory.state):
+            return
+        try:
+            await self.evidence.settle_breaks()
+        except UnavailableError:
+            self._looked = 0
 
     async def append(self, envelope: Envelope, *, timeout: float = TIMEOUT) -> Appended:
         """Append a signed entry to the directory log, and see it in the mirror before this returns.
 
-        The log holds an entry once, by its digest: the same envelope may be appended again after a lost answer.
+        The log holds an entry once, by its digest: the same envelope may be appended again after a lost answer. Only an
+        entry that revokes the key which this party's certificate came with is not seen in the mirror.
 
         Args:
             envelope: of kind entry, with its attachments.
@@ -295,8 +336,13 @@ class Session:
         except RefusedError as error:
             raise await self.verified(error, envelope) from None
         checkpoint = self._check_receipt(response.receipt, envelope)
-        await self.mirror.sync(self.transport, checkpoint.size)
-        await self.mirror.confirm(checkpoint, response.receipt.checkpoint)
+        try:
+            await self.mirror.sync(self.transport, checkpoint.size)
+            await self.mirror.confirm(checkpoint, response.receipt.checkpoint)
+        except RefusedError as error:
+            # The receipt proves that the log has it; where it ended this party's own key, nothing more is shown.
+            if error.label != SHUT_OUT:
+                raise
         return Appended(response.receipt.index, leaf_hash(response.receipt.leaf), response.certificate)
 
     async def verified(self, error: RefusedError, envelope: Envelope, provider: Party | None = None) -> RefusedError:

@@ -256,6 +256,30 @@ class MirrorFile(SqliteFile):
         with self._transaction("BEGIN IMMEDIATE") as connection:
             connection.executemany("DELETE FROM unchecked WHERE note = ?", [(note,) for note in notes])
 
+    def knows_break(self, index: int) -> bool:
+        """Whether this home has settled a declared break, by its entry in the directory: that is done once."""
+        with self._transaction("BEGIN") as connection:
+            query = "SELECT 1 FROM heads WHERE log = ?"
+            return connection.execute(query, (_break(index),)).fetchone() is not None
+
+    def settle_break(self, index: int, lost: bytes, first: bytes, forgotten: Sequence[bytes]) -> None:
+        """Settle a declared break of the access log for good; what is given up stays in the file, as evidence.
+
+        Args:
+            index: its entry in the directory.
+            lost: the head that is given up, empty where none is; first: the checkpoint that takes its place.
+            forgotten: checkpoints that nobody could check, and that are given up too.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            if connection.execute("SELECT 1 FROM heads WHERE log = ?", (_break(index),)).fetchone() is not None:
+                return
+            if lost:
+                if _head(connection, ACCESS) != lost:
+                    return
+                _move(connection, ACCESS, first)
+            _move(connection, _break(index), lost)
+            connection.executemany("DELETE FROM unchecked WHERE note = ?", [(note,) for note in forgotten])
+
     def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
         """Keep a log's failure for good, and give it back as every later use will find it."""
         kind = "rollback" if isinstance(error, RollbackError) else "fork"
@@ -312,6 +336,11 @@ def named_signers(note: bytes) -> dict[str, bytes]:
 def _head(connection: sqlite3.Connection, log: str) -> bytes:
     row = connection.execute("SELECT CAST(note AS BLOB) FROM heads WHERE log = ?", (log,)).fetchone()
     return bytes(row[0]) if row is not None else b""
+
+
+def _break(index: int) -> str:
+    """Under this name stands what was given up for a declared break."""
+    return f"{ACCESS} before {index}"
 
 
 def _snapshot_size(connection: sqlite3.Connection) -> int | None:

@@ -11,17 +11,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from exchange.core.bars import (
-    AGREEMENT,
-    DATASET,
-    OFFICER,
-    PARTY,
-    Target,
-    agreement_target,
-    dataset_target,
-    officer_target,
-    party_target,
-)
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
 from exchange.core.errors import CoreError, DecodeError, SignatureError
@@ -30,6 +19,7 @@ from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
 from exchange.core.restrictions import hours_text, is_open
 from exchange.core.sealing import CAPSULE
 from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
+from exchange.core.suspending import Concerned, suspended
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import Code
@@ -255,32 +245,9 @@ def _in_force(directory: Directory, found: Granted, now: int) -> Deny | None:
 
 def _suspended(directory: Directory, found: Granted, now: int) -> Deny | None:
     """Check 6: the agreement, its dataset, who asks, who answers or the officer is held up for now."""
-    bars = directory.state.bars
-    if not bars.kinds:
-        return None
-    for target in _targets(found, bars.kinds):
-        held = bars.holding(target, now)
-        if held is not None:
-            kind, name = target
-            what = str(name) if kind == PARTY else f"the {kind}"
-            return Deny(6, Code.CODE_SUSPENDED, f"{what} is suspended by {held.by}: {held.said.reason}")
-    return None
-
-
-def _targets(found: Granted, kinds: frozenset[str]) -> list[Target]:
-    """What could be held up of a request, of the kinds that anything of is."""
-    dataset, department = found.dataset, found.requester.own_department
-    targets: list[Target] = []
-    if AGREEMENT in kinds:
-        targets.append(agreement_target(found.agreement.object_id))
-    if DATASET in kinds:
-        targets.append(dataset_target(dataset.object_id))
-    if PARTY in kinds:
-        parties = (department, found.requester, dataset.version.owner, dataset.system)
-        targets.extend(party_target(party) for party in parties)
-    if OFFICER in kinds:
-        targets.append(officer_target(department, found.header.officer))
-    return targets
+    concerned = Concerned(found.agreement, found.dataset, found.requester, found.header.officer)
+    reason = suspended(directory.state, concerned, now)
+    return Deny(6, Code.CODE_SUSPENDED, reason) if reason else None
 
 
 def _operation(found: Granted) -> Deny | None:

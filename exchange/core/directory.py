@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from exchange.core.bars import agreement_target, dataset_target
+from exchange.core.bars import dataset_target
 from exchange.core.belongings import Belongings, Bodies
 from exchange.core.case import Case
 from exchange.core.cases import open_body, stands, tell
@@ -12,6 +12,7 @@ from exchange.core.fold import Applied, apply
 from exchange.core.names import Party
 from exchange.core.reopening import reopened_terms
 from exchange.core.state import KeyRecord, State, Version, genesis
+from exchange.core.suspending import holding_up, suspension_problem
 from exchange.core.terms import AgreementTerms, DatasetTerms, Terms
 from exchange.v1.directory_pb2 import EntryKind, Erased, Role, Suite
 
@@ -61,11 +62,14 @@ class Directory:
 
         Returns:
             The grown directory, and what became of the entry: a body that breaks a rule gives no rights, and its
-            `reason` says why; the fold of the leaves is the same with and without it. Nothing is raised but what
-            `Bodies` raises, where an earlier body has to be opened for it.
+            `reason` says why; the fold of the leaves is the same with and without it. So it is with a suspension of
+            what a standing approval gave, by somebody whose it is not. Nothing is raised but what `Bodies` raises,
+            where an earlier body has to be opened for it.
         """
         state, applied = apply(self.state, leaf)
         version = state.versions.get(applied.digest)
+        if version is not None and version.barring is not None:
+            return Directory(state, self.terms), replace(applied, reason=suspension_problem(state, self.terms, version))
         if version is None or not version.body_sha256 or not body:
             return Directory(state, self.terms), applied
         try:
@@ -131,9 +135,8 @@ class Directory:
         terms = self.agreement(agreement)
         if terms is None:
             return False
-        targets = (agreement_target(terms.object_id), dataset_target(terms.dataset))
-        held = any(self.state.bars.holding(target, now) is not None for target in targets)
-        return held or 0 < terms.review_at <= now
+        held = holding_up(self.state, terms, now) or self.state.bars.holding(dataset_target(terms.dataset), now)
+        return held is not None or 0 < terms.review_at <= now
 
     def case(self, application: bytes) -> Case | None:
         """The case of an application by its object id; None where its body is not known."""

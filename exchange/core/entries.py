@@ -9,6 +9,7 @@ from exchange.core.keys import Signer
 from exchange.core.names import Party
 from exchange.core.rules import possession_statement, succession_statement
 from exchange.core.state import RULES_OBJECT
+from exchange.core.successions import BREAKS_OBJECT
 from exchange.core.terms import SALT
 from exchange.core.wire import FORMAT, encode
 from exchange.v1.directory_pb2 import (
@@ -25,6 +26,7 @@ from exchange.v1.directory_pb2 import (
     Revocation,
     Role,
     Snapshot,
+    Successor,
     Suite,
 )
 from exchange.v1.guardrail_pb2 import Guardrail, Suspension
@@ -80,10 +82,17 @@ def rules_entry(owner: Party, rules: Rules, supersedes: bytes = b"") -> Draft:
     return Draft(ENTRY, encode(entry))
 
 
-def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str) -> Draft:
-    """An unsigned revocation of a version (by message digest) or a key (by key id)."""
+def revocation_entry(owner: Party, object_id: bytes, target: bytes, reason: str, since: int = 0) -> Draft:
+    """An unsigned revocation of a version (by message digest) or a key (by key id).
+
+    Args:
+        owner: who revokes.
+        object_id: 16 random bytes.
+        target: 32 bytes; reason: everybody can read it.
+        since: of a key, from when on its owner does not vouch for what it signed, milliseconds; 0 for no such word.
+    """
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_REVOCATION)
-    entry.revocation.CopyFrom(Revocation(target=target, reason=reason))
+    entry.revocation.CopyFrom(Revocation(target=target, reason=reason, since=since))
     return Draft(ENTRY, encode(entry))
 
 
@@ -98,6 +107,13 @@ def suspension_entry(owner: Party, object_id: bytes, suspension: Suspension) -> 
     """An unsigned suspension, for the coordinator, or the department whose it is, to sign."""
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_SUSPENSION)
     entry.suspension.CopyFrom(suspension)
+    return Draft(ENTRY, encode(entry))
+
+
+def successor_entry(owner: Party, successor: Successor, supersedes: bytes = b"") -> Draft:
+    """An unsigned declaration that the access log lost its end, for the root; `supersedes` names the one before."""
+    entry = _entry(owner, ObjectVersion(BREAKS_OBJECT, supersedes), EntryKind.ENTRY_KIND_SUCCESSOR)
+    entry.successor.CopyFrom(successor)
     return Draft(ENTRY, encode(entry))
 
 

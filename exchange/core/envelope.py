@@ -20,7 +20,9 @@ REPORT = "exchange.v1/report"
 SUBJECT_REQUEST = "exchange.v1/subject-request"
 SUBJECT_ANSWER = "exchange.v1/subject-answer"
 USE_REPORT = "exchange.v1/use-report"
-FILES = frozenset({REPORT, SUBJECT_REQUEST, SUBJECT_ANSWER, USE_REPORT})
+BACKUP = "exchange.v1/backup"
+LEDGER_BREAK = "exchange.v1/ledger-break"
+FILES = frozenset({REPORT, SUBJECT_REQUEST, SUBJECT_ANSWER, USE_REPORT, BACKUP, LEDGER_BREAK})
 """What offices sign of their own; it is in a file, and nobody takes it who has not asked for it by name."""
 
 BATCH = "exchange.v1/batch"

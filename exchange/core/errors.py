@@ -6,6 +6,7 @@ CoreError (a ValueError)
 ├── NoteError         a signed note, verifier key or checkpoint is malformed or not signed by a known key
 │   └── UnsignedError it is well formed, but no known key has signed it, or a known key's signature fails
 ├── DecodeError       wire bytes are not the one encoding of a value
+├── VersionError      two programs speak no common version of the protocol
 ├── SignatureError    an envelope's signature does not verify
 └── SealError         a capsule or ciphertext does not open
 
@@ -35,6 +36,10 @@ class UnsignedError(NoteError):
 
 class DecodeError(CoreError):
     """Wire bytes are not the one encoding of a value."""
+
+
+class VersionError(CoreError):
+    """Two programs speak no common version of the protocol."""
 
 
 class SignatureError(CoreError):

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from exchange.core.bars import Bars, agreement_target, dataset_target, officer_target, party_target
+from exchange.core.bars import Bars, dataset_target, officer_target, party_target
 from exchange.core.decision import Deny, Granted, Used, is_limited, weigh
 from exchange.core.directory import Directory
 from exchange.core.names import Party
 from exchange.core.restrictions import next_open
+from exchange.core.state import State
+from exchange.core.suspending import suspension_target
 from exchange.core.terms import AgreementTerms, DatasetTerms
 from exchange.core.usage import DAY, MINUTE, day_of
 from exchange.v1.request_pb2 import Operation, RequestHeader
@@ -115,7 +117,7 @@ def _candidates(
     for agreement in _agreements(directory, question, requester):
         operations = dict.fromkeys((question.operation, *sorted(agreement.operations & dataset.operations)))
         purposes = dict.fromkeys((question.purpose, *sorted(agreement.purposes)))
-        for at in _times(directory.state.bars, dataset, agreement, question, requester):
+        for at in _times(directory.state, dataset, agreement, question, requester):
             officers = _officers(directory.state.bars, agreement, question, requester, at)
             choices = product(operations, _field_lists(dataset, agreement, question), purposes, officers)
             for operation, fields, purpose, officer in choices:
@@ -147,18 +149,19 @@ def _officers(bars: Bars, agreement: AgreementTerms, question: Question, request
 
 
 def _times(
-    bars: Bars, dataset: DatasetTerms, agreement: AgreementTerms, question: Question, requester: Party
+    state: State, dataset: DatasetTerms, agreement: AgreementTerms, question: Question, requester: Party
 ) -> list[int]:
     """Now, and the moments at which something ends or begins that stands in the way, each within the hours."""
     moments = {question.at, max(question.at, agreement.not_before)}
     if is_limited(agreement):
         moments |= {question.at + MINUTE, day_of(question.at) + DAY}
     department, owner = requester.own_department, dataset.version.owner
-    targets = [agreement_target(agreement.object_id), dataset_target(dataset.object_id)]
+    targets = [suspension_target(state, agreement), dataset_target(dataset.object_id)]
     targets += [party_target(party) for party in (requester, department, dataset.system, owner)]
     targets += [officer_target(department, name) for name in (question.officer, *agreement.officers)]
+    suspensions = state.bars.suspensions
     for target in targets:
-        moments |= {held.said.until for held in bars.suspensions.get(target, ()) if held.said.until > question.at}
+        moments |= {held.said.until for held in suspensions.get(target, ()) if held.said.until > question.at}
     if agreement.hours is not None:
         moments |= {opening for moment in moments if (opening := next_open(agreement.hours, moment)) is not None}
     return sorted(moment for moment in moments if moment <= agreement.not_after)

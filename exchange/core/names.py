@@ -5,6 +5,7 @@ Nothing is normalised: what is not in that spelling is refused.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,9 @@ _CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(?:\.[a-z0-9][a-z0-9-]{0,62})*", re.
 _CASE_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _OFFICER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
+
+# What people confuse when they read a name, of the characters that a segment may have; after Unicode UTS 39, section 4.
+_LOOKALIKES = (("-", ""), ("rn", "m"), ("vv", "w"), ("0", "o"), ("1", "l"), ("i", "l"), ("2", "z"), ("5", "s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,31 @@ class Party:
 def _department_of(domain: str, department: str | None) -> Party:
     # Every decision asks for the requester's: the segments were checked, once is enough.
     return Party(domain, department)
+
+
+def skeleton(segment: str) -> str:
+    """What is left of a name's segment where all that looks alike is the same: equal for `housing` and `hous1ng`.
+
+    Args:
+        segment: one segment of a name; the result is none, and is compared only.
+    """
+    for written, read in _LOOKALIKES:
+        segment = segment.replace(written, read)
+    return segment
+
+
+def lookalike(party: Party, others: Iterable[Party]) -> Party | None:
+    """The first of some parties whose name could be taken for another one's, but is not that name.
+
+    Args:
+        party: not the exchange itself.
+        others: those below another parent are passed over.
+    """
+    own = skeleton(party.segments[-1])
+    for other in others:
+        if other != party and other.parent == party.parent and skeleton(other.segments[-1]) == own:
+            return other
+    return None
 
 
 def is_code(text: str) -> bool:

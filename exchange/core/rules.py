@@ -8,6 +8,7 @@ from exchange.core.bars import Barring
 from exchange.core.envelope import pae, prefixed
 from exchange.core.errors import SealError
 from exchange.core.keys import is_signed, key_id, sealing_public_key
+from exchange.core.lifetimes import HEAD_START, SEALING_KEY, SYSTEM_KEY
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party, is_code
 from exchange.core.snapshot import state_digest
@@ -21,7 +22,9 @@ from exchange.core.state import (
     State,
     Version,
     is_digest,
+    is_signing,
 )
+from exchange.core.successions import BREAKS_OBJECT, check_successor
 from exchange.core.suspending import check_suspension
 from exchange.core.wire import FORMAT, MAX_TIME, decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite
@@ -29,12 +32,13 @@ from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role,
 POSSESSION = "exchange.v1/possession"
 SUCCESSION = "exchange.v1/succession"
 PUBLIC_VIEW = 72 * 3600 * 1000
-SEALING_LIFETIME = 30 * 24 * 3600 * 1000
 
 # An enum's attribute costs more than a hash, and every entry asks for it.
 _DEPARTMENT = Role.ROLE_DEPARTMENT
 
 Rule = Callable[[State, Signed], State]
+
+_RESERVED = {RULES_OBJECT: EntryKind.ENTRY_KIND_RULES, BREAKS_OBJECT: EntryKind.ENTRY_KIND_SUCCESSOR}
 
 # Roles whose keys the root signs, each for a name of one segment below the exchange.
 ROOT_SIGNED = frozenset(
@@ -112,7 +116,7 @@ def _sealing(signed: Signed, statement: KeyStatement, key: Key) -> int:
     # A system covers nobody but itself, so a system that signs is the key's party.
     if key.role != Role.ROLE_SYSTEM or signed.signer.role != Role.ROLE_SYSTEM:
         raise EntryError("a sealing key is signed by its own system")
-    if key.not_after - key.not_before > SEALING_LIFETIME:
+    if key.not_after - key.not_before > SEALING_KEY:
         raise EntryError("a sealing key is valid for at most 30 days")
     if statement.possession or statement.succession or statement.csr_sha256:
         raise EntryError("a sealing key's statement carries no proof, succession or certificate request")
@@ -125,8 +129,9 @@ def _sealing(signed: Signed, statement: KeyStatement, key: Key) -> int:
 
 def _signing(state: State, signed: Signed, statement: KeyStatement, key: Key, party: Party) -> int:
     """A signing key below the root or a department. Returns when it takes effect."""
+    renews = key.role == signed.signer.role == Role.ROLE_SYSTEM
     if key.role in DEPARTMENT_SIGNED:
-        permitted = party.is_system and signed.signer.role == Role.ROLE_DEPARTMENT
+        permitted = party.is_system and (renews or signed.signer.role == Role.ROLE_DEPARTMENT)
     else:
         permitted = key.role in ROOT_SIGNED and party.is_department and signed.signer.role == Role.ROLE_ROOT
     if not permitted:
@@ -134,12 +139,26 @@ def _signing(state: State, signed: Signed, statement: KeyStatement, key: Key, pa
     earlier = state.keys_of(party)
     if any(record.role != key.role for record in earlier):
         raise EntryError(f"{party} has another role already")
+    if renews:
+        _check_renewal(signed, key, earlier)
     if statement.csr_sha256 and not is_digest(statement.csr_sha256):
         raise EntryError("the certificate request's digest has an impossible length")
     proof = possession_statement(state.origin, statement.statement)
     if not is_signed(key.public_key, proof, statement.possession):
         raise EntryError("the new key does not prove its possession")
     return _effective(state, signed, statement, key, earlier)
+
+
+def _check_renewal(signed: Signed, key: Key, earlier: tuple[KeyRecord, ...]) -> None:
+    """A system's key gives its successor, once, for a year at most (ADR 0012)."""
+    # Whoever stole a key and renewed it shows at the latest when its owner renews it too.
+    if any(is_signing(record) and record.index > signed.signer.index for record in earlier):
+        raise EntryError(f"{signed.signer.party} has a later key already: this one gives no other; ask its department")
+    if key.not_before > signed.time + HEAD_START or key.not_after > signed.time + SYSTEM_KEY + HEAD_START:
+        raise EntryError(
+            "a system's renewed key is valid from now on, and for a year at most: is the clock of"
+            f" {signed.signer.party} right?"
+        )
 
 
 def _effective(state: State, signed: Signed, statement: KeyStatement, key: Key, earlier: tuple[KeyRecord, ...]) -> int:
@@ -208,6 +227,8 @@ def _revocation(state: State, signed: Signed) -> State:
         raise EntryError("a reason has at most 2,000 characters")
     grown = _add_object(state, signed)
     key = state.keys.get(revocation.target)
+    if revocation.since and (key is None or revocation.since > signed.time):
+        raise EntryError("a revocation says since when of a key alone, and of no time to come")
     if key is not None:
         return _revoke_key(grown, signed, key)
     version = state.versions.get(revocation.target)
@@ -298,6 +319,16 @@ def _suspension(state: State, signed: Signed) -> State:
     return _add_version(state, signed, b"")
 
 
+def _successor(state: State, signed: Signed) -> State:
+    """The access log's end was lost: the root says which, and from where the log goes on. It stands for good."""
+    said = _body(signed.entry, "successor").successor
+    _require_role(signed, Role.ROLE_ROOT)
+    if signed.entry.object_id != BREAKS_OBJECT:
+        raise EntryError("declared breaks have one object id, the same in every exchange")
+    check_successor(state.origin, said)
+    return _add_version(state, signed, b"")
+
+
 def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
     entry, digest = signed.entry, signed.envelope.digest
     if entry.supersedes:
@@ -341,7 +372,7 @@ def _new_object(state: State, entry: Entry) -> None:
     if entry.supersedes:
         raise EntryError("this entry supersedes nothing")
     # Whoever took it first would keep the coordinator from ever adopting rules.
-    is_taken = entry.object_id == RULES_OBJECT and entry.kind != EntryKind.ENTRY_KIND_RULES
+    is_taken = _RESERVED.get(entry.object_id, entry.kind) != entry.kind
     if is_taken or entry.object_id in state.objects:
         raise EntryError("the object id is in use")
 
@@ -372,5 +403,6 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_GUARDRAIL: _guardrail,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
+        EntryKind.ENTRY_KIND_SUCCESSOR: _successor,
     }
 )

@@ -24,7 +24,8 @@ OBJECT_ID = 16
 _SIGNING = Suite.SUITE_ECDSA_P256_SHA256
 MAX_TEXT = 2000
 _OF_BODIES = (EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STEP, EntryKind.ENTRY_KIND_STANDING_APPROVAL)
-HISTORIC = frozenset({EntryKind.ENTRY_KIND_PURPOSE, EntryKind.ENTRY_KIND_RULES, *_OF_BODIES})
+_NAMED = (EntryKind.ENTRY_KIND_PURPOSE, EntryKind.ENTRY_KIND_RULES, EntryKind.ENTRY_KIND_SUCCESSOR)
+HISTORIC = frozenset({*_NAMED, *_OF_BODIES})
 """The kinds that are found by their object: bodies are read by what stood when they came."""
 
 RULES_OBJECT = hashlib.sha256(b"exchange.v1/rules").digest()[:OBJECT_ID]

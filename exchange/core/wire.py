@@ -1,4 +1,8 @@
-"""Strict decoding and the one encoding of every protobuf message (DESIGN section 4)."""
+"""Strict decoding and the one encoding of every protobuf message (DESIGN section 4).
+
+What is signed, hashed or kept is read with `decode`. What only carries it between two programs is read with
+`decode_open`, which a newer minor version may have added fields to.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -45,14 +49,33 @@ def decode(kind: type[M], data: bytes, max_bytes: int = MAX_FRAME) -> M:
         DecodeError: too long, not a message of this kind, unknown fields or enum numbers, another format,
             or a serialisation that is not the one `encode` gives.
     """
+    return _decoded(kind, data, max_bytes, known_only=True)
+
+
+def decode_open(kind: type[M], data: bytes, max_bytes: int = MAX_FRAME) -> M:
+    """Parse a message that nobody signs: as `decode`, but fields that this version does not know are dropped.
+
+    They stand behind all known ones of their message, for a field of a later version has a higher number. Formats,
+    enum numbers and frames that this version does not know are refused all the same: who sends them has been told
+    which version it speaks to.
+
+    Raises:
+        DecodeError: as `decode`.
+    """
+    return _decoded(kind, data, max_bytes, known_only=False)
+
+
+def _decoded(kind: type[M], data: bytes, max_bytes: int, *, known_only: bool) -> M:
     shape = _shape(kind.DESCRIPTOR)
     if len(data) > max_bytes:
         raise DecodeError(f"{shape.name} has {len(data):,} bytes; at most {max_bytes:,} are allowed")
     message = kind()
     try:
         message.ParseFromString(data)
-        message.DiscardUnknownFields()
+        if known_only:
+            message.DiscardUnknownFields()
         same = message.SerializeToString(deterministic=True) == data
+        message.DiscardUnknownFields()
     except (ProtobufDecodeError, ProtobufEncodeError, ValueError) as error:
         raise DecodeError(f"{shape.name} cannot be parsed") from error
     if not same:

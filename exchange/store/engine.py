@@ -1,10 +1,14 @@
 """What a SQL engine does its own way: how it is opened, locked, committed and written to, and what its errors mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, Engine, Table
+
+from exchange.store import schema
+from exchange.store.ports import StoreOpenError
 
 WAIT_SECONDS: Final = 5.0
 
@@ -58,3 +62,28 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Give back connections and locks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A store whose schema is being changed: one transaction, while nobody else uses it.
+
+    Args:
+        where: the database, for people.
+        version: that it is of.
+        connection: within the transaction.
+        mark: makes it of another version, in the same transaction.
+    """
+
+    where: str
+    version: int
+    connection: Connection
+    mark: Callable[[int], None]
+
+
+def version_error(where: str, found: int) -> StoreOpenError:
+    """Why a store of another version is not opened, and what to do."""
+    text = f"{where} is of version {found}; this program knows version {schema.VERSION}"
+    if found < schema.VERSION:
+        return StoreOpenError(f"{text}: stop its brokers, and run `exchange log migrate --home BROKER`")
+    return StoreOpenError(f"{text}: it needs a release that knows version {found}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cache
 from threading import Event, Lock
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, QueuePool, SmallInt
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from exchange.store import schema
-from exchange.store.engine import WAIT_SECONDS
+from exchange.store.engine import WAIT_SECONDS, Upgrade, version_error
 from exchange.store.ports import CommitUnknownError, Log, StoreLostError, StoreMissingError, StoreOpenError
 from exchange.store.postgres_errors import reason, store_errors
 from exchange.store.postgres_url import check_settings, parameters, place
@@ -29,6 +30,12 @@ _TAKE_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 _NOTIFY: Final = text(f"SELECT pg_notify('{_CHANNEL}', '')")
 _FIND_MARK: Final = text(f"SELECT to_regclass('{_MARK.name}')")
 _FIND_VERSION: Final = text(f"SELECT version FROM {_MARK.name}")  # noqa: S608 - a table of ours, no input
+# Whoever opens the store from then on waits before it reads its version.
+_LOCK_MARK: Final = text(f"LOCK TABLE {_MARK.name} IN ACCESS EXCLUSIVE MODE")
+_COUNT_SESSIONS: Final = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 # What an extension brought along is nobody's data.
 _FIND_OTHERS: Final = text(
     "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND NOT EXISTS"
@@ -148,8 +155,9 @@ class PostgresDatabase:
 
     def add_rows(self, connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
         """See `Database.add_rows`: COPY, the fastest way in."""
-        with _session(connection).cursor() as cursor, cursor.copy(_COPY[table.name][0]) as copy:
-            copy.set_types(_COPY[table.name][1])
+        statement, types = _copying(table)
+        with _session(connection).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
             for row in rows:
                 copy.write_row(row)
 
@@ -188,6 +196,39 @@ def watching(url: str) -> Iterator[Engine]:
         yield readers
     finally:
         readers.dispose()
+
+
+@contextmanager
+def upgrading(url: str) -> Iterator[Upgrade]:
+    """One transaction over a store of any version, while no broker is connected to it.
+
+    A broker that starts meanwhile waits for its end, and then reads the version.
+
+    Raises:
+        StoreMissingError: there is none.
+        StoreOpenError: sessions of brokers are open.
+        StoreBusyError: another migration, or a broker, has the lock.
+        StoreLostError: the server cannot be reached.
+        StoreFatalError: a statement failed; nothing of the transaction is kept.
+    """
+    known = parameters(url)
+    engine = _engine(known, _WRITER, 1)
+    try:
+        with store_errors(), engine.connect() as connection, connection.begin():
+            connection.execute(_TAKE_LOCK)
+            if connection.scalar(_FIND_MARK) is None:
+                raise StoreMissingError(f"{place(known)} holds no log store")
+            connection.execute(_LOCK_MARK)
+            if count := connection.scalar(_COUNT_SESSIONS):
+                raise StoreOpenError(f"{place(known)} has {count} other sessions of this user: stop its brokers first")
+            version = connection.scalar(_FIND_VERSION) or 0
+            yield Upgrade(place(known), version, connection, lambda new: _set_version(connection, new))
+    finally:
+        engine.dispose()
+
+
+def _set_version(connection: Connection, version: int) -> None:
+    connection.execute(_MARK.update().values(version=version))
 
 
 class _Listener:
@@ -293,7 +334,7 @@ def _check_version(connection: Connection, where: str) -> None:
         raise StoreMissingError(f"{where} holds no log store")
     version = connection.scalar(_FIND_VERSION)
     if version != schema.VERSION:
-        raise StoreOpenError(f"{where} is of version {version}; this program knows version {schema.VERSION}")
+        raise version_error(where, version or 0)
 
 
 def _session(connection: Connection) -> psycopg.Connection:
@@ -315,10 +356,8 @@ def _collecting(warnings: list[str]) -> Callable[[Diagnostic], None]:
 _TYPES: Final = {str: "text", int: "int8", bytes: "bytea"}
 
 
+@cache
 def _copying(table: Table) -> tuple[str, list[str]]:
     names = ", ".join(column.name for column in table.columns)
     types = ["int2" if isinstance(c.type, SmallInteger) else _TYPES[c.type.python_type] for c in table.columns]
     return f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)", types
-
-
-_COPY: Final = {table.name: _copying(table) for table in (schema.ENTRIES, schema.NODES)}

@@ -12,7 +12,9 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    delete,
     func,
+    insert,
     literal_column,
     select,
     text,
@@ -22,7 +24,7 @@ from sqlalchemy import (
 
 from exchange.store.ports import RELEASED, UNRELEASED, Log
 
-VERSION = 2
+VERSION = 3
 
 METADATA = MetaData()
 
@@ -96,7 +98,26 @@ COSIGNED = Table(
     Column("note", LargeBinary, nullable=False),
 )
 
-_H, _N, _C = HEADS.c, NODES.c, COSIGNED.c
+# Operational, no truth: who was invited, and what they handed in. One row a name; see `exchange.store.invites`.
+INVITES = Table(
+    "invites",
+    METADATA,
+    Column("party", _TEXT, primary_key=True),
+    Column("parent", _TEXT, nullable=False),
+    Column("role", SmallInteger, nullable=False),
+    Column("code_sha256", LargeBinary, nullable=False),
+    Column("invited_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("joined_at", BigInteger, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("csr", LargeBinary, nullable=False),
+    Column("rejected_at", BigInteger, nullable=False),
+    Column("reason", _TEXT, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+)
+Index("invites_parent", INVITES.c.parent, INVITES.c.party)
+
+_H, _N, _C, _I = HEADS.c, NODES.c, COSIGNED.c, INVITES.c
 _START: BindParameter[int] = bindparam("start")
 _COUNT: BindParameter[int] = bindparam("count")
 _SINCE: BindParameter[int] = bindparam("time", type_=BigInteger)
@@ -168,3 +189,8 @@ def _indexes_of(column: Column[str]) -> Select[tuple[int]]:
 
 # For each of the two columns that name a party: the names under one, and the indexes of one name.
 PARTIES = tuple((_names_between(column), _indexes_of(column)) for column in (_E.requester, _E.provider))
+
+INVITE = select(INVITES).where(_I.party == bindparam("of_party"))
+INVITES_OF = select(INVITES).where(_I.parent == bindparam("of_parent")).order_by(_I.party)
+FORGET_INVITE = delete(INVITES).where(_I.party == bindparam("of_party"))
+ADD_INVITE = insert(INVITES)

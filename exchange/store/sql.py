@@ -144,11 +144,11 @@ class SqlLogStore:
 
     def head(self, log: Log) -> Head:
         """See `LogStore.head`."""
-        return _head(self._rows(schema.HEAD, of_log=log.value)[0])
+        return _head(self.rows(schema.HEAD, of_log=log.value)[0])
 
     def cosigned(self, log: Log) -> Witnessed:
         """See `LogStore.cosigned`."""
-        row = self._rows(schema.COSIGNED_OF, of_log=log.value)[0]
+        row = self.rows(schema.COSIGNED_OF, of_log=log.value)[0]
         return Witnessed(Log(row.log), row.size, row.time, row.note)
 
     def entries(self, log: Log, start: int, max_bytes: int, max_count: int) -> tuple[StoredEntry, ...]:
@@ -163,13 +163,13 @@ class SqlLogStore:
         """See `LogStore.entry`."""
         if index > MAX_SIZE:
             return None
-        return next((StoredEntry(*row) for row in self._rows(schema.ENTRY, of_log=log.value, index=index)), None)
+        return next((StoredEntry(*row) for row in self.rows(schema.ENTRY, of_log=log.value, index=index)), None)
 
     def nodes(self, log: Log, ids: Sequence[NodeId]) -> tuple[bytes, ...]:
         """See `LogStore.nodes`."""
         places = [node_place(node.level, node.index) for node in ids]
         storable = [place for place in places if place <= MAX_SIZE]
-        hashes = {row.place: row.hash for row in self._rows(schema.NODES_AT, of_log=log.value, places=storable)}
+        hashes = {row.place: row.hash for row in self.rows(schema.NODES_AT, of_log=log.value, places=storable)}
         try:
             return tuple(hashes[place] for place in places)
         except KeyError:
@@ -191,7 +191,7 @@ class SqlLogStore:
     def taken_since(self, time: int) -> Iterator[Taken]:
         """See `LogStore.taken_since`."""
         last, index = time, -1
-        while rows := self._rows(schema.TAKEN_AFTER, time=last, index=index, count=_TAKEN_PAGE):
+        while rows := self.rows(schema.TAKEN_AFTER, time=last, index=index, count=_TAKEN_PAGE):
             for row in rows:
                 yield Taken(row.requester, row.request_id, row.request_digest, row.time)
             last, index = rows[-1].time, rows[-1].idx
@@ -220,7 +220,8 @@ class SqlLogStore:
         with self._database.errors(), self._database.readers.connect() as connection:
             yield connection
 
-    def _rows(self, statement: Executable, **parameters: object) -> Sequence[_Row]:
+    def rows(self, statement: Executable, /, **parameters: object) -> Sequence[_Row]:
+        """What a statement reads of a table beside the logs, in a transaction of its own."""
         with self._reading() as connection:
             return connection.execute(statement, parameters).all()
 
@@ -283,6 +284,15 @@ class _SqlTransaction:
         kept = {"kept_size": witnessed.size, "kept_time": witnessed.time, "kept_note": witnessed.note}
         with self._spoiling():
             self._connection.execute(schema.KEEP_COSIGNED, {"of_log": witnessed.log.value} | kept)
+
+    def rows(self, statement: Executable, /, **parameters: object) -> Sequence[_Row]:
+        with self._spoiling():
+            return self._connection.execute(statement, parameters).all()
+
+    def change(self, statement: Executable, /, **parameters: object) -> None:
+        """Writes to a table beside the logs, in the same transaction."""
+        with self._spoiling():
+            self._connection.execute(statement, parameters)
 
     def check(self) -> None:
         if self._error is not None:

@@ -7,6 +7,7 @@ import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -17,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from exchange.store import schema
-from exchange.store.engine import WAIT_SECONDS
+from exchange.store.engine import WAIT_SECONDS, Upgrade, version_error
 from exchange.store.ports import (
     CommitUnknownError,
     Log,
@@ -157,6 +158,34 @@ def watching(path: Path) -> Iterator[Engine]:
         readers.dispose()
 
 
+@contextmanager
+def upgrading(path: Path) -> Iterator[Upgrade]:
+    """One transaction over a store of any version, while no other process has it open.
+
+    SQLite's changes of a schema are transactional, and so is its version: a crash leaves the old store or the new one.
+
+    Raises:
+        StoreMissingError: there is none.
+        StoreOpenError: it is something else, or in use.
+        StoreFatalError: a statement failed; nothing of the transaction is kept.
+    """
+    with ExitStack() as resources, store_errors():
+        resources.enter_context(_exclusive(path, create=False))
+        file = resources.enter_context(closing(_connect(path, "rw")))
+        if file.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+            raise StoreOpenError(f"{path} is not a log store")
+        for pragma in _WRITER_PRAGMAS:
+            file.execute(f"PRAGMA {pragma}")
+        writer = resources.enter_context(_writing_engine(file).connect())
+        with writer.begin():
+            version = writer.exec_driver_sql("PRAGMA user_version").scalar_one()
+            yield Upgrade(str(path), version, writer, partial(_mark, writer))
+
+
+def _mark(writer: Connection, version: int) -> None:
+    writer.exec_driver_sql(f"PRAGMA user_version = {version}")
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # No isolation level: the module would begin transactions by itself, and not IMMEDIATE ones.
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
@@ -192,7 +221,7 @@ def _check_version(path: Path, file: sqlite3.Connection, *, create: bool) -> Non
     if not create and found[0] != _APPLICATION_ID:
         raise StoreOpenError(f"{path} is not a log store")
     if not create and found[1] != schema.VERSION:
-        raise StoreOpenError(f"{path} is of version {found[1]}; this program knows version {schema.VERSION}")
+        raise version_error(str(path), found[1])
 
 
 def _make_schema(writer: Connection) -> None:
@@ -202,7 +231,7 @@ def _make_schema(writer: Connection) -> None:
         add_rows(writer, schema.HEADS, [(log.value, 0, b"", 0) for log in Log])
         add_rows(writer, schema.COSIGNED, [(log.value, 0, 0, b"") for log in Log])
         writer.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
-        writer.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+        _mark(writer, schema.VERSION)
 
 
 def add_rows(writer: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:

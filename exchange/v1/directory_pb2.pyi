@@ -44,6 +44,7 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_STEP: _EntryKind.ValueType  # 11
     ENTRY_KIND_RULES: _EntryKind.ValueType  # 12
     ENTRY_KIND_STANDING_APPROVAL: _EntryKind.ValueType  # 13
+    ENTRY_KIND_SUCCESSOR: _EntryKind.ValueType  # 17
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
 
@@ -61,6 +62,7 @@ ENTRY_KIND_SNAPSHOT: EntryKind.ValueType  # 10
 ENTRY_KIND_STEP: EntryKind.ValueType  # 11
 ENTRY_KIND_RULES: EntryKind.ValueType  # 12
 ENTRY_KIND_STANDING_APPROVAL: EntryKind.ValueType  # 13
+ENTRY_KIND_SUCCESSOR: EntryKind.ValueType  # 17
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
 class _Role:
@@ -158,6 +160,7 @@ class Entry(_message.Message):
     SUSPENSION_FIELD_NUMBER: _builtins.int
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
@@ -186,6 +189,8 @@ class Entry(_message.Message):
     def guardrail(self) -> _guardrail_pb2.Guardrail: ...
     @_builtins.property
     def rules(self) -> _procedure_pb2.Rules: ...
+    @_builtins.property
+    def successor(self) -> Global___Successor: ...
     def __init__(
         self,
         *,
@@ -203,16 +208,47 @@ class Entry(_message.Message):
         suspension: _guardrail_pb2.Suspension | None = ...,
         guardrail: _guardrail_pb2.Guardrail | None = ...,
         rules: _procedure_pb2.Rules | None = ...,
+        successor: Global___Successor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "successor"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class Successor(_message.Message):
+    """A break of the access log that nobody could mend: its end was lost, and it goes on from where it was kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    FIRST_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    lost_checkpoint: _builtins.bytes
+    """The largest checkpoint that anybody is known to have of the broken log, signed by its key."""
+    first_checkpoint: _builtins.bytes
+    """The first checkpoint of the log that goes on in its place, which is smaller, signed by the same key."""
+    reason: _builtins.str
+    """Why, for people: 1 to 2,000 characters."""
+    def __init__(
+        self,
+        *,
+        lost_checkpoint: _builtins.bytes = ...,
+        first_checkpoint: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_checkpoint", b"first_checkpoint", "lost_checkpoint", b"lost_checkpoint", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Successor: _TypeAlias = Successor  # noqa: Y015
 
 @_typing.final
 class DirectoryLeaf(_message.Message):
@@ -349,18 +385,24 @@ class Revocation(_message.Message):
 
     TARGET_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     target: _builtins.bytes
     """Message digest of a purpose, dataset, application or agreement, or a key id; 32 bytes."""
     reason: _builtins.str
+    since: _builtins.int
+    """Of a key: since when its owner no longer vouches for what it signed, milliseconds; 0 where nobody said. For those
+    who look back: what was decided before the revocation stays decided.
+    """
     def __init__(
         self,
         *,
         target: _builtins.bytes = ...,
         reason: _builtins.str = ...,
+        since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "since", b"since", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

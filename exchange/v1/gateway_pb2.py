@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from exchange.v1 import envelope_pb2 as exchange_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65xchange/v1/gateway.proto\x12\x0b\x65xchange.v1\x1a\x1a\x65xchange/v1/envelope.proto\":\n\rAttachRequest\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.exchange.v1.AdapterFrame\"\xab\x01\n\x0c\x41\x64\x61pterFrame\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.exchange.v1.HelloH\x00\x12#\n\x05offer\x18\x02 \x01(\x0b\x32\x12.exchange.v1.OfferH\x00\x12#\n\x05ready\x18\x03 \x01(\x0b\x32\x12.exchange.v1.ReadyH\x00\x12#\n\x05reply\x18\x04 \x01(\x0b\x32\x12.exchange.v1.ReplyH\x00\x42\x07\n\x05\x66rame\"/\n\x05Hello\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x16\n\x0e\x64irectory_size\x18\x02 \x01(\x04\"*\n\x05Offer\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x10\n\x08response\x18\x02 \x01(\x0c\"\x07\n\x05Ready\")\n\x05Reply\x12\x0e\n\x06\x66light\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\":\n\x0e\x41ttachResponse\x12(\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x18.exchange.v1.BrokerFrame\"\xa6\x01\n\x0b\x42rokerFrame\x12)\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x15.exchange.v1.DeliveryH\x00\x12-\n\nsettlement\x18\x02 \x01(\x0b\x32\x17.exchange.v1.SettlementH\x00\x12\x34\n\x0e\x64irectory_head\x18\x03 \x01(\x0b\x32\x1a.exchange.v1.DirectoryHeadH\x00\x42\x07\n\x05\x66rame\"=\n\x08\x44\x65livery\x12\x0e\n\x06\x66light\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\x12\x0f\n\x07timeout\x18\x03 \x01(\r\"L\n\nSettlement\x12\x17\n\x0fresponse_digest\x18\x01 \x01(\x0c\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.exchange.v1.Receipt\"\x1d\n\rDirectoryHead\x12\x0c\n\x04size\x18\x01 \x01(\x04\x32W\n\x0eGatewayService\x12\x45\n\x06\x41ttach\x12\x1a.exchange.v1.AttachRequest\x1a\x1b.exchange.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65xchange/v1/gateway.proto\x12\x0b\x65xchange.v1\x1a\x1a\x65xchange/v1/envelope.proto\":\n\rAttachRequest\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.exchange.v1.AdapterFrame\"\xd4\x01\n\x0c\x41\x64\x61pterFrame\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.exchange.v1.HelloH\x00\x12#\n\x05offer\x18\x02 \x01(\x0b\x32\x12.exchange.v1.OfferH\x00\x12#\n\x05ready\x18\x03 \x01(\x0b\x32\x12.exchange.v1.ReadyH\x00\x12#\n\x05reply\x18\x04 \x01(\x0b\x32\x12.exchange.v1.ReplyH\x00\x12\'\n\x07leaving\x18\x05 \x01(\x0b\x32\x14.exchange.v1.LeavingH\x00\x42\x07\n\x05\x66rame\"/\n\x05Hello\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x16\n\x0e\x64irectory_size\x18\x02 \x01(\x04\"*\n\x05Offer\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x10\n\x08response\x18\x02 \x01(\x0c\"\x07\n\x05Ready\"\t\n\x07Leaving\")\n\x05Reply\x12\x0e\n\x06\x66light\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\":\n\x0e\x41ttachResponse\x12(\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x18.exchange.v1.BrokerFrame\"\xcf\x01\n\x0b\x42rokerFrame\x12)\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x15.exchange.v1.DeliveryH\x00\x12-\n\nsettlement\x18\x02 \x01(\x0b\x32\x17.exchange.v1.SettlementH\x00\x12\x34\n\x0e\x64irectory_head\x18\x03 \x01(\x0b\x32\x1a.exchange.v1.DirectoryHeadH\x00\x12\'\n\x07leaving\x18\x04 \x01(\x0b\x32\x14.exchange.v1.LeavingH\x00\x42\x07\n\x05\x66rame\"=\n\x08\x44\x65livery\x12\x0e\n\x06\x66light\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\x12\x0f\n\x07timeout\x18\x03 \x01(\r\"L\n\nSettlement\x12\x17\n\x0fresponse_digest\x18\x01 \x01(\x0c\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.exchange.v1.Receipt\"\x1d\n\rDirectoryHead\x12\x0c\n\x04size\x18\x01 \x01(\x04\x32W\n\x0eGatewayService\x12\x45\n\x06\x41ttach\x12\x1a.exchange.v1.AttachRequest\x1a\x1b.exchange.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHREQUEST']._serialized_start=70
   _globals['_ATTACHREQUEST']._serialized_end=128
   _globals['_ADAPTERFRAME']._serialized_start=131
-  _globals['_ADAPTERFRAME']._serialized_end=302
-  _globals['_HELLO']._serialized_start=304
-  _globals['_HELLO']._serialized_end=351
-  _globals['_OFFER']._serialized_start=353
-  _globals['_OFFER']._serialized_end=395
-  _globals['_READY']._serialized_start=397
-  _globals['_READY']._serialized_end=404
-  _globals['_REPLY']._serialized_start=406
-  _globals['_REPLY']._serialized_end=447
-  _globals['_ATTACHRESPONSE']._serialized_start=449
-  _globals['_ATTACHRESPONSE']._serialized_end=507
-  _globals['_BROKERFRAME']._serialized_start=510
-  _globals['_BROKERFRAME']._serialized_end=676
-  _globals['_DELIVERY']._serialized_start=678
-  _globals['_DELIVERY']._serialized_end=739
-  _globals['_SETTLEMENT']._serialized_start=741
-  _globals['_SETTLEMENT']._serialized_end=817
-  _globals['_DIRECTORYHEAD']._serialized_start=819
-  _globals['_DIRECTORYHEAD']._serialized_end=848
-  _globals['_GATEWAYSERVICE']._serialized_start=850
-  _globals['_GATEWAYSERVICE']._serialized_end=937
+  _globals['_ADAPTERFRAME']._serialized_end=343
+  _globals['_HELLO']._serialized_start=345
+  _globals['_HELLO']._serialized_end=392
+  _globals['_OFFER']._serialized_start=394
+  _globals['_OFFER']._serialized_end=436
+  _globals['_READY']._serialized_start=438
+  _globals['_READY']._serialized_end=445
+  _globals['_LEAVING']._serialized_start=447
+  _globals['_LEAVING']._serialized_end=456
+  _globals['_REPLY']._serialized_start=458
+  _globals['_REPLY']._serialized_end=499
+  _globals['_ATTACHRESPONSE']._serialized_start=501
+  _globals['_ATTACHRESPONSE']._serialized_end=559
+  _globals['_BROKERFRAME']._serialized_start=562
+  _globals['_BROKERFRAME']._serialized_end=769
+  _globals['_DELIVERY']._serialized_start=771
+  _globals['_DELIVERY']._serialized_end=832
+  _globals['_SETTLEMENT']._serialized_start=834
+  _globals['_SETTLEMENT']._serialized_end=910
+  _globals['_DIRECTORYHEAD']._serialized_start=912
+  _globals['_DIRECTORYHEAD']._serialized_end=941
+  _globals['_GATEWAYSERVICE']._serialized_start=943
+  _globals['_GATEWAYSERVICE']._serialized_end=1030
 # @@protoc_insertion_point(module_scope)

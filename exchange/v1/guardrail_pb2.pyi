@@ -145,7 +145,9 @@ class Suspension(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     agreement: _builtins.bytes
-    """Message digest of an agreement; its later versions are held up too."""
+    """Message digest of an agreement, or of the application that a standing approval has answered with one; later
+    versions are held up too.
+    """
     dataset: _builtins.bytes
     """Object id of a dataset, 16 bytes."""
     party: _builtins.str

@@ -79,3 +79,55 @@ class LedgerRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LedgerRow: _TypeAlias = LedgerRow  # noqa: Y015
+
+@_typing.final
+class LedgerBreak(_message.Message):
+    """What a provider says of answers that its ledger has lost for good, as a disk that failed; the payload of
+    "exchange.v1/ledger-break", signed by the system. The chain goes on from
+    SHA-256(after_chain || these bytes), as that of answer until_number.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PARTY_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    AFTER_CHAIN_FIELD_NUMBER: _builtins.int
+    UNTIL_NUMBER_FIELD_NUMBER: _builtins.int
+    LOG_SIZE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    format: _builtins.int
+    party: _builtins.str
+    after_number: _builtins.int
+    """The last answer that the ledger still has, and its chain hash; 0 and 32 zero bytes where it has none."""
+    after_chain: _builtins.bytes
+    until_number: _builtins.int
+    """The last answer that is known to have been given."""
+    log_size: _builtins.int
+    """Entries of the access log that were read for it, and its signed checkpoint."""
+    checkpoint: _builtins.bytes
+    time: _builtins.int
+    """Milliseconds."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        format: _builtins.int = ...,
+        party: _builtins.str = ...,
+        after_number: _builtins.int = ...,
+        after_chain: _builtins.bytes = ...,
+        until_number: _builtins.int = ...,
+        log_size: _builtins.int = ...,
+        checkpoint: _builtins.bytes = ...,
+        time: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_chain", b"after_chain", "after_number", b"after_number", "checkpoint", b"checkpoint", "format", b"format", "log_size", b"log_size", "party", b"party", "reason", b"reason", "time", b"time", "until_number", b"until_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerBreak: _TypeAlias = LedgerBreak  # noqa: Y015

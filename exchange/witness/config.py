@@ -1,7 +1,11 @@
-"""A witness's home: its key, its memory, and witness.toml, which says where it listens and which logs it witnesses."""
+"""A witness's home: its key, its memory, and witness.toml, which says where it listens and which logs it witnesses.
 
+Above the settings of witness.toml stand variables: EXCHANGE_WITNESS_LISTEN and so on.
+"""
+
+import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +19,11 @@ from exchange.core.note import Verifier
 from exchange.core.policy import parse_policy
 from exchange.core.trust import parse_trust
 from exchange.home import Home, HomeError
+from exchange.overrides import OverrideError, overrides, variable_of
+from exchange.toml_lines import line_of, syntax_error
+
+PREFIX = "EXCHANGE_WITNESS_"
+"""Of the variables that stand above witness.toml."""
 
 CONFIG, KEY, MEMORY = "witness.toml", "witness", "witness.db"
 LISTEN = "127.0.0.1:8471"
@@ -83,21 +92,33 @@ class WitnessHome:
         home.write(CONFIG, _encoded(config).encode())
         return made
 
-    def config(self) -> WitnessConfig:
-        """Read witness.toml.
+    def config(self, environment: Mapping[str, str] = os.environ) -> WitnessConfig:
+        """Read witness.toml, and what the environment sets in place of it.
+
+        Args:
+            environment: EXCHANGE_WITNESS_LISTEN and so on.
 
         Raises:
-            HomeError: it is missing or malformed; the text names the setting.
+            HomeError: something is missing or malformed; the text names file, line and setting, or the variable.
         """
+        path = self.path / CONFIG
         data = Home(self.path).read(CONFIG, "a witness's home is made with `exchange-audit witness new`")
         try:
-            return WitnessConfig.model_validate(tomllib.loads(data.decode("utf-8-sig")))
+            text = data.decode("utf-8-sig")
+            values = tomllib.loads(text)
+        except UnicodeDecodeError:
+            raise HomeError(f"{path}: is not UTF-8", "", _USAGE) from None
+        except tomllib.TOMLDecodeError as error:
+            line, message = syntax_error(error)
+            raise HomeError(f"{path}:{line}: {message}" if line else f"{path}: {message}", "", _USAGE) from None
+        try:
+            above = overrides(PREFIX, WitnessConfig.model_fields, environment)
+        except OverrideError as error:
+            raise HomeError(str(error), error.hint, _USAGE) from None
+        try:
+            return WitnessConfig.model_validate(values | above | _split_trust(above))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise HomeError(f"{self.path / CONFIG}: {where or 'settings'}: {first['msg']}", "", _USAGE) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise HomeError(f"{self.path / CONFIG}: {error}", "", _USAGE) from error
+            raise HomeError(_located(path, text, above, error), "", _USAGE) from None
 
     def cosigner(self, name: str) -> Cosigner:
         """The witness's key, under its name.
@@ -157,6 +178,21 @@ def new_config(name: str, listen: str, trust: Sequence[Path], logs: str = "") ->
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise HomeError(f"{where or 'settings'}: {first['msg']}", "", _USAGE) from error
+
+
+def _split_trust(above: Mapping[str, str]) -> dict[str, object]:
+    """The one setting that is a list: in a variable its parts are separated by commas."""
+    return {"trust": [part.strip() for part in above["trust"].split(",")]} if "trust" in above else {}
+
+
+def _located(path: Path, text: str, above: Mapping[str, str], error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    keys = tuple(str(part) for part in first["loc"])
+    if keys and keys[0] in above:
+        return f"{variable_of(PREFIX, keys[0])}: {first['msg']}"
+    line = line_of(text, keys)
+    place = f"{path}:{line}" if line else str(path)
+    return f"{place}: {'.'.join(keys) or 'settings'}: {first['msg']}"
 
 
 def _cosigner(name: str, key: Ed25519PrivateKey) -> Cosigner:

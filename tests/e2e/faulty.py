@@ -21,6 +21,7 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               swapped                        replies carry the answer before theirs, to another request
               garbage                        replies carry no envelope
               signer                         answers are signed with the key of the home that it names
+              sealing                        another sealing key is made, at every look (each second)
               give-up                        seconds until a tunnel whose receipts stay out is attached anew
 """
 
@@ -90,6 +91,22 @@ def break_adapter(faults: Faults) -> None:
     _on_loop(Host, "_send_order", faults, before="order")
     _break_answers(faults)
     _break_tunnel(faults)
+    _hurry_sealing_keys(faults)
+
+
+def _hurry_sealing_keys(faults: Faults) -> None:
+    import adapters.host
+    import adapters.sealing_keys
+    from adapters.sealing_keys import SealingKeys
+    from exchange.core.lifetimes import SEALING_KEY, SEALING_RENEWAL
+
+    adapters.host.UPKEEP_SECONDS = 1
+
+    async def ensure(original: Callable[..., Any], keys: Any) -> None:
+        adapters.sealing_keys.RENEW_BEFORE = SEALING_KEY if faults.value("sealing") else SEALING_RENEWAL
+        await original(keys)
+
+    _wrap(SealingKeys, "ensure", ensure)
 
 
 def _commit_read_only(faults: Faults, original: Callable[..., Any], ledger: Any, answers: Any) -> None:

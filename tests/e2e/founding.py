@@ -16,8 +16,8 @@ from exchange.client.session import wall_clock
 from exchange.core import entries
 from exchange.core.directory import Directory
 from exchange.core.envelope import Draft, Envelope, sign
+from exchange.core.lifetimes import SEALING_KEY
 from exchange.core.names import Party
-from exchange.core.rules import SEALING_LIFETIME
 from exchange.home import Home
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType, Purpose, Role
@@ -169,7 +169,7 @@ class Founding:
     async def _provide(self, name: str, code: str) -> None:
         """The system's sealing key, its table and its adapter's configuration."""
         home = self._home(SYSTEMS[name])
-        validity = (wall_clock(), wall_clock() + SEALING_LIFETIME)
+        validity = (wall_clock(), wall_clock() + SEALING_KEY)
         statement = entries.sealing_key_statement(home.party, home.new_sealing_key(), validity)
         await self._enter(SYSTEMS[name], entries.key_entry(home.party, secrets.token_bytes(16), statement))
         config = f'[sources.main]\nurl = "sqlite:///data.db"\n\n[datasets.{code}]\nsource = "main"\ntable = "{code}"\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from exchange.broker.joining import join
+from exchange.broker.adding import join
 from exchange.client import ExchangeClient, Session
 from exchange.client.session import wall_clock
 from exchange.core.checkpoint import Checkpoint, open_checkpoint

@@ -1,8 +1,9 @@
-"""docs/steward.md and docs/coordinator.md, command by command, against a running broker."""
+"""docs/steward.md, docs/coordinator.md and docs/operator.md, command by command, against a running broker."""
 
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from exchange.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(?P<kind>[a-z]+)(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_PRINT = re.compile(r"^fingerprint +((?:[0-9a-f]{4} ?){16})$", re.MULTILINE)
 _ID = re.compile(r"^(application|agreement) +([0-9a-f]{64})$", re.MULTILINE)
 
 # The broker outlives whoever started it; the fixture ends it by its process id.
@@ -36,13 +38,13 @@ class Office:
     def __init__(self, folder: Path, trust: Path, operator: Path) -> None:
         self.folder = folder
         self._trust = trust
-        self._operator = operator
+        self.operator = operator
         self.ids: dict[str, str] = {}
 
     def open(self) -> None:
         """Admit both departments with their heads and systems, and register the purpose."""
         for name, role in (("data-bureau", "coordinator"), ("population", "department"), ("housing", "department")):
-            self._join(self.folder / name, name, role, ("department", "admit"), self._operator)
+            self._join(self.folder / name, name, role, ("department", "admit"), self.operator)
         for department, name, role in (
             ("population", "head", "head"),
             ("population", "registry", "system"),
@@ -80,6 +82,8 @@ class Office:
         if file:
             (self.folder / file).write_text(done.stdout)
         self.ids |= {kind.upper(): value for kind, value in _ID.findall(done.stdout)}
+        if printed := _PRINT.search(done.stdout):
+            self.ids["FINGERPRINT"] = printed[1]
         return done
 
     def follow(self, guide: str) -> int:
@@ -98,18 +102,23 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def founded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    """An exchange that nobody has joined yet."""
     stage = Stage(tmp_path / "city")
     desk = tmp_path / "desk"
     desk.mkdir()
     monkeypatch.chdir(desk)
     try:
         stage.found()
-        office = Office(desk, stage.operator / "trust.toml", stage.operator)
-        office.open()
-        yield office
+        yield Office(desk, stage.operator / "trust.toml", stage.operator)
     finally:
         stage.stop()
+
+
+@pytest.fixture
+def office(founded: Office) -> Office:
+    founded.open()
+    return founded
 
 
 def test_the_stewards_guide_can_be_followed(office: Office) -> None:
@@ -123,3 +132,13 @@ def test_the_stewards_guide_can_be_followed(office: Office) -> None:
 def test_the_coordinators_guide_can_be_followed(office: Office) -> None:
     office.must("exchange dataset template > households.toml")
     assert office.follow("coordinator.md") >= 18
+
+
+def test_the_operators_guide_can_be_followed(founded: Office) -> None:
+    (founded.folder / "operator").symlink_to(founded.operator)
+    # The machine that keeps the root key, and the one that does not.
+    shutil.copytree(founded.operator, founded.folder / "root")
+    assert founded.follow("operator.md") >= 24
+    # What it promises of the end: all of them are parties now.
+    for home in ("housing", "schools", "applications"):
+        assert "reachable" in founded.must(f"exchange status --home ./{home}")

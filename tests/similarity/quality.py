@@ -93,7 +93,7 @@ def profile(name: str) -> Profile:
 
 def judge(pair: Pair) -> Iterator[Verdict]:
     """Hold a pair's fields against its labels."""
-    found = Catalogue([Source(pair.dataset, profile(pair.dataset))]).similar(profile(pair.wanted))
+    found = Catalogue.of([Source(pair.dataset, profile(pair.dataset))]).similar(profile(pair.wanted))
     for field in found.fields:
         if field.field.path not in pair.arguable:
             match = field.matches[0] if field.matches else None

@@ -127,7 +127,7 @@ def test_open_refuses_an_unknown_version(path: Path) -> None:
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(StoreOpenError, match="version 99; this program knows version 2"):
+    with pytest.raises(StoreOpenError, match="version 99; this program knows version 3"):
         SqlLogStore.open(path)
 
 

@@ -1,10 +1,14 @@
-"""Writes the worked example and the values in docs/protocol.md: `python -m tests.vectors`, `--check` only compares."""
+"""Writes the worked example, the recording of this version of the protocol and the values in docs/protocol.md.
+
+`python -m tests.vectors` writes, `--check` only compares. Recordings of earlier versions are left as they are.
+"""
 
 import argparse
 import difflib
 import sys
 from pathlib import Path
 
+from tests.vectors import recorded
 from tests.vectors.document import DOCUMENT, with_values
 from tests.vectors.example import CAPSULE, as_json, build
 
@@ -20,6 +24,7 @@ def main() -> int:
     wanted = {
         CAPSULE: example.secrets["channel.capsule"].hex() + "\n",
         VECTORS: as_json(example),
+        recorded.RECORDED: recorded.as_json(example),
         DOCUMENT: with_values(DOCUMENT.read_text(), example.secrets | example.values),
     }
     differing = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]

@@ -54,6 +54,7 @@ class Found:
     epilog=example(
         "exchange-audit search --case HS-2026-118 --home ./audit-office",
         "exchange-audit search --requester housing --since 2026-11-01 --kind refused --home ./audit-office",
+        "exchange-audit search --key 3f2a91c0 --since 2027-01-15T08:30 --home ./audit-office",
         "exchange-audit search --officer officer-17 --follow --home ./audit-office",
     )
 )

@@ -8,18 +8,21 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.policies import Standing, of_quorum
 from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.breaks import settle_breaks
 from exchange.cli.audit.mirror.fetch import fetch_access_log
 from exchange.cli.audit.mirror.offline import opened_home
 from exchange.cli.audit.mirror.seen import hold_to_later, keep_evidence
 from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line, print_pairs
+from exchange.cli.output import clean, print_json, print_line, print_pairs
 from exchange.cli.progress import bar
+from exchange.cli.times import iso
 from exchange.client.cosignatures import split_view
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import Session
 from exchange.client.storage import ACCESS, DIRECTORY
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import encode_base64
+from exchange.core.successions import Succession
 from exchange.home import Home
 
 app = new_command()
@@ -51,9 +54,11 @@ def sync(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
     It takes what is new, page by page, and goes on where it was interrupted. A log that is smaller than it was, or has
     two histories, ends it with exit code 4, then and ever after; both signed checkpoints are kept in HOME/evidence.
+    Where the root has declared in the directory that the access log lost its end, that is printed as a warning, then
+    and ever after, and what this home had of the lost entries is kept in HOME/evidence.
     """
     require_role(home, "auditor", "only an auditor is given the whole access log")
-    logs = asyncio.run(_mirror(Home(home)))
+    logs, breaks = asyncio.run(_mirror(Home(home)))
     if as_json:
         described = [
             {
@@ -65,9 +70,11 @@ def sync(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
             }
             for log in logs
         ]
-        print_json({"logs": described, "caveats": _caveats(logs)})
+        print_json({"logs": described, "breaks": [_broken(item) for item in breaks], "caveats": _caveats(logs)})
         return
     print_pairs({log.checkpoint.origin: _lines(log) for log in logs})
+    for item in breaks:
+        print_line(clean(f"WARNING: {item}"))
     print_line("; ".join((f"verified to {logs[1].checkpoint.size}", *_caveats(logs))))
 
 
@@ -81,14 +88,20 @@ def _caveats(logs: Sequence[Mirrored]) -> list[str]:
     return list(dict.fromkeys(caveat for log in logs for caveat in log.caveats))
 
 
-async def _mirror(home: Home) -> tuple[Mirrored, Mirrored]:
+def _broken(item: Succession) -> dict[str, object]:
+    lost = [item.first.size, item.lost.size - 1]
+    return {"entry": item.index, "time": iso(item.time), "lost": lost, "reason": item.reason}
+
+
+async def _mirror(home: Home) -> tuple[tuple[Mirrored, Mirrored], Sequence[Succession]]:
     try:
         async with Session(home) as session:
             with AccessMirror.opened(home.path / FILE, session.trust.access_log, create=True) as mirror:
                 logs = await _both(session, mirror)
+                breaks = await asyncio.to_thread(session.declared_breaks)
         with opened_home(home.path) as place:
             hold_to_later(place)
-        return logs
+        return logs, breaks
     except BrokenLogError as error:
         keep_evidence(home, error)
         raise
@@ -101,6 +114,7 @@ async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirro
         await session.sync()
     # What the access log's entries name later is little, and shows no bar of its own.
     session.mirror.progress = lambda _done, _total: None
+    await settle_breaks(session, mirror)
     with bar("access log") as advance:
         access = await fetch_access_log(session, mirror, advance)
     directory = session.mirror.checkpoint

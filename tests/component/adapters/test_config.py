@@ -147,3 +147,41 @@ def test_a_file_that_cannot_be_read_is_said(file: Path) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(ConfigError, match=r"adapter\.toml: is not UTF-8"):
         load_config(file)
+
+
+def test_the_environment_stands_above_the_file(file: Path) -> None:
+    file.write_text(GOOD, encoding="utf-8")
+    above = {"EXCHANGE_ADAPTER_ROW_LIMIT": "300", "EXCHANGE_ADAPTER_HOME": "/var/lib/registry"}
+    config = load_config(file, ENVIRONMENT | above)
+    assert (config.adapter.row_limit, config.adapter.statement_timeout_ms) == (300, 2500)
+    assert config.adapter.home == Path("/var/lib/registry")
+    assert load_config(file, ENVIRONMENT | {"EXCHANGE_ADAPTER_HOME": "7"}).adapter.home == file.parent / "7"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("EXCHANGE_ADAPTER_ROW_LIMIT", "0", "^EXCHANGE_ADAPTER_ROW_LIMIT: "),
+        ("EXCHANGE_ADAPTER_ROW_LIMIT", "many", "^EXCHANGE_ADAPTER_ROW_LIMIT: "),
+        ("EXCHANGE_ADAPTER_ROW_LIMIT", "", "^EXCHANGE_ADAPTER_ROW_LIMIT: "),
+        ("EXCHANGE_ADAPTER_ROW_LIMITS", "1", "unknown variable; did you mean EXCHANGE_ADAPTER_ROW_LIMIT"),
+    ],
+)
+def test_a_wrong_variable_is_named(file: Path, name: str, value: str, says: str) -> None:
+    file.write_text(GOOD, encoding="utf-8")
+    with pytest.raises(ConfigError, match=says):
+        load_config(file, ENVIRONMENT | {name: value})
+
+
+def test_a_source_may_be_a_secret_file(file: Path) -> None:
+    secret = file.parent / "housing-url"
+    secret.write_text(ENVIRONMENT["HOUSING_URL"] + "\n")
+    secret.chmod(0o400)
+    text = GOOD.replace("env:HOUSING_URL", "file:housing-url")
+    assert load(file, text).sources["housing"].url.get_secret_value() == ENVIRONMENT["HOUSING_URL"]
+    secret.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"adapter\.toml:8: sources\.housing\.url: .*can be read by everybody"):
+        load(file, text)
+    secret.unlink()
+    with pytest.raises(ConfigError, match=r"adapter\.toml:8: sources\.housing\.url: cannot read"):
+        load(file, text)

@@ -10,7 +10,7 @@ from adapters.sealing_keys import RENEW_BEFORE, SealingKeys
 from exchange.client.errors import RefusedError, UnavailableError
 from exchange.client.session import Session
 from exchange.core.keys import key_id
-from exchange.core.rules import SEALING_LIFETIME
+from exchange.core.lifetimes import SEALING_KEY
 from exchange.transport import APPEND
 from tests.component.adapters.test_answering import provider_at, wait_for_no_disk
 from tests.simulator import Simulator, make_home
@@ -41,14 +41,14 @@ async def test_a_home_without_a_key_of_its_own_gets_one(session: Session, simula
     record = simulator.world.directory.sealing_key(REGISTRY, simulator.clock())
     assert record is not None
     assert record.key_id == digest
-    assert (record.not_before, record.not_after) == (simulator.clock(), simulator.clock() + SEALING_LIFETIME)
+    assert (record.not_before, record.not_after) == (simulator.clock(), simulator.clock() + SEALING_KEY)
 
 
 async def test_a_key_that_is_valid_for_another_week_is_kept(session: Session, simulator: Simulator) -> None:
     keys = SealingKeys(session)
     await keys.ensure()
     kept = set(session.home.sealing_keys())
-    simulator.world.now += SEALING_LIFETIME - RENEW_BEFORE
+    simulator.world.now += SEALING_KEY - RENEW_BEFORE
     await keys.ensure()
     assert set(session.home.sealing_keys()) == kept
     assert simulator.count(APPEND) == 1
@@ -60,7 +60,7 @@ async def test_a_new_key_comes_a_week_before_the_old_one_ends_and_both_open_what
     keys = SealingKeys(session)
     await keys.ensure()
     [old] = session.home.sealing_keys()
-    simulator.world.now += SEALING_LIFETIME - RENEW_BEFORE + 1
+    simulator.world.now += SEALING_KEY - RENEW_BEFORE + 1
     await keys.ensure()
     assert len(session.home.sealing_keys()) == 2
     assert old in session.home.sealing_keys()
@@ -76,7 +76,7 @@ async def test_a_key_that_has_ended_is_destroyed_only_when_another_stands(
     keys = SealingKeys(session)
     await keys.ensure()
     [old] = session.home.sealing_keys()
-    simulator.world.now += SEALING_LIFETIME + 1
+    simulator.world.now += SEALING_KEY + 1
     simulator.down = 10
     with pytest.raises(UnavailableError):
         await keys.ensure()

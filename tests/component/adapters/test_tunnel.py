@@ -18,9 +18,10 @@ from adapters.tunnel import GIVE_UP, LONGEST_OWED, MESSAGE_BYTES, MOST_OWED, STR
 from exchange.client.errors import BrokenLogError, ExchangeError, ForkError
 from exchange.core.access import read_refusal
 from exchange.core.envelope import REFUSAL, RESPONSE, Envelope, decode_envelope
-from exchange.core.errors import DecodeError
+from exchange.core.errors import DecodeError, VersionError
+from exchange.core.protocol import PROTOCOL
 from exchange.core.wire import decode, encode
-from exchange.transport import ATTACH, DIRECTORY_SYNC, TlsIdentity
+from exchange.transport import ATTACH, DIRECTORY_SYNC, VERSIONS, TlsIdentity, announced, own_announcement
 from exchange.v1.access_pb2 import Code
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.gateway_pb2 import (
@@ -30,9 +31,11 @@ from exchange.v1.gateway_pb2 import (
     BrokerFrame,
     Delivery,
     DirectoryHead,
+    Leaving,
     Settlement,
 )
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
+from tests.growing import grown
 from tests.world import World, lookup
 
 ADDRESS = "broker.city.example:7443"
@@ -48,6 +51,8 @@ class FakeCall:
         self.cancelled = False
         self.finished = False
         self.error: BaseException | None = None
+        self.encode: Callable[[AttachResponse], bytes] = encode
+        self.versions: tuple[str, ...] = (str(own_announcement()),)
         self._sent: asyncio.Queue[Any] = asyncio.Queue()
         self._news = asyncio.Event()
 
@@ -70,6 +75,9 @@ class FakeCall:
     def cancel(self) -> None:
         self.cancelled = True
 
+    async def initial_metadata(self) -> tuple[tuple[str, str], ...]:
+        return tuple((VERSIONS, version) for version in self.versions)
+
     async def code(self) -> grpc.StatusCode:
         return self.status
 
@@ -79,7 +87,7 @@ class FakeCall:
     # What the test does.
 
     def send(self, *frames: BrokerFrame) -> None:
-        self._sent.put_nowait(encode(AttachResponse(frames=frames)))
+        self._sent.put_nowait(self.encode(AttachResponse(frames=frames)))
 
     def send_bytes(self, data: bytes) -> None:
         self._sent.put_nowait(data)
@@ -176,10 +184,13 @@ async def attaching(path: Path, monkeypatch: pytest.MonkeyPatch, world: World | 
         @asynccontextmanager
         async def open_channel(address: str, identity: object) -> AsyncIterator[Any]:
             assert address == ADDRESS
-            yield type("Channel", (), {"stream_stream": lambda _self, method: lambda: check(method)})()
+            yield type(
+                "Channel", (), {"stream_stream": lambda _self, method: lambda metadata: check(method, metadata)}
+            )()
 
-        def check(method: str) -> FakeCall:
+        def check(method: str, metadata: object) -> FakeCall:
             assert method == ATTACH
+            assert metadata == announced()
             return attached.call
 
         monkeypatch.setattr(module, "open_channel", open_channel)
@@ -226,6 +237,22 @@ async def test_a_tunnel_begins_with_hello_and_is_ready_where_nothing_is_owed(att
     assert attached.ready == [ADDRESS]
     assert attached.tunnel.is_ready
     assert attached.tunnel.was_ready
+
+
+async def test_a_broker_of_another_version_is_told_apart_and_gets_nothing_more(fresh: Attached) -> None:
+    fresh.call.versions = ("9.0.0 9.0-9.1",)
+    with pytest.raises(VersionError, match=r"this adapter is too old, and needs a release that speaks 9\.0"):
+        await fresh.start()
+    assert fresh.call.kinds() == ["hello"]
+    assert not fresh.ready
+
+
+@pytest.mark.parametrize("versions", [(), ("0.2.0 1.0-1.1",)], ids=["silent", "the next minor version"])
+async def test_a_broker_of_a_version_that_is_spoken_here_is_served(fresh: Attached, versions: tuple[str, ...]) -> None:
+    fresh.call.versions = versions
+    fresh.start()
+    await fresh.attached()
+    assert fresh.ready == [ADDRESS]
 
 
 async def test_unsettled_answers_are_offered_first_without_ciphertext(fresh: Attached, world: World) -> None:
@@ -296,6 +323,22 @@ async def test_a_delivery_is_answered_under_its_flight(attached: Attached, world
     assert response.kind == RESPONSE
     await attached.settled(request, response)
     assert attached.provider.ledger.owed_count == 0
+
+
+async def test_a_broker_of_the_next_minor_version_is_answered(fresh: Attached, world: World) -> None:
+    """Its frames have fields that this adapter does not know."""
+    owed = world.request()
+    stored = await fresh.provider.answer(owed)
+    fresh.call.encode = grown
+    fresh.call.versions = (f"0.9.0 {PROTOCOL}-{PROTOCOL.major}.{PROTOCOL.minor + 1}",)
+    fresh.start()
+    await fresh.call.until(lambda: len(fresh.call.frames) == 2)
+    fresh.call.settle(stored.digest, world.release(owed, stored))
+    await fresh.attached()
+    response = await fresh.answered(world.request(), 7)
+    assert response.kind == RESPONSE
+    fresh.call.send(BrokerFrame(directory_head=DirectoryHead(size=world.directory.size)))
+    await fresh.answered(world.request(), 8)
 
 
 async def test_a_refusal_names_the_request_it_is_about(attached: Attached, world: World) -> None:
@@ -564,6 +607,43 @@ async def test_draining_finishes_what_was_delivered_and_refuses_what_comes_after
     await draining
     assert attached.call.finished
     assert attached.provider.ledger.owed_count == 0
+
+
+async def test_a_tunnel_that_is_left_answers_until_the_broker_delivers_nothing_more(
+    attached: Attached, world: World
+) -> None:
+    leaving = asyncio.create_task(attached.tunnel.leave())
+    await attached.call.until(lambda: attached.call.kinds()[-1] == "leaving")
+    # Delivered before the broker read it: answered, not refused.
+    request = world.request()
+    response = await attached.answered(request, 1)
+    assert response.kind == RESPONSE
+    assert attached.tunnel.is_owed(response.digest)
+    assert not leaving.done()
+    attached.call.send(BrokerFrame(leaving=Leaving()))
+    await until(lambda: attached.tunnel.is_leaving)
+    # It waits for what is owed; meanwhile no other tunnel offers it.
+    assert attached.tunnel.is_owed(response.digest)
+    assert not leaving.done()
+    attached.call.settle(response.digest, world.release(request, response))
+    await leaving
+    assert attached.call.finished
+    assert attached.provider.ledger.owed_count == 0
+
+
+async def test_a_broker_that_knows_no_leaving_is_left_all_the_same(
+    attached: Attached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.01)
+    await attached.tunnel.leave()
+    assert attached.call.finished
+
+
+async def test_a_tunnel_that_is_lost_while_it_is_left_ends_at_once(attached: Attached) -> None:
+    leaving = asyncio.create_task(attached.tunnel.leave())
+    await attached.call.until(lambda: attached.call.kinds()[-1] == "leaving")
+    attached.call.end(grpc.StatusCode.UNAVAILABLE)
+    await asyncio.wait_for(leaving, 5)
 
 
 async def test_a_draining_tunnel_does_not_become_ready_again(attached: Attached, world: World) -> None:

@@ -16,12 +16,14 @@ from exchange.cli.audit.searching.following import Follower, Printer
 from exchange.cli.audit.searching.options import Typed
 from exchange.client.errors import ForkError
 from exchange.client.session import Session
+from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.home import Home
 from exchange.v1.log_pb2 import FoundEntry, SearchResponse
 from tests.component.audit.conftest import Run
 from tests.component.audit.copies import AuditedExchange, ask, mirror, rebuilt
 from tests.component.audit.witnessing import TWO_OF_THREE, cosigned
+from tests.world import APPLICATIONS, REGISTRY
 
 NO_WITNESSES = "split view not excluded: no witnesses"
 
@@ -318,3 +320,38 @@ def test_what_the_witnesses_saw_is_said(
     )
     for said in told:
         assert caveats[0] in said if caveats else "split view" not in said
+
+
+# What a key signed.
+
+
+def test_what_a_key_signed_is_found_and_proven(run: Run, exchange: AuditedExchange, synced: Path) -> None:
+    asked, answered = (exchange.world.keys[party].public_key for party in (APPLICATIONS, REGISTRY))
+    found: dict[str, set[int]] = {}
+    for name, key in (("asked", asked), ("answered", answered)):
+        shown = json.loads(run("search", "--key", key_id(key).hex()[:16], "--json", home=synced).stdout)
+        found[name] = {entry["index"] for entry in shown["entries"]}
+    everything = json.loads(run("search", "--json", home=synced).stdout)["entries"]
+    released = {entry["index"] for entry in everything if entry["kind"] == "released"}
+    answering = {entry["index"] for entry in everything if entry["provider"] == str(REGISTRY)}
+    assert released
+    assert released <= found["answered"] <= answering
+    assert released <= found["asked"]
+    # The broker's own refusals are signed by neither.
+    assert found["answered"] < {entry["index"] for entry in everything}
+
+
+def test_what_a_key_signed_since_a_time_is_found(run: Run, exchange: AuditedExchange, synced: Path) -> None:
+    key = key_id(exchange.world.keys[APPLICATIONS].public_key).hex()
+    everything = json.loads(run("search", "--key", key, "--json", home=synced).stdout)["entries"]
+    last = everything[-1]
+    since = json.loads(run("search", "--key", key, "--since", last["time"], "--json", home=synced).stdout)["entries"]
+    assert since
+    assert [entry["index"] for entry in since] == [e["index"] for e in everything if e["time_ms"] >= last["time_ms"]]
+
+
+@pytest.mark.parametrize("typed", ["3f2a", "fingerprint", "0" * 64, "é" * 8])
+def test_a_key_that_is_none_of_the_directory_is_wrong_usage(run: Run, synced: Path, typed: str) -> None:
+    result = run("search", "--key", typed, home=synced)
+    assert result.exit_code == 2
+    assert "--key" in result.stderr

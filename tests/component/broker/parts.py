@@ -227,6 +227,8 @@ class Adapter:
         self.heads: list[int] = []
         self.messages = 0
         self.broken = False
+        self.is_left = False
+        self.encode: Callable[[AttachRequest], bytes] = encode
         self._broker = broker
         self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -234,7 +236,7 @@ class Adapter:
 
     async def say(self, *frames: AdapterFrame) -> None:
         """Send frames in one message, and let the broker take them."""
-        self._requests.put_nowait(encode(AttachRequest(frames=frames)))
+        self._requests.put_nowait(self.encode(AttachRequest(frames=frames)))
         while not self._requests.empty() and not self.task.done():  # noqa: ASYNC110 - the broker reads when it likes
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -285,12 +287,14 @@ class Adapter:
 
     def _take(self, frame: Any) -> None:
         kind = frame.WhichOneof("frame")
-        if kind == "delivery":
+        if kind == "leaving":
+            self.is_left = True
+        elif kind == "delivery":
             self.deliveries.append(frame.delivery)
             answer = self.respond(decode_envelope(frame.delivery.envelope))
             if answer is not None:
                 reply = Reply(flight=frame.delivery.flight, envelope=answer.encode())
-                self._requests.put_nowait(encode(AttachRequest(frames=[AdapterFrame(reply=reply)])))
+                self._requests.put_nowait(self.encode(AttachRequest(frames=[AdapterFrame(reply=reply)])))
         elif kind == "settlement":
             self.settled.setdefault(frame.settlement.response_digest, []).append(frame.settlement)
         elif kind == "directory_head":

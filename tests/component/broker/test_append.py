@@ -20,7 +20,9 @@ from exchange.core.names import Party
 from exchange.core.wire import decode
 from exchange.store.ports import Log, StoreBusyError
 from exchange.transport import certificate_key, certificate_party
+from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import Dataset, DirectoryLeaf, Entry, Field, FieldType, Role
+from exchange.v1.guardrail_pb2 import Suspension
 from tests.certificates import AUTHORITY_KEY, NOW, csr, uri
 from tests.component.broker.parts import Broker
 from tests.memory import signer
@@ -121,6 +123,24 @@ async def test_a_broken_signature_is_refused(append: AppendCommand, broker: Brok
         await append(COORDINATOR, broken.encode())
     # Nothing is remembered of it.
     assert (await append(COORDINATOR, envelope.encode())).receipt.index == broker.logs.directory.size - 1
+
+
+async def test_what_a_standing_approval_gave_is_suspended_by_its_owner_alone(
+    append: AppendCommand, broker: Broker, world: World
+) -> None:
+    dataset = world.publish("open", sharing=Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL))
+    application = world.apply_for(dataset, standing_approval=world.approve_standing(dataset))
+    for envelope in world.entries[broker.logs.directory.size :]:
+        await append(Party.parse(decode(Entry, envelope.payload).owner), envelope.encode())
+    size, said = broker.logs.directory.size, Suspension(agreement=application.version.digest, reason="misused")
+    for party in (HOUSING, POPULATION):
+        envelope = world.sign(entries.suspension_entry(party, world.fresh(16), said), party)
+        if party == HOUSING:
+            with pytest.raises(EntryRefusedError, match="cannot suspend what is not its own"):
+                await append(party, envelope.encode())
+        else:
+            assert (await append(party, envelope.encode())).receipt.index == size
+    assert broker.logs.directory.is_suspended(application.version.digest, world.now)
 
 
 async def test_an_entry_that_breaks_a_rule_is_refused(append: AppendCommand, broker: Broker, world: World) -> None:

@@ -12,15 +12,17 @@ from exchange.broker.logs import AuditUnavailableError
 from exchange.broker.settlement import MAX_BARE
 from exchange.broker.status import NotPermittedError, TooManyTunnelsError, status_of
 from exchange.core.decision import LIFETIME, Deny
-from exchange.core.envelope import Envelope, decode_envelope
+from exchange.core.envelope import REQUEST, Draft, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.wire import encode
+from exchange.core.wire import decode_open, encode
 from exchange.store.ports import StoreBusyError
 from exchange.v1.access_pb2 import Code
 from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Hello, Offer, Ready, Reply
+from exchange.v1.relay_pb2 import SubmitRequest
 from tests.component.broker.parts import REFUSED, RELEASED, UNRELEASED, Adapter, Broker, nobody, refusing
+from tests.growing import FIELD, grown, grown_inside
 from tests.world import APPLICATIONS, AUDITOR, BROKER, COORDINATOR, MARRIAGE, ORIGIN, POPULATION, REGISTRY, World
 
 HELLO = AdapterFrame(hello=Hello(format=1))
@@ -100,6 +102,33 @@ async def test_nothing_is_delivered_before_the_adapter_is_ready(broker: Broker, 
     assert (await broker.refused(world.request())).code == Code.CODE_PROVIDER_UNAVAILABLE
     await adapter.say(READY)
     await broker.submit(world.request())
+
+
+async def test_an_adapter_of_the_next_minor_version_is_served(broker: Broker, world: World) -> None:
+    """Its frames have fields that this broker does not know, and so have the requests of its neighbours."""
+    adapter = Adapter(broker, REGISTRY)
+    adapter.encode = grown_inside
+    await adapter.say(HELLO)
+    interrupted, request = world.request(), world.request()
+    response = world.respond(interrupted)
+    await adapter.offer(interrupted, response)
+    assert (await adapter.settlement(response)).leaf.code == Code.CODE_INTERRUPTED
+    await adapter.say(READY)
+    submit = grown(SubmitRequest(envelope=request.encode()))
+    released = await broker.submit(decode_open(SubmitRequest, submit).envelope)
+    assert broker.leaf(-1).response_digest == decode_envelope(released.response).digest
+
+
+async def test_the_same_field_in_what_is_signed_is_refused(broker: Broker, adapter: Adapter, world: World) -> None:
+    await adapter.say(READY)
+    request = world.request()
+    signed = world.sign(Draft(REQUEST, request.payload + FIELD, request.attachments), APPLICATIONS)
+    assert (await broker.refused(signed)).code == Code.CODE_MALFORMED
+
+
+async def test_frames_that_only_a_later_version_has_end_the_tunnel(adapter: Adapter) -> None:
+    adapter._requests.put_nowait(b"\x0a\x04\xfa\x7f\x01x")
+    assert isinstance(await failure(adapter), DecodeError)
 
 
 async def test_the_adapter_hears_how_large_the_directory_is_and_whenever_it_moves(

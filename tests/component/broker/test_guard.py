@@ -12,6 +12,8 @@ from google.rpc.status_pb2 import Status
 
 from exchange.broker.guard import Guard
 from exchange.broker.status import NotPermittedError
+from exchange.core.protocol import PROTOCOL, Version
+from exchange.transport import HEALTH_CHECK, VERSIONS, own_announcement
 from tests.world import REGISTRY
 
 SECRET = "110101199003074610"
@@ -38,9 +40,13 @@ STRANGERS: dict[str, Mapping[str, list[bytes]]] = {
 class Context:
     """A call's context, as gRPC gives it."""
 
-    def __init__(self, auth: Mapping[str, list[bytes]] = GOOD, remaining: float | None = 5.0) -> None:
+    def __init__(
+        self, auth: Mapping[str, list[bytes]] = GOOD, remaining: float | None = 5.0, *versions: str | bytes
+    ) -> None:
         self.auth = auth
         self.remaining = remaining
+        self.versions = versions
+        self.said: dict[str, str] = {}
         self.aborted: tuple[Any, ...] = ()
 
     def auth_context(self) -> Mapping[str, list[bytes]]:
@@ -48,6 +54,15 @@ class Context:
 
     def time_remaining(self) -> float | None:
         return self.remaining
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return ("user-agent", "grpc"), *((VERSIONS, version) for version in self.versions)
+
+    def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.said |= dict(metadata)
+
+    async def send_initial_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.said |= dict(metadata)
 
     async def abort(self, *status: Any) -> None:
         self.aborted = status
@@ -63,13 +78,13 @@ class Context:
         return info.reason
 
 
-async def guarded(handler: Any) -> Any:
+async def guarded(handler: Any, method: str = "/exchange.v1.X/Y") -> Any:
     """A handler as the guard gives it to gRPC."""
 
     async def continuation(_details: Any) -> Any:
         return handler
 
-    return await Guard().intercept_service(continuation, SimpleNamespace(method="/exchange.v1.X/Y"))  # type: ignore[arg-type]
+    return await Guard().intercept_service(continuation, SimpleNamespace(method=method))  # type: ignore[arg-type]
 
 
 async def unary(context: Context, behavior: Any) -> Any:
@@ -173,3 +188,58 @@ async def test_serialisers_are_kept() -> None:
     )
     kept = await guarded(handler)
     assert (kept.request_deserializer, kept.response_serializer) == (bytes.fromhex, bytes.hex)
+
+
+# --- versions -----------------------------------------------------------------------------------------
+
+NEXT, AFTER_NEXT = (
+    f"0.9.0 {Version(PROTOCOL.major, PROTOCOL.minor + first)}-{Version(PROTOCOL.major, PROTOCOL.minor + first + 1)}"
+    for first in (0, 1)
+)
+MAJOR = f"9.0.0 {PROTOCOL.major + 1}.0-{PROTOCOL.major + 1}.3"
+
+
+@pytest.mark.parametrize("versions", [(), (str(own_announcement()),), (NEXT,)], ids=["silent", "the same", "next"])
+@pytest.mark.parametrize("call", [unary, stream])
+async def test_who_speaks_a_version_of_this_broker_is_served(call: Any, versions: tuple[str, ...]) -> None:
+    served = []
+
+    async def serve(_request: Any, _context: Any) -> None:
+        served.append(True)
+
+    context = Context(GOOD, 5.0, *versions)
+    await call(context, serve)
+    assert served
+    assert context.said == {VERSIONS: str(own_announcement())}
+
+
+@pytest.mark.parametrize("version", [AFTER_NEXT, MAJOR, "0.0.1 0.8-0.9"], ids=["newer", "another major", "older"])
+@pytest.mark.parametrize("call", [unary, stream])
+async def test_who_speaks_none_is_told_which_it_needs(call: Any, version: str) -> None:
+    context = Context(GOOD, 5.0, version)
+    with pytest.raises(grpc.aio.AbortError):
+        await call(context, never)
+    assert (context.aborted[0], context.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VERSION_UNSUPPORTED")
+    release, spoken = version.split()
+    needed = f"the caller is too old, and needs a release that speaks {PROTOCOL}"
+    if not release.startswith("0.0"):
+        needed = f"this broker is too old, and needs a release that speaks {spoken.partition('-')[0]}"
+    assert needed in context.aborted[1]
+    assert f"({release})" in context.aborted[1]
+    # A refusal says what the broker is, too.
+    assert context.aborted[2][-1] == (VERSIONS, str(own_announcement()))
+
+
+@pytest.mark.parametrize("versions", [("1.0",), ("a b-c",), (NEXT, NEXT), (b"\xff",), ("x 1.0-0.9",), ("x 1.0-2.0",)])
+async def test_an_announcement_in_another_form_is_refused(versions: tuple[str | bytes, ...]) -> None:
+    context = Context(GOOD, 5.0, *versions)
+    with pytest.raises(grpc.aio.AbortError):
+        await unary(context, never)
+    assert (context.aborted[0], context.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")
+
+
+async def test_every_version_may_ask_whether_the_broker_lives() -> None:
+    handler = await guarded(grpc.unary_unary_rpc_method_handler(echo), HEALTH_CHECK)
+    context = Context(GOOD, 5.0, MAJOR)
+    assert await handler.unary_unary(b"request", context) == b"request"
+    assert context.said == {VERSIONS: str(own_announcement())}

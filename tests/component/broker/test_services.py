@@ -12,8 +12,12 @@ import pytest
 from exchange import transport
 from exchange.broker.append import AppendCommand
 from exchange.broker.authority import found_authority
+from exchange.broker.invites import Invites
+from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
+from exchange.broker.limits import AddressBuckets
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import RefusedError
+from exchange.broker.renewing import RenewCommand
 from exchange.broker.services import DirectoryService, GatewayService, LogService, RelayService, unary_handler
 from exchange.broker.status import NotPermittedError, TooManyReadsError
 from exchange.core.access import verify_release
@@ -24,6 +28,7 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from exchange.core.names import Party
 from exchange.core.wire import decode, encode
+from exchange.store.invites import MemoryInvites
 from exchange.store.ports import Log, Witnessed
 from exchange.transport import PeerError
 from exchange.v1.access_pb2 import Code
@@ -51,6 +56,7 @@ from tests.component.broker.parts import Broker
 from tests.world import APPLICATIONS, AUDITOR, COORDINATOR, ORIGIN, REGISTRY, World, signer
 
 UNKNOWN_FIELD = encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01"
+FIELD_BEFORE = b"\xf8\x7f\x01" + encode(SubmitRequest(envelope=b"x"))
 STRANGER = Party(ORIGIN, "tax", "refunds")
 
 
@@ -70,13 +76,14 @@ def call_of(peer: Party, remaining: float = 5.0, key: bytes = b"") -> Any:
         "peer_uri": [str(peer).encode()],
         "x509_pem_cert": [certificate_of(peer, key)],
     }
-    return SimpleNamespace(auth_context=lambda: auth, time_remaining=lambda: remaining)
+    return SimpleNamespace(auth_context=lambda: auth, time_remaining=lambda: remaining, invocation_metadata=tuple)
 
 
 @pytest.fixture
 def directory(broker: Broker) -> DirectoryService:
     append = AppendCommand(broker.logs, AUTHORITY, broker.clock)
-    return DirectoryService(append, Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    renew = RenewCommand(broker.logs, AUTHORITY, broker.clock)
+    return DirectoryService(append, renew, Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
 @pytest.fixture
@@ -108,12 +115,10 @@ async def test_a_request_is_answered_with_its_receipt(broker: Broker, world: Wor
         (b"\xff\xff", b"\xff\xff"),
         (b"", b""),
         (encode(SubmitRequest(envelope=b"rubbish")), b"rubbish"),
-        (
-            encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01",
-            encode(SubmitRequest(envelope=b"x")) + b"\xf8\x7f\x01",
-        ),
+        (UNKNOWN_FIELD, b"x"),
+        (FIELD_BEFORE, FIELD_BEFORE),
     ],
-    ids=["no message", "nothing", "no envelope", "an unknown field"],
+    ids=["no message", "nothing", "no envelope", "an unknown field", "a field before its place"],
 )
 async def test_whatever_cannot_be_read_is_refused_signed_and_logged(broker: Broker, data: bytes, frame: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
@@ -266,12 +271,14 @@ async def test_every_method_of_the_contract_is_served(
         unary_handler("exchange.v1.RelayService", RelayService(broker.relay, broker.peers).handlers()),
         unary_handler("exchange.v1.DirectoryService", directory.handlers()),
         unary_handler("exchange.v1.LogService", access.handlers()),
+        unary_handler(INVITATION, invitations(broker).handlers()),
+        unary_handler(JOINING, JoiningService(invites_of(broker), AddressBuckets(1, 1), broker.clock).handlers()),
         GatewayService(broker.gateway, broker.peers).handler(),
     ]
     methods = [
         value for value in vars(transport).values() if isinstance(value, str) and value.startswith("/exchange.v1.")
     ]
-    assert len(methods) == 11
+    assert len(methods) == 16
     for method in methods:
         details = SimpleNamespace(method=method, invocation_metadata=())
         assert sum(handler.service(details) is not None for handler in handlers) == 1  # type: ignore[arg-type]
@@ -280,16 +287,25 @@ async def test_every_method_of_the_contract_is_served(
 # --- the key that a certificate came with, and how much a party may ask -------------------------------
 
 
+def invites_of(broker: Broker) -> Invites:
+    return Invites(MemoryInvites(broker.store), broker.logs, AUTHORITY, broker.clock)
+
+
+def invitations(broker: Broker) -> InvitationService:
+    return InvitationService(invites_of(broker), broker.peers, "b.test:7444")
+
+
 async def calls(broker: Broker, directory: DirectoryService, access: LogService, call: Any) -> list[BaseException]:
     """What every method of the contract raises for a call."""
     methods = [
         *RelayService(broker.relay, broker.peers).handlers().values(),
         *directory.handlers().values(),
         *access.handlers().values(),
+        *invitations(broker).handlers().values(),
         GatewayService(broker.gateway, broker.peers).attach,
     ]
     raised = await asyncio.gather(*(method(b"", call) for method in methods), return_exceptions=True)
-    assert len(raised) == 11
+    assert len(raised) == 15
     return [error for error in raised if isinstance(error, BaseException)]
 
 
@@ -302,7 +318,7 @@ async def test_a_certificate_dies_with_the_key_that_it_came_with(
     world.revoke(key, APPLICATIONS)
     await broker.publish()
     errors = await calls(broker, directory, access, call_of(APPLICATIONS))
-    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 11
+    assert [str(error) for error in errors] == ["the key that this certificate came with is revoked"] * 15
     assert broker.size == 0
 
 
@@ -313,7 +329,7 @@ async def test_a_certificate_without_a_key_lets_nobody_in(
     del call.auth_context()["x509_pem_cert"]
     errors = await calls(broker, directory, access, call)
     assert {type(error) for error in errors} == {PeerError}
-    assert len(errors) == 11
+    assert len(errors) == 15
 
 
 async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world: World) -> None:

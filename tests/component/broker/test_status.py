@@ -24,6 +24,8 @@ from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
 from exchange.broker.refusals import RefusedError
 from exchange.broker.retention import RetentionError
 from exchange.broker.status import (
+    InviteRefusedError,
+    JoinRefusedError,
     NoDeadlineError,
     NotPermittedError,
     TooManyReadsError,
@@ -37,9 +39,10 @@ from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.calendar import UncoveredYearError
 from exchange.core.decision import Deny
 from exchange.core.envelope import Envelope, decode_envelope
-from exchange.core.errors import CoreError
+from exchange.core.errors import CoreError, VersionError
 from exchange.core.filters import FilterError
 from exchange.core.kept import SnapshotBrokenError
+from exchange.overrides import OverrideError
 from exchange.store import ports
 from exchange.store.ports import StoreError
 from exchange.transport import CHANNEL_OPTIONS, ERROR_DOMAIN, MAX_METADATA, SERVER_OPTIONS, PeerError
@@ -54,10 +57,13 @@ EXPECTED = {
     NotPermittedError: (grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
     TooManyTunnelsError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_TUNNELS"),
     TooManyReadsError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED_READS"),
+    InviteRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "INVITE_REFUSED"),
+    JoinRefusedError: (grpc.StatusCode.PERMISSION_DENIED, "JOIN_REFUSED"),
     NoDeadlineError: (grpc.StatusCode.INVALID_ARGUMENT, "NO_DEADLINE"),
     EntryRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "ENTRY_REFUSED"),
     AuditUnavailableError: (grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
     StoreError: (grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
+    VersionError: (grpc.StatusCode.FAILED_PRECONDITION, "VERSION_UNSUPPORTED"),
     CoreError: (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED"),
 }
 # What never leaves a call: it ends a process, or is caught on the way. Should it come, it is a fault of the program.
@@ -73,6 +79,7 @@ INTERNAL = {
     WitnessError,
     batching.ClosedError,
     home.HomeError,
+    OverrideError,
 }
 
 

@@ -24,6 +24,7 @@ from exchange.client.session import Appended
 from exchange.core.access import verify_release
 from exchange.core.decision import read_request
 from exchange.core.directory import Directory
+from exchange.core.entries import ObjectVersion
 from exchange.core.envelope import Draft, Envelope
 from exchange.core.filters import TYPE_NAMES
 from exchange.core.names import Party
@@ -32,6 +33,7 @@ from exchange.core.tlog_proof import parse_proof
 from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.home import Home
 from exchange.v1.access_pb2 import Code
+from exchange.v1.catalogue_pb2 import Overlap
 from exchange.v1.directory_pb2 import Field, Role
 from exchange.v1.envelope_pb2 import Receipt
 from tests.memory import signer
@@ -315,12 +317,13 @@ def test_publishing_an_overlap_needs_a_justification_that_names_the_source(world
         fields=[Field(name="id_number", type=1), Field(name="xm", label="姓名", type=1)],
         filterable=[],
     )
-    world.adopt(review=True)
     path, office = homes / "data.toml", homes / "population"
     path.write_text(TEMPLATE)
+    before = world.directory.size
     refused = run(office, "dataset", "publish", path)
     assert refused.exit_code == 1
     assert "full_name by civil-affairs/families (xm)" in refused.stderr
+    assert world.directory.size == before
     # The key is what records are joined by.
     assert "id_number by" not in refused.stderr
     assert "say in [[overlaps]] why" in refused.stderr
@@ -330,6 +333,25 @@ def test_publishing_an_overlap_needs_a_justification_that_names_the_source(world
     assert published.exit_code == 0, published.stderr
     shown = run(office, "dataset", "show", "population/household.registration").stdout
     assert "full_name with civil-affairs/families, source population: Names change here first." in shown
+
+
+def test_a_source_that_the_other_department_names_explains_nothing_itself(world: World, homes: Path) -> None:
+    fields = [Field(name="id_number", type=1), Field(name="xm", label="姓名", type=1)]
+    path, office = homes / "data.toml", homes / "population"
+    path.write_text(TEMPLATE)
+
+    def overlap(source: Party) -> list[Overlap]:
+        about = {"dataset": world.dataset.object_id, "fields": ["xm"], "source": str(source)}
+        return [Overlap(justification="For notices.", **about)]
+
+    its_own = overlap(Party(MARRIAGE.domain, "civil-affairs"))
+    families = world.publish("families", MARRIAGE, fields=fields, filterable=[], overlaps=its_own)
+    refused = run(office, "dataset", "publish", path)
+    assert (refused.exit_code, "full_name by civil-affairs/families" in refused.stderr) == (1, True)
+    version = ObjectVersion(families.object_id, families.version.digest)
+    world.publish("families", MARRIAGE, version, fields=fields, filterable=[], overlaps=overlap(POPULATION))
+    published = run(office, "dataset", "publish", path)
+    assert published.exit_code == 0, published.stderr
 
 
 def test_only_the_coordinator_reviews_and_only_the_owner_retires(world: World, homes: Path) -> None:

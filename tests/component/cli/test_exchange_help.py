@@ -9,10 +9,11 @@ from exchange.cli.main import COMMANDS, app
 
 GROUPS = {
     "broker": ("run", "add"),
-    "log": ("erase", "fsck", "retain", "archive"),
-    "key": ("new", "install"),
-    "department": ("admit",),
-    "system": ("add",),
+    "backup": ("create", "verify", "restore"),
+    "log": ("erase", "migrate", "recover", "declare-break", "fsck", "retain", "archive"),
+    "key": ("new", "install", "rotate", "renew", "revoke", "recover", "pending", "cancel"),
+    "department": ("invite", "pending", "approve", "sign", "reject", "admit", "leave"),
+    "system": ("invite", "pending", "approve", "reject", "add"),
     "head": ("add", "list", "remove"),
     "rules": ("adopt", "show"),
     "report": ("month",),
@@ -40,7 +41,7 @@ TEMPLATES = {("dataset", "template"), ("dataset", "import"), ("agreement", "term
 DOCUMENTS = {*TEMPLATES, ("dataset", "export")}
 DATA = [leaf for leaf in LEAVES if leaf not in {("broker", "run"), *DOCUMENTS}]
 
-NOBODY_ACTS = {*TEMPLATES, ("clocks", "list"), ("clocks", "due")}
+NOBODY_ACTS = {*TEMPLATES, ("clocks", "list"), ("clocks", "due"), ("backup", "verify")}
 
 
 @pytest.mark.parametrize("command", [(), *(tuple(group.split()) for group in GROUPS), *LEAVES], ids=" ".join)

@@ -13,7 +13,9 @@ from typer.testing import Result
 import exchange.cli.acting
 import exchange.cli.times
 from exchange.client.uses import Use
+from exchange.core.entries import ObjectVersion
 from exchange.core.procedure import Stage
+from exchange.core.terms import DatasetTerms
 from exchange.home import Home
 from exchange.rules.reading import rules_digest
 from exchange.v1.catalogue_pb2 import Sharing, SharingClass
@@ -317,6 +319,33 @@ def test_a_standing_approval_waits_for_its_head_too(world: World, homes: Path) -
     done(homes / "population-head", "agreement", "consent", draft)
     done(homes / "population", "agreement", "answer", draft)
     assert len(world.directory.terms.approvals) == 1
+    [approval] = world.directory.terms.approvals
+    id = applied(homes, "--standing", approval.hex()[:12])
+    done(homes / "housing-head", "agreement", "consent", id)
+    done(homes / "housing", "agreement", "submit", id)
+    [agreement] = [terms.digest.hex() for terms in world.directory.terms.agreements.values()]
+    assert agreement != id
+    held_up_and_resumed(world, homes, agreement, id)
+
+
+def test_what_a_standing_approval_gave_is_suspended_by_its_owner_and_resumed(world: World, homes: Path) -> None:
+    id = applied(homes, "--standing", str(approved(homes)["id"])[:12])
+    refused = run(homes / "housing", "suspend", id[:12], "--reason", "under inquiry")
+    assert (refused.exit_code, "cannot suspend what is not its own" in refused.stderr) == (1, True)
+    held_up_and_resumed(world, homes, id, id)
+
+
+def held_up_and_resumed(world: World, homes: Path, agreement: str, application: str) -> None:
+    said = done(homes / "population", "suspend", agreement[:12], "--reason", "under inquiry").stdout
+    assert said.startswith(f"Suspended agreement {agreement[:12]} until it is lifted.")
+    assert world.directory.is_suspended(bytes.fromhex(agreement), world.now)
+    [listed] = json.loads(done(homes / "housing", "suspensions", "--json").stdout)
+    assert listed["suspended"] == f"agreement {agreement[:12]}"
+    shown = json.loads(done(homes / "housing", "agreement", "show", application, "--json").stdout)
+    assert shown["case"]["state"] == "suspended"
+    done(homes / "population", "resume", agreement[:12], "--reason", "put right")
+    assert not world.directory.is_suspended(bytes.fromhex(agreement), world.now)
+    assert done(homes / "housing", "suspensions").stdout == "Nothing is suspended.\n"
 
 
 def test_an_unknown_standing_approval_is_wrong_usage(world: World, homes: Path) -> None:
@@ -397,6 +426,70 @@ def test_other_rules_than_the_adopted_ones_are_pointed_out(world: World, homes: 
     world.adopt()
     result = done(homes / "bureau", "agreement", "queue")
     assert "are not the file that this exchange adopted" in result.stderr
+
+
+@pytest.fixture
+def reviewed(world: World, homes: Path) -> dict[str, DatasetTerms]:
+    """Three datasets: one submitted a week ago, one returned that day, one published."""
+    done(homes / "bureau", "rules", "adopt", "cn-national", "--review")
+    found = {code: world.publish(code) for code in ("late", "returned", "fine")}
+    for code, action, missing in (
+        ("returned", Action.ACTION_RETURN_DATASET, ["a contact"]),
+        ("fine", Action.ACTION_PUBLISH, []),
+    ):
+        version = found[code].version
+        world.do(COORDINATOR, action, version.object_id, digest=version.digest, missing=missing)
+    world.now += 6 * DAY
+    return found
+
+
+def test_reviews_are_in_the_queue_with_their_clocks(
+    world: World, homes: Path, reviewed: dict[str, DatasetTerms]
+) -> None:
+    found = json.loads(done(homes / "bureau", "agreement", "queue", "--json").stdout)
+    assert [(item["dataset"], item["act"], item["clock"], item["overdue"]) for item in found] == [
+        ("population/late", "review", "catalogue.review", True),
+        ("population/returned", "submit", "catalogue.update", False),
+    ]
+    assert [item["who"] for item in found] == [["the coordinator"], ["population's steward"]]
+    assert [(item["application"], item["departments"]) for item in found] == [(None, []), (None, ["population"])]
+    [_, late, returned] = rows(done(homes / "bureau", "agreement", "queue", "--csv"))
+    assert late[1].startswith("overdue by 2 working days")
+    assert late[2:] == ["head", "the coordinator", "review it", "population/late", ""]
+    assert returned[3:] == ["population's steward", "put it right", "population/returned", ""]
+    assert found[1]["left"] > 0
+    before = returned[0]
+    done(homes / "bureau", "dataset", "extend", "population/returned", "--reason", "two registers")
+    assert rows(done(homes / "bureau", "agreement", "queue", "--csv"))[2][0] > before
+
+
+def test_a_review_that_is_over_leaves_the_queue(world: World, homes: Path, reviewed: dict[str, DatasetTerms]) -> None:
+    done(homes / "bureau", "dataset", "review", "population/late", "--publish")
+    [*_, left] = rows(done(homes / "bureau", "agreement", "queue", "--csv"))
+    assert left[5] == "population/returned"
+    old = reviewed["returned"].version
+    world.publish("returned", version=ObjectVersion(old.object_id, old.digest))
+    [_, again] = rows(done(homes / "bureau", "agreement", "queue", "--csv"))
+    assert again[3:6] == ["the coordinator", "review it", "population/returned"]
+
+
+def test_reviews_are_told_to_their_owner_and_to_the_coordinator_alone(
+    world: World, homes: Path, reviewed: dict[str, DatasetTerms]
+) -> None:
+    assert done(homes / "housing", "agreement", "queue").stdout == "Nothing is due.\n"
+    for home in ("population", "population-head"):
+        assert len(rows(done(homes / home, "agreement", "queue", "--csv"))) == 3
+    of_owner = rows(done(homes / "bureau", "agreement", "queue", "--department", "population", "--csv"))
+    assert [row[5] for row in of_owner[1:]] == ["population/returned"]
+    late = rows(done(homes / "bureau", "agreement", "queue", "--overdue", "--csv"))
+    assert [row[5] for row in late[1:]] == ["population/late"]
+
+
+def test_reviews_and_applications_stand_in_one_order(world: World, homes: Path, due: dict[str, str]) -> None:
+    done(homes / "bureau", "rules", "adopt", "cn-national", "--review")
+    world.publish("waiting")
+    found = json.loads(done(homes / "bureau", "agreement", "queue", "--json").stdout)
+    assert [item["application"] for item in found] == [due["late"], None, due["has time"], due["returned"]]
 
 
 # Reports.

@@ -23,12 +23,12 @@ FORM = "申请表\n1. 申请人姓名（必填）\n2. 身份证号\n3. 出生日
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     world = World.standard()
 
     def act(_home: Path, work: Callable[[SimpleNamespace], Awaitable[object]]) -> object:
         async def run() -> object:
-            return await work(SimpleNamespace(directory=world.directory))
+            return await work(SimpleNamespace(directory=world.directory, home=SimpleNamespace(path=tmp_path)))
 
         return asyncio.run(run())
 

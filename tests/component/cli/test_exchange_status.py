@@ -25,6 +25,7 @@ from exchange.core.keys import key_id
 from exchange.core.merkle import EMPTY_ROOT
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner
+from exchange.core.protocol import Announcement, parse_announcement
 from exchange.core.trust import Trust, encode_trust
 from exchange.home import Home
 from exchange.transport import ACCESS_COSIGNED, ACCESS_READ, DIRECTORY_COSIGNED, DIRECTORY_SYNC, HEALTH_CHECK
@@ -53,6 +54,9 @@ class FakeTransport:
         if self.brokers == ("away.example:7443",):
             raise UnavailableError("no broker can be reached: away.example:7443: Connection refused")
         return HealthCheckResponse(status=self.serving).SerializeToString()
+
+    def announced(self, broker: str) -> Announcement | None:
+        return None if broker == "away.example:7443" else parse_announcement("0.1.0 1.0-1.1")
 
     async def close(self) -> None:
         return None
@@ -112,7 +116,7 @@ def test_it_fits_one_screen(admitted: Home) -> None:
 def test_brokers_are_told_apart(admitted: Home) -> None:
     result = status(admitted)
     assert "broker away.example:7443  not reachable: Connection refused" in result.stdout
-    assert "broker here.example:7443  reachable, but not serving" in result.stdout
+    assert "broker here.example:7443  reachable, but not serving, 0.1.0, protocol 1.0 to 1.1" in result.stdout
     assert result.exit_code == 3
 
 
@@ -126,7 +130,14 @@ def test_certificate_and_key_say_how_long_they_last(admitted: Home) -> None:
 def test_it_prints_json(admitted: Home) -> None:
     shown = json.loads(status(admitted, "--json").stdout)
     assert shown["party"] == str(HEALTH)
-    assert shown["brokers"][0] == {"address": "away.example:7443", "state": "not reachable: Connection refused"}
+    away, here = shown["brokers"]
+    assert away == {
+        "address": "away.example:7443",
+        "state": "not reachable: Connection refused",
+        "release": None,
+        "protocol": None,
+    }
+    assert (here["release"], here["protocol"]) == ("0.1.0", "1.0 to 1.1")
     assert shown["directory"] == {"size": 0, "last_entry_at": None, "up_to_date": False}
     assert shown["access_checkpoint"] is None
     assert len(shown["caveats"]) == 2

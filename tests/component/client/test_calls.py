@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Generator
+from typing import Any
 
 import grpc
 import pytest
@@ -9,7 +11,8 @@ from google.rpc.status_pb2 import Status
 from exchange.client import calls
 from exchange.client.calls import GrpcTransport, call, call_until, error_of
 from exchange.client.errors import RefusedError, ResponseInvalidError, UnavailableError
-from exchange.transport import DIRECTORY_PROVE, TlsIdentity
+from exchange.core.protocol import PROTOCOL, SILENT
+from exchange.transport import DIRECTORY_PROVE, VERSIONS, TlsIdentity, own_announcement
 from exchange.v1.access_pb2 import Code
 from exchange.v1.log_pb2 import DirectoryServiceProveRequest, DirectoryServiceProveResponse
 from tests.simulator import lost_connection
@@ -100,6 +103,18 @@ def test_a_broker_that_fails_refuses_nothing(code: grpc.StatusCode) -> None:
     assert error.retry == (code == grpc.StatusCode.UNAVAILABLE)
 
 
+def test_two_that_do_not_understand_each_other_have_decided_nothing() -> None:
+    details = status(ErrorInfo(domain="exchange.v1", reason="VERSION_UNSUPPORTED"))
+    told = error_of(grpc.StatusCode.FAILED_PRECONDITION, "this broker is too old", details)
+    # A broker that has never heard of the method.
+    unknown = error_of(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", None)
+    for error in (told, unknown):
+        assert isinstance(error, UnavailableError)
+        assert "update the older" in error.hint
+        assert not error.retry
+    assert str(told) == "this broker is too old"
+
+
 @pytest.mark.parametrize("reason", ["", "ENTRY_REFUSED", "UNSPECIFIED"])
 def test_an_unknown_reason_is_a_refusal_all_the_same(reason: str) -> None:
     error = error_of(grpc.StatusCode.PERMISSION_DENIED, "no", status(ErrorInfo(domain="exchange.v1", reason=reason)))
@@ -139,6 +154,7 @@ class Channel:
         self.answer = answer
         self.states = list(states)
         self.sent = 0
+        self.versions: tuple[str, ...] = ()
         self.closed = False
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -153,12 +169,20 @@ class Channel:
     def unary_unary(self, method: str, serialize: None, deserialize: None) -> "Channel":
         return self
 
-    async def __call__(self, request: bytes, timeout: float) -> bytes:
+    def __call__(self, request: bytes, timeout: float, metadata: tuple[tuple[str, str], ...]) -> "Channel":
         self.sent += 1
         assert timeout > 0
+        assert metadata == ((VERSIONS, str(own_announcement())),)
+        return self
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        yield from asyncio.sleep(0).__await__()
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    async def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        return tuple((VERSIONS, version) for version in self.versions)
 
     async def close(self, grace: None) -> None:
         self.closed = True
@@ -224,6 +248,38 @@ async def test_a_broker_that_answers_is_kept_whatever_it_answers(open_channels: 
     assert open_channels["b"].sent == 0
 
 
+async def test_what_a_broker_announces_is_kept(open_channels: dict[str, Channel]) -> None:
+    open_channels["a"] = Channel(b"answer", READY)
+    open_channels["a"].versions = (f"0.9.0 {PROTOCOL}-{PROTOCOL.major}.{PROTOCOL.minor + 1}",)
+    transport = grpc_transport("a")
+    assert transport.announced("a") is None
+    await transport.unary(DIRECTORY_PROVE, b"", 5)
+    assert str(transport.announced("a")) == open_channels["a"].versions[0]
+    # A broker of before announcements began.
+    open_channels["a"].versions = ()
+    await transport.unary(DIRECTORY_PROVE, b"", 5)
+    assert transport.announced("a") == SILENT
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        (("9.0.0 9.0-9.1",), "this program is too old, and needs a release that speaks 9.0"),
+        (("0.0.1 0.1-0.2",), f"the broker a is too old, and needs a release that speaks {PROTOCOL}"),
+        (("nonsense",), "an announcement of versions is"),
+        (("0.1.0 1.0-1.0", "0.1.0 1.0-1.0"), "announced once"),
+    ],
+)
+async def test_a_broker_of_another_version_is_not_believed(
+    open_channels: dict[str, Channel], versions: tuple[str, ...], says: str
+) -> None:
+    open_channels["a"] = Channel(b"answer", READY)
+    open_channels["a"].versions = versions
+    with pytest.raises(UnavailableError, match=says) as caught:
+        await grpc_transport("a").unary(DIRECTORY_PROVE, b"", 5)
+    assert not caught.value.retry
+
+
 async def test_a_broker_that_swallows_packets_leaves_time_for_the_next(open_channels: dict[str, Channel]) -> None:
     open_channels["a"] = Channel(b"never", CONNECTING)
     open_channels["b"] = Channel(b"answer", READY)
@@ -258,3 +314,50 @@ async def test_details_that_contradict_their_status_are_no_refusal(open_channels
     open_channels["a"] = Channel(rpc_error(grpc.StatusCode.INTERNAL, "no", details), READY)
     with pytest.raises(UnavailableError):
         await grpc_transport("a").unary(DIRECTORY_PROVE, b"", 5)
+
+
+# --- a certificate that is renewed --------------------------------------------------------------------
+
+
+async def test_the_next_call_shows_the_renewed_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[TlsIdentity] = []
+
+    def opened(address: str, identity: TlsIdentity) -> Channel:
+        shown.append(identity)
+        return Channel(b"answer", READY)
+
+    monkeypatch.setattr(calls, "open_channel", opened)
+    old, new = TlsIdentity(b"", b"old", b""), TlsIdentity(b"", b"new", b"")
+    transport = GrpcTransport(("a",), old)
+    await transport.unary("method", b"", 1)
+    transport.renew(new)
+    await transport.unary("method", b"", 1)
+    assert shown == [old, new]
+    await transport.close()
+
+
+async def test_a_call_under_way_ends_on_the_connection_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Channel):
+        """A channel whose connection takes its time."""
+
+        async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
+            begun.set()
+            await go_on.wait()
+            assert not self.closed
+            await super().wait_for_state_change(last)
+
+    channel = Slow(b"answer", CONNECTING, READY)
+    monkeypatch.setattr(calls, "open_channel", lambda *_: channel)
+    transport = GrpcTransport(("a",), TlsIdentity(b"", b"", b""))
+    call = asyncio.create_task(transport.unary("method", b"", 5))
+    await begun.wait()
+    transport.renew(TlsIdentity(b"", b"new", b""))
+    await asyncio.sleep(0)
+    assert not channel.closed
+    go_on.set()
+    assert await call == b"answer"
+    # Nobody uses it any more.
+    await transport.close()
+    assert channel.closed

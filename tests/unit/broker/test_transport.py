@@ -10,10 +10,13 @@ from exchange.broker.authority import found_authority
 from exchange.core.wire import MAX_FRAME
 from exchange.transport import (
     CHANNEL_OPTIONS,
+    JOIN_OPTIONS,
+    MAX_JOIN,
     SERVER_OPTIONS,
     PeerError,
     TlsIdentity,
     certificate_party,
+    check_tls,
     peer_key,
     peer_party,
 )
@@ -87,3 +90,19 @@ def test_messages_are_bounded_both_ways_and_grpc_retries_nothing(options: tuple[
     settings = dict(options)
     assert settings["grpc.max_receive_message_length"] == settings["grpc.max_send_message_length"] == MAX_FRAME
     assert settings["grpc.enable_retries"] == 0
+
+
+@pytest.mark.parametrize("version", [(b"TLSv1.2",), (), (b"TLSv1.3", b"TLSv1.2")])
+def test_who_shows_no_certificate_still_speaks_the_newest_tls(version: tuple[bytes, ...]) -> None:
+    with pytest.raises(PeerError, match=r"TLS 1\.3 is required"):
+        check_tls({"ssl_tls_version": version})
+    check_tls({"ssl_tls_version": (b"TLSv1.3",)})
+
+
+def test_what_nobody_known_may_send_is_small_and_its_connections_end() -> None:
+    options = dict(JOIN_OPTIONS)
+    assert len(options) == len(JOIN_OPTIONS)
+    assert options["grpc.max_receive_message_length"] == MAX_JOIN < MAX_FRAME
+    for name in ("grpc.max_connection_idle_ms", "grpc.max_connection_age_ms", "grpc.server_handshake_timeout_ms"):
+        assert 0 < options[name] <= 60_000
+    assert options["grpc.so_reuseport"] == 0

@@ -16,7 +16,7 @@ def profile(*labels: str, title: str = "", **more: str) -> Profile:
 
 def best(wanted: Profile, provided: Profile, minimum: float = THRESHOLD) -> Match | None:
     """What provides the first field."""
-    [first, *_] = Catalogue([Source("a/b", provided)]).similar(wanted, minimum).fields
+    [first, *_] = Catalogue.of([Source("a/b", provided)]).similar(wanted, minimum).fields
     return first.matches[0] if first.matches else None
 
 
@@ -152,7 +152,7 @@ def test_the_source_that_provides_more_of_it_comes_first() -> None:
         Source("b/all", profile(*PERSON)),
         Source("c/two", profile(*PERSON[1:])),
     ]
-    found = Catalogue(sources).similar(profile(*PERSON))
+    found = Catalogue.of(sources).similar(profile(*PERSON))
     assert [item.source.name for item in found.datasets] == ["b/all", "c/two", "a/one"]
     assert all(field.matches[0].source.name == "b/all" for field in found.fields)
     assert found.provided == 3
@@ -160,17 +160,17 @@ def test_the_source_that_provides_more_of_it_comes_first() -> None:
 
 def test_a_register_of_everybody_comes_before_one_of_pupils() -> None:
     sources = [Source("a/pupils", profile("学生姓名", "学号")), Source("b/people", profile("姓名", "籍贯"))]
-    [field] = Catalogue(sources).similar(profile("申请人姓名")).fields
+    [field] = Catalogue.of(sources).similar(profile("申请人姓名")).fields
     assert [match.source.name for match in field.matches] == ["b/people", "a/pupils"]
 
 
 def test_no_more_sources_are_told_than_asked_for() -> None:
-    catalogue = Catalogue(Source(f"a/{number}", profile("姓名")) for number in range(30))
+    catalogue = Catalogue.of(Source(f"a/{number}", profile("姓名")) for number in range(30))
     found = catalogue.similar(profile("姓名"), limit=3)
     assert (len(found.fields[0].matches), len(found.datasets)) == (3, 3)
     assert len(catalogue.similar(profile("姓名"), limit=None).datasets) == 30
 
 
 def test_nothing_is_found_in_an_empty_catalogue() -> None:
-    found = Catalogue([]).similar(profile(*PERSON))
+    found = Catalogue.of([]).similar(profile(*PERSON))
     assert (found.provided, found.datasets, len(found.fields)) == (0, (), 3)

@@ -5,17 +5,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from immutables import Map
 
 from exchange.core.bars import agreement_target, dataset_target, officer_target, party_target
-from exchange.core.entries import ObjectVersion, guardrail_entry, revocation_entry, suspension_entry
+from exchange.core.entries import ObjectVersion, directory_leaf, guardrail_entry, revocation_entry, suspension_entry
 from exchange.core.envelope import Draft
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
 from exchange.core.snapshot import digest_of, encode_state, open_state
+from exchange.core.suspending import Concerned, holding_up, suspended, suspension_problem, suspension_target
+from exchange.core.terms import AgreementTerms, Terms
 from exchange.core.wire import MAX_TIME, decode, encode
+from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import DirectoryState, EntryKind, Role
 from exchange.v1.guardrail_pb2 import Guardrail, Officer, Suspension
 from exchange.v1.guardrail_pb2 import Test as Node
+from exchange.v1.procedure_pb2 import Action
 from tests.drafts import accepted, entry_draft, refused
 from tests.world import (
     APPLICATIONS,
@@ -203,6 +208,134 @@ def test_refuses_a_suspension_of_nothing_that_there_is(world: World, changes: di
 def test_a_dataset_is_no_agreement_and_an_agreement_no_dataset(world: World) -> None:
     refused(world, suspension(world, COORDINATOR, agreement=world.dataset.version.digest), COORDINATOR, "no agreement")
     refused(world, suspension(world, COORDINATOR, dataset=world.agreement.object_id), COORDINATOR, "no dataset")
+
+
+def given(world: World) -> AgreementTerms:
+    """What a standing approval of population gave to housing."""
+    sharing = Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL)
+    dataset = world.publish("open", sharing=sharing)
+    application = world.apply_for(dataset, standing_approval=world.approve_standing(dataset))
+    found = world.directory.agreement(application.version.digest)
+    assert found is not None
+    return found
+
+
+def holder(world: World, agreement: AgreementTerms) -> Party | None:
+    held = holding_up(world.directory.state, agreement, world.now)
+    return held.by if held is not None else None
+
+
+@pytest.mark.parametrize("party", [POPULATION, COORDINATOR], ids=str)
+def test_what_a_standing_approval_gave_is_suspended_and_resumed(world: World, party: Party) -> None:
+    agreement = given(world)
+    digest = accepted(world, suspension(world, party, agreement=agreement.application), party).digest
+    assert holder(world, agreement) == party
+    assert world.directory.is_suspended(agreement.digest, world.now)
+    assert holder(world, world.agreement) is None
+    accepted(world, revocation_entry(party, world.fresh(16), digest, "put right"), party)
+    assert holder(world, agreement) is None
+
+
+def test_what_goes_on_in_the_case_does_not_keep_the_owner_from_suspending(world: World) -> None:
+    agreement = given(world)
+    world.do(HOUSING, Action.ACTION_RATE, world.directory.state.versions[agreement.application].object_id, rating=1)
+    accepted(world, suspension(world, POPULATION, agreement=agreement.application), POPULATION)
+    assert holder(world, agreement) == POPULATION
+
+
+def test_what_was_submitted_after_a_consent_is_suspended_under_its_application(world: World) -> None:
+    agreement = given(world)
+    submitted = replace(agreement, version=world.agreement.version)
+    target = suspension_target(world.directory.state, submitted)
+    assert target == agreement_target(world.directory.state.versions[agreement.application].object_id)
+    assert suspension_target(world.directory.state, world.agreement) == agreement_target(world.agreement.object_id)
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("agreement", "the agreement"),
+        ("dataset", "the dataset"),
+        ("requesting department", str(HOUSING)),
+        ("requesting system", str(APPLICATIONS)),
+        ("providing department", str(POPULATION)),
+        ("providing system", str(REGISTRY)),
+        ("officer", "the officer"),
+    ],
+)
+def test_what_is_held_up_of_a_request_is_told_in_words(world: World, what: str, text: str) -> None:
+    concerned = Concerned(world.agreement, world.dataset, APPLICATIONS, "officer-7")
+    assert suspended(world.directory.state, concerned, world.now) == ""
+    until = world.now + 1
+    accepted(world, suspension(world, COORDINATOR, until=until, **said(world, what)), COORDINATOR)
+    told = suspended(world.directory.state, concerned, world.now)
+    assert told == f"{text} is suspended by {COORDINATOR}: used for another purpose"
+    assert suspended(world.directory.state, concerned, until) == ""
+
+
+def test_what_holds_up_others_holds_up_no_request(world: World) -> None:
+    concerned = Concerned(world.agreement, world.dataset, APPLICATIONS, "officer-8")
+    accepted(world, suspension(world, COORDINATOR, **said(world, "officer")), COORDINATOR)
+    accepted(world, suspension(world, COORDINATOR, party=str(MARRIAGE)), COORDINATOR)
+    accepted(world, suspension(world, COORDINATOR, agreement=given(world).application), COORDINATOR)
+    assert suspended(world.directory.state, concerned, world.now) == ""
+
+
+def test_a_suspension_or_guardrail_that_may_stand_has_no_problem(world: World) -> None:
+    world.forbid(FORBIDDEN)
+    drafts = [(suspension(world, COORDINATOR, **said(world, what)), COORDINATOR) for what in OWNERS]
+    drafts.append((suspension(world, POPULATION, agreement=given(world).application), POPULATION))
+    digests = [accepted(world, draft, party).digest for draft, party in drafts]
+    state, terms = world.directory.state, world.directory.terms
+    digests.append(state.bars.guardrails[0].digest)
+    for known in (terms, replace(terms, datasets=Map()), Terms()):
+        assert [suspension_problem(state, known, state.versions[digest]) for digest in digests] == [""] * len(digests)
+
+
+@pytest.mark.parametrize("what", ["requesting system", "officer"])
+def test_a_requesters_department_holds_up_its_own_beside_the_owner(world: World, what: str) -> None:
+    accepted(world, suspension(world, HOUSING, **said(world, what)), HOUSING)
+    concerned = Concerned(world.agreement, world.dataset, APPLICATIONS, "officer-7")
+    assert f"is suspended by {HOUSING}" in suspended(world.directory.state, concerned, world.now)
+
+
+@pytest.mark.parametrize("party", [HOUSING, CIVIL_AFFAIRS], ids=str)
+def test_nobody_else_holds_up_what_a_standing_approval_gave(world: World, party: Party) -> None:
+    agreement = given(world)
+    draft = suspension(world, party, agreement=agreement.application)
+    assert "cannot suspend what is not its own" in world.append(draft, party).reason
+    # The leaf alone does not tell; whoever knows the body does not count it, and one beside it counts.
+    assert targets(world) == {agreement_target(agreement.object_id)}
+    assert holder(world, agreement) is None
+    accepted(world, suspension(world, POPULATION, agreement=agreement.application), POPULATION)
+    assert holder(world, agreement) == POPULATION
+
+
+@pytest.mark.parametrize("party", [EXCHANGE, AUDITOR, BROKER, REGISTRY, APPLICATIONS], ids=str)
+def test_only_departments_and_coordinators_suspend_what_a_standing_approval_gave(world: World, party: Party) -> None:
+    refused(world, suspension(world, party, agreement=given(world).application), party, "cannot suspend what is not")
+    assert targets(world) == set()
+
+
+def test_an_application_that_no_standing_approval_answered_is_not_suspended(world: World) -> None:
+    application = world.apply_for(world.dataset)
+    draft = suspension(world, POPULATION, agreement=application.version.digest)
+    assert "no agreement of the directory" in world.append(draft, POPULATION).reason
+    draft = suspension(world, CIVIL_AFFAIRS, agreement=application.version.digest)
+    assert "cannot suspend what is not its own" in world.append(draft, CIVIL_AFFAIRS).reason
+    draft = suspension(world, POPULATION, agreement=world.agreement.application)
+    assert "no agreement of the directory" in world.append(draft, POPULATION).reason
+    assert holder(world, world.agreement) is None
+
+
+def test_a_mirror_that_does_not_know_the_application_folds_its_suspension_to_the_same_state(world: World) -> None:
+    agreement = given(world)
+    draft = suspension(world, POPULATION, agreement=agreement.application)
+    leaf = directory_leaf(world.sign(draft, POPULATION), world.now)
+    blind = replace(world.directory, terms=Terms())
+    (seen, told), (unseen, untold) = world.directory.apply(leaf, b""), blind.apply(leaf, b"")
+    assert (told.reason, untold.reason) == ("", "")
+    assert digest_of(tuple(encode_state(seen.state))) == digest_of(tuple(encode_state(unseen.state)))
 
 
 def test_a_suspension_has_a_reason_of_up_to_2000_characters(world: World) -> None:

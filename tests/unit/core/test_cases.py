@@ -15,6 +15,7 @@ from exchange.core.entries import (
     revocation_entry,
     rules_entry,
     signing_key_statement,
+    suspension_entry,
 )
 from exchange.core.envelope import Draft
 from exchange.core.fold import Applied
@@ -27,6 +28,7 @@ from exchange.core.terms import ApplicationTerms
 from exchange.v1.access_pb2 import Code
 from exchange.v1.catalogue_pb2 import Sharing, SharingClass
 from exchange.v1.directory_pb2 import Agreement, Role
+from exchange.v1.guardrail_pb2 import Suspension
 from exchange.v1.procedure_pb2 import Action, Outcome, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Operation
 from exchange.v1.terms_pb2 import Limits, Mask
@@ -615,6 +617,15 @@ def test_with_consents_it_is_answered_when_it_is_submitted(strict: World) -> Non
     step = strict.do(HOUSING, SUBMIT, object_id, digest=digest)
     (agreement,) = strict.directory.agreements_of(APPLICATIONS, strict.dataset.object_id, strict.now)
     assert agreement.digest == step.digest
+    strict.suspend(POPULATION, agreement=application.version.digest)
+    assert strict.directory.is_suspended(agreement.digest, strict.now)
+    assert "no agreement of the directory" in suspended_by_name(strict, step.digest)
+
+
+def suspended_by_name(world: World, digest: bytes) -> str:
+    """Why what has this digest cannot be suspended."""
+    draft = suspension_entry(POPULATION, world.fresh(16), Suspension(agreement=digest, reason="misused"))
+    return world.append(draft, POPULATION).reason
 
 
 def approval_body(world: World, **changes: object) -> Body:

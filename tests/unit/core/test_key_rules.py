@@ -112,9 +112,9 @@ def test_the_root_signs_nothing_of_another_exchange(world: World) -> None:
     refused(world, key_draft(world, stranger, "DEPARTMENT", EXCHANGE), EXCHANGE, "cannot sign a key of")
 
 
-@pytest.mark.parametrize("parent", [COORDINATOR, AUDITOR, BROKER, REGISTRY], ids=str)
+@pytest.mark.parametrize("parent", [COORDINATOR, AUDITOR, BROKER], ids=str)
 def test_only_departments_sign_systems(world: World, parent: Party) -> None:
-    below = parent if parent.is_system else Party(ORIGIN, parent.department, "new")
+    below = Party(ORIGIN, parent.department, "new")
     refused(world, key_draft(world, below, "SYSTEM", parent), parent, "this role")
 
 

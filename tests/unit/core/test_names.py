@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.errors import NameFormatError
-from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
+from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer, lookalike, skeleton
 
 EXCHANGE = Party("share.gov.example")
 HEALTH = Party("share.gov.example", "health")
@@ -194,3 +194,35 @@ def test_a_system_has_its_department_and_others_themselves() -> None:
     for name, department in (("/health/clinic", "/health"), ("/health", "/health"), ("", "")):
         party = Party.parse(f"exchange://city.example{name}")
         assert str(party.own_department) == f"exchange://city.example{department}"
+
+
+@pytest.mark.parametrize(
+    "name", ["housing", "hous1ng", "houslng", "h0using", "hou5ing", "hou-sing", "-housing-", "h0u51ng"]
+)
+def test_what_looks_alike_has_one_skeleton(name: str) -> None:
+    assert skeleton(name) == skeleton("housing")
+
+
+@pytest.mark.parametrize(("one", "other"), [("modem", "rnodem"), ("modern", "modem"), ("vvine", "wine"), ("r-n", "m")])
+def test_letters_that_run_into_each_other_look_alike(one: str, other: str) -> None:
+    assert skeleton(one) == skeleton(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("housing", "housings"), ("tax", "tex"), ("desk-3", "desk-4"), ("a", "b")])
+def test_what_can_be_told_apart_does_not_look_alike(one: str, other: str) -> None:
+    assert skeleton(one) != skeleton(other)
+
+
+def test_a_lookalike_has_the_same_parent_and_another_name() -> None:
+    housing, clinic = Party("city.example", "housing"), Party("city.example", "health", "c1inic")
+    others = [Party("city.example"), housing, Party("city.example", "health", "housing"), clinic]
+    assert lookalike(housing, others) is None
+    assert lookalike(Party("city.example", "h0using"), others) == housing
+    assert lookalike(Party("city.example", "health", "clinic"), others) == clinic
+    assert lookalike(Party("city.example", "tax", "clinic"), others) is None
+    assert lookalike(Party("town.example", "h0using"), others) is None
+
+
+@given(SEGMENTS, SEGMENTS)
+def test_hyphens_never_tell_two_names_apart(one: str, other: str) -> None:
+    assert skeleton(f"{one}-{other}") == skeleton(f"{one}{other}")

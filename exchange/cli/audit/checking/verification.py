@@ -25,8 +25,10 @@ from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied
+from exchange.core.successions import read_succession
 from exchange.core.trust import Trust
 from exchange.v1.access_pb2 import AccessLeaf
+from exchange.v1.directory_pb2 import EntryKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class DirectoryLog:
         self._erased: Counter[int] = Counter()
         self.directory = Directory.genesis(trust.name, trust.root_key)
         self._origin = trust.directory_log.name
+        self._access_log = trust.access_log
+        self._breaks: list[tuple[int, bytes]] = []
         self._tree = tree
         self._rest: Iterator[LoggedEntry] = iter(())
         self._ahead: LoggedEntry | None = None
@@ -139,6 +143,15 @@ class DirectoryLog:
         """What the leaves together show, and which bodies were erased."""
         yield from self._tree.finish()
         yield from _erased_findings(self._origin, self._erased)
+        for index, leaf in self._breaks:
+            yield self._broken(index, leaf)
+
+    def _broken(self, index: int, leaf: bytes) -> Finding:
+        """A break that the root has declared: no fraud, and never passed over in silence."""
+        try:
+            return Finding(self._origin, None, str(read_succession(index, leaf, self._access_log)), Level.WARNING)
+        except CoreError as error:
+            return Finding(self._origin, index, f"it declares a break that the access log has not signed: {error}")
 
     def _add(self, entry: LoggedEntry) -> Iterator[Finding]:
         yield from self._tree.add(entry.index, entry.leaf)
@@ -149,6 +162,8 @@ class DirectoryLog:
         if self._is_broken:
             return
         self.directory, applied = self.directory.apply(entry.leaf, entry.body)
+        if not applied.reason and applied.entry is not None and applied.entry.kind == EntryKind.ENTRY_KIND_SUCCESSOR:
+            self._breaks.append((entry.index, entry.leaf))
         erased_by = self._erasures.of_object(applied.entry.object_id) if applied.entry is not None else None
         if erased_by is not None and not entry.body and not applied.reason:
             self._erased[erased_by] += 1

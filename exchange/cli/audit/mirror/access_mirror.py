@@ -26,6 +26,7 @@ from exchange.core.errors import CoreError
 from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes, inclusion_nodes
 from exchange.core.names import Party
 from exchange.core.note import Verifier
+from exchange.core.successions import Succession
 
 FILE: Final = "access-mirror.db"
 EVIDENCE: Final = "evidence"
@@ -290,11 +291,32 @@ class AccessMirror:
 
     def drop_unverified(self) -> None:
         """Forget entries that no verified checkpoint holds: they are fetched again."""
-        size = self.checkpoint.size
         self._connection.execute("BEGIN IMMEDIATE")
+        self._cut(self.checkpoint.size)
+        self._connection.execute("COMMIT")
+
+    def _cut(self, size: int) -> None:
         self._connection.execute("DELETE FROM entries WHERE idx >= ?", (size,))
         self._connection.execute("DELETE FROM disorder WHERE idx >= ?", (size,))
         self._connection.execute("DELETE FROM nodes WHERE place >= ?", (place_of(0, size),))
+
+    def give_up(self, succession: Succession) -> None:
+        """Let go of what a declared break took: the mirror ends with the checkpoint from which the log goes on.
+
+        Raises:
+            ForkError: the mirror has another history before the break than the declaration says; sticky.
+        """
+        first, size = succession.first, self.size
+        if size >= first.size and self.root(first.size) != first.root:
+            text = (
+                f"the declared break goes on from another access log of {first.size} entries than this home was given"
+            )
+            raise self.fail(ForkError(text, earlier=self.note(first.size), later=succession.first_note))
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._cut(first.size)
+        self._connection.execute("DELETE FROM checkpoints WHERE size >= ?", (first.size,))
+        values = (first.size, succession.first_note, size >= first.size)
+        self._connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", values)
         self._connection.execute("COMMIT")
 
     def fail(self, error: BrokenLogError) -> BrokenLogError:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from exchange.cli.audit.checking.opening import OpenedEntry
 from exchange.cli.audit.mirror.postings import Wanted
 from exchange.cli.errors import WrongUsageError
+from exchange.core.directory import Directory
 from exchange.core.errors import NameFormatError
 from exchange.core.names import SCHEME, Party
 from exchange.core.state import OBJECT_ID
@@ -19,7 +20,13 @@ CODES: Mapping[str, int] = {name.removeprefix("CODE_"): number for name, number 
 
 
 class Criteria(Wanted):
-    """What a search asks for, of the mirror's index and of the entry itself."""
+    """What a search asks for, of the mirror's index and of the entry itself.
+
+    Args:
+        key: SHA-256 of a key that signed the request, the response or the refusal; no index has it.
+    """
+
+    key: bytes | None = None
 
     def holds(self, entry: OpenedEntry) -> bool:
         """Whether the entry itself fulfils every condition, whatever the index said."""
@@ -27,9 +34,16 @@ class Criteria(Wanted):
         return (
             all(_says(entry, name, said[name], value) for name, value in self.exact.items())
             and all(_covers(party, str(said[name])) for name, party in self.parties.items())
+            and (self.key is None or self.key in signers_of(entry))
             and (self.since is None or entry.leaf.time >= self.since)
             and (self.until is None or entry.leaf.time <= self.until)
         )
+
+
+def signers_of(entry: OpenedEntry) -> frozenset[bytes]:
+    """The ids of the keys that signed what the entry holds."""
+    parts = (entry.request, entry.response, entry.refusal)
+    return frozenset(part.key_id for part in parts if part is not None)
 
 
 def said_of(entry: OpenedEntry) -> dict[str, object]:
@@ -80,6 +94,21 @@ def request_id(text: str) -> bytes | None:
         return uuid.UUID(text).bytes
     except ValueError:
         return None
+
+
+def key_of(text: str, directory: Directory) -> bytes:
+    """The id of a key of the directory, by its fingerprint or the beginning of it.
+
+    Raises:
+        WrongUsageError: no key begins so, or several do.
+    """
+    prefix = "".join(text.lower().split())
+    is_hex = 8 <= len(prefix) <= 64 and all(char in "0123456789abcdef" for char in prefix)
+    found = [key for key in directory.state.keys if key.hex().startswith(prefix)] if is_hex else []
+    if len(found) != 1:
+        problem = f"{len(found)} keys of the directory begin so" if is_hex else "not a key's fingerprint"
+        raise WrongUsageError(f"--key: {problem}: {text[:100]}", "give 8 or more hexadecimal digits of one")
+    return found[0]
 
 
 def object_id(text: str) -> bytes | None:

@@ -9,7 +9,17 @@ from typing import Annotated, Final, get_type_hints
 
 import typer
 
-from exchange.cli.audit.searching.criteria import CODES, KINDS, Criteria, moment, object_id, one_of, party, request_id
+from exchange.cli.audit.searching.criteria import (
+    CODES,
+    KINDS,
+    Criteria,
+    key_of,
+    moment,
+    object_id,
+    one_of,
+    party,
+    request_id,
+)
 from exchange.cli.errors import WrongUsageError
 from exchange.client.datasets import find_dataset
 from exchange.client.errors import UsageError
@@ -36,6 +46,7 @@ class Typed:
         str, typer.Option(metavar="KIND", help="released, unreleased, refused, or refusals (summed up).")
     ] = ""
     request: Annotated[str, typer.Option(metavar="ID", help="The request's id, a UUID.")] = ""
+    key: Annotated[str, typer.Option(metavar="KEY-ID", help="What this key signed: its fingerprint, or 8 digits.")] = ""
 
     def words(self) -> list[str]:
         """The same options, for a command line."""
@@ -58,6 +69,7 @@ class Typed:
         for name, text in (("requester", self.requester), ("provider", self.provider)):
             if text:
                 criteria.parties[name] = party(text, directory.origin, f"--{name}")
+        criteria.key = key_of(self.key, directory) if self.key else None
         criteria.exact |= {"kind": one_of(self.kind, KINDS, "--kind")} if self.kind else {}
         criteria.exact |= {"code": one_of(self.code, CODES, "--code")} if self.code else {}
         criteria.exact |= {"dataset": _dataset(directory, self.dataset)} if self.dataset else {}

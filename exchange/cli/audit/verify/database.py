@@ -23,7 +23,8 @@ from exchange.core.errors import CoreError
 from exchange.core.note import Verifier
 
 _APPLICATION_ID: Final = int.from_bytes(b"XLOG")
-_VERSION: Final = 2
+# What version 3 added stands beside the logs.
+_VERSIONS: Final = (2, 3)
 _COLUMNS: Final = (
     "time",
     "kind",
@@ -140,9 +141,9 @@ class BrokerDatabase:
 
 def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
     found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if found != (_APPLICATION_ID, _VERSION):
+    if found not in [(_APPLICATION_ID, version) for version in _VERSIONS]:
         hint = "the broker keeps it as exchange.db in its home; copy it with the broker stopped"
-        raise UnavailableError(f"{path} is not a broker's database of version {_VERSION}", hint)
+        raise UnavailableError(f"{path} is not a broker's database of version {_VERSIONS[0]} or {_VERSIONS[1]}", hint)
 
 
 def _columns_of(leaf: bytes) -> tuple[object, ...]:
