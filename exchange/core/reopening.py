@@ -121,7 +121,7 @@ class _Reopening:
             self._entries.update(dict.fromkeys(table, found))
         return found
 
-    def granted(self, size: int) -> "Layered[tuple[bytes, Party], bool]":
+    def granted(self, size: int) -> Layered[tuple[bytes, Party], bool]:
         """Whose departments had an agreement for a dataset in a directory of a size."""
         return Layered(KeptTable(lambda key: self._was_granted(*key, size), self._granted))
 
