@@ -85,6 +85,22 @@ def check(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None, as_json:
         raise typer.Exit(failure)
 
 
+@app.command(epilog=example("exchange-adapter doctor --home ./registry"))
+def doctor(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look at keys, certificates, clocks, brokers, databases, ledger, receipts and disk; change nothing.
+
+    Each line is ok, warn or fail, with the command that mends it. Every check has a time limit of its own, and what
+    needs no broker is looked at without one. Exit code 0 where nothing failed, 1 where something did, 3 where nothing
+    did but something could not be checked.
+    """
+    from adapters.doctor import of_adapter
+    from exchange.cli.findings import show_findings
+    from exchange.health.checks import examine
+
+    findings = examine(of_adapter(Home(home), _config_path(home, config)))
+    raise typer.Exit(show_findings(findings, as_json=as_json))
+
+
 @app.command(
     epilog=example("exchange-adapter capabilities --json --home ./registry > ./department/capabilities/registry.json")
 )
@@ -120,6 +136,7 @@ def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
     from adapters.host import run as run_host
     from adapters.ledger import LedgerError
     from adapters.orders import OrdersError
+    from exchange.metrics.serving import ListenError
 
     log_to_stderr()
     place, path = Home(home), _config_path(home, config)
@@ -132,6 +149,8 @@ def run(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None) -> None:
         raise WrongUsageError(str(error)) from error
     except (LedgerError, OrdersError) as error:
         raise CommandError(str(error), "", ExitCode.UNCHECKED) from error
+    except ListenError as error:
+        raise CommandError(str(error), f"see metrics in {path}", ExitCode.UNCHECKED) from error
 
 
 @app.command(epilog=example("exchange-adapter revoke 3f9c2a7be1d04c55 --reason 'data misused' --home ./registry"))

@@ -35,6 +35,7 @@ from adapters.connectors.sql_table import SCAN_LIMIT
 from adapters.connectors.tables import Description, Table
 from exchange.core.names import is_code, is_field
 from exchange.core.policy import MAX_AGE
+from exchange.metrics.address import check_loopback
 from exchange.overrides import OverrideError, overrides, read_secret, variable_of
 from exchange.toml_lines import line_of, syntax_error
 
@@ -74,6 +75,7 @@ class AdapterSettings(_Model):
         scan_limit: the most rows that are read for one answer that filters or orders by hashed fields.
         max_directory_age: seconds since a quorum of witnesses cosigned the directory, where trust.toml has one; a
             department may be stricter than the exchange's five minutes, not laxer.
+        metrics: a loopback address for /metrics, /health and /ready, such as 127.0.0.1:9744; empty is off.
     """
 
     home: Annotated[Path, Field(strict=False, validate_default=True)] = Path()
@@ -81,6 +83,12 @@ class AdapterSettings(_Model):
     statement_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 5000
     scan_limit: _RowLimit = SCAN_LIMIT
     max_directory_age: Annotated[int, Field(ge=1, le=MAX_AGE)] = MAX_AGE
+    metrics: str = ""
+
+    @field_validator("metrics", mode="after")
+    @classmethod
+    def _check_metrics(cls, metrics: str) -> str:
+        return check_loopback(metrics)
 
     @field_validator("home", mode="after")
     @classmethod

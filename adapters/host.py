@@ -11,11 +11,11 @@ from pathlib import Path
 import grpc
 import structlog
 
-from adapters.answering import Answerer
 from adapters.attachment import Attachment
 from adapters.committing import Committer
 from adapters.config import AdapterConfig
 from adapters.ledger import Ledger, LedgerFatalError
+from adapters.metrics import MeasuredAnswerer, Meter, Watched, watched_over
 from adapters.orders import Orders
 from adapters.renewals import Renewals
 from adapters.sealing_keys import SealingKeys
@@ -57,10 +57,12 @@ class Host:
         self._sources = Sources(config)
         self._committer = Committer(session, ledger, session.clock)
         self._settler = Settler(session, ledger)
-        self._answerer = Answerer(session, self._sources, ledger, self._committer, orders, session.clock)
-        self._sealing_keys = SealingKeys(session)
         self._renewals = Renewals(session)
         self._attachments: dict[str, Attachment] = {}
+        self._meter = Meter(Watched(session, ledger, orders, self._tunnels))
+        parts = (session, self._sources, ledger, self._committer, orders, session.clock)
+        self._answerer = MeasuredAnswerer(self._meter, *parts)
+        self._sealing_keys = SealingKeys(session, self._answerer.reload_keys)
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then finish what was delivered.
@@ -72,7 +74,12 @@ class Host:
             BrokenLogError: a log contradicts itself: nothing more is answered.
             LedgerFatalError: the disk failed: nothing more is answered.
             HomeError: the ledger's anchor cannot be written: nothing more is answered.
+            ListenError: another program listens where the metrics are to be.
         """
+        async with watched_over(self._meter, self._config.adapter.metrics):
+            await self._serve(ready)
+
+    async def _serve(self, ready: Callable[[str], None]) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -48,6 +48,7 @@ ALONE_WITHOUT = "SELECT number, chain FROM answers WHERE number = :number"
 BEFORE = """SELECT number, chain FROM answers WHERE number = (SELECT max(number) FROM answers WHERE number <= :number)
     UNION ALL SELECT number, chain FROM starts
     WHERE number = (SELECT max(number) FROM starts WHERE number <= :number) ORDER BY number DESC LIMIT 1"""
+AT = "SELECT time FROM answers WHERE number = :number"
 NEXT = "SELECT min(number) FROM answers WHERE number > :after"
 ANSWERS = """SELECT answers.*, (SELECT envelope FROM sealed WHERE sealed.number = kept.number),
     owed.number IS NOT NULL FROM answers LEFT JOIN kept USING (number) LEFT JOIN owed USING (number) WHERE """

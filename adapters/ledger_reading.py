@@ -12,6 +12,7 @@ from adapters.ledger_file import (
     ALONE,
     ALONE_WITHOUT,
     ANSWERS,
+    AT,
     BEFORE,
     BETWEEN,
     DECLARED,
@@ -137,6 +138,16 @@ class LedgerReader:
         """The entries that settle an answer, in the log's order; empty while it is owed."""
         [rows] = self._read({"number": number}, SETTLEMENTS + "number = :number ORDER BY log_index")
         return tuple(Settlement(*row[1:]) for row in rows)
+
+    def since(self, time: int) -> int:
+        """How many answers are of a time (milliseconds) or later."""
+        first, last = 1, self.head.number
+        end = last + 1
+        while first < end:
+            middle = (first + end) // 2
+            [rows] = self._read({"number": middle}, AT)
+            first, end = (middle + 1, end) if rows and rows[0][0] < time else (first, middle)
+        return last + 1 - first
 
     def answers(self) -> Iterator[tuple[Stored, tuple[Settlement, ...]]]:
         """Every answer in the ledger's order, with the entries that settle it; read page by page.

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 import structlog
 
@@ -21,10 +22,12 @@ class SealingKeys:
 
     Args:
         session: the system's open home.
+        take_up: called once a new key is in the home, before anybody can seal to it.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, take_up: Callable[[], None] = lambda: None) -> None:
         self._session = session
+        self._take_up = take_up
         self._lock = asyncio.Lock()
 
     async def ensure(self) -> None:
@@ -43,7 +46,10 @@ class SealingKeys:
                 # One that never reached the directory is as good as new.
                 waiting = [digest for digest in own if digest not in directory.state.keys]
                 home = self._session.home
-                await self._enter(home.sealing_public(waiting[0]) if waiting else home.new_sealing_key(), now)
+                public = home.sealing_public(waiting[0]) if waiting else home.new_sealing_key()
+                # Who reads the directory at the moment of the entry seals to it at once.
+                self._take_up()
+                await self._enter(public, now)
             for record in records:
                 if record is not None and record.not_after < now:
                     self._session.home.destroy_sealing_key(record.key_id)

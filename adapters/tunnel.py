@@ -75,7 +75,7 @@ class Tunnel:
         ready: Callable[[str], None],
         elsewhere: Callable[[bytes], bool] = lambda _digest: False,
     ) -> None:
-        self._address = address
+        self.address = address
         self._session = session
         self._answerer = answerer
         self._settler = settler
@@ -106,7 +106,7 @@ class Tunnel:
             LedgerFatalError: the disk failed: the process must stop.
         """
         self._failed = asyncio.get_running_loop().create_future()
-        async with open_channel(self._address, self._session.home.tls_identity()) as channel:
+        async with open_channel(self.address, self._session.home.tls_identity()) as channel:
             method: Any = channel.stream_stream
             self._call = method(ATTACH)(metadata=announced())
             reading = asyncio.create_task(self._read())
@@ -118,6 +118,11 @@ class Tunnel:
             finally:
                 self._call.cancel()
                 await self._end(reading, watching)
+
+    @property
+    def offered(self) -> int:
+        """How many unsettled answers were offered when it attached, and are not settled yet."""
+        return len(self._offered)
 
     def is_owed(self, response_digest: bytes) -> bool:
         """Whether this broker, attached and ready, owes the receipt of an answer that was given through it."""
@@ -162,7 +167,7 @@ class Tunnel:
         hello = Hello(format=FORMAT, directory_size=self._session.directory.size)
         await self._frames.submit(AdapterFrame(hello=hello))
         self._broker = announcement_in(await self._call.initial_metadata())
-        agreed(own_announcement(), self._broker, ("this adapter", f"the broker {self._address}"))
+        agreed(own_announcement(), self._broker, ("this adapter", f"the broker {self.address}"))
         await self._offer()
         while True:
             data = await self._call.read()
@@ -174,7 +179,7 @@ class Tunnel:
 
     async def _raise_status(self) -> None:
         if await self._call.code() != grpc.StatusCode.OK:
-            raise ExchangeError(f"{self._address} ended the tunnel: {await self._call.details()}")
+            raise ExchangeError(f"{self.address} ended the tunnel: {await self._call.details()}")
 
     async def _offer(self) -> None:
         """Offer every unsettled answer, without its ciphertext; nothing new is answered until all are settled."""
@@ -184,7 +189,7 @@ class Tunnel:
                 self._offered.add(stored.response_digest)
                 self._post_offer(stored)
         if self._offered:
-            logger.info("unsettled answers are offered", broker=self._address, answers=len(self._offered))
+            logger.info("unsettled answers are offered", broker=self.address, answers=len(self._offered))
         self._ready_if_settled()
 
     def _post_offer(self, stored: Stored) -> None:
@@ -211,8 +216,8 @@ class Tunnel:
             self.attached.set()
             self._post(AdapterFrame(ready=Ready()))
             release, protocol = self._broker.package, self._broker.spoken
-            logger.info("attached", broker=self._address, release=release, protocol=protocol)
-            self._ready(self._address)
+            logger.info("attached", broker=self.address, release=release, protocol=protocol)
+            self._ready(self.address)
 
     async def _take(self, frame: BrokerFrame) -> None:
         kind = frame.WhichOneof("frame")
@@ -298,7 +303,7 @@ class Tunnel:
             await asyncio.sleep(min(GIVE_UP - age, STRAY))
             if self.is_ready:
                 await self._offer_strays()
-        raise ExchangeError(f"{self._address} withholds receipts: attaching again")
+        raise ExchangeError(f"{self.address} withholds receipts: attaching again")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -332,5 +337,5 @@ class Tunnel:
                 await self._call.write(encode(AttachRequest(frames=part)))
             except asyncio.InvalidStateError as error:
                 # So gRPC says that the call has ended meanwhile.
-                raise ExchangeError(f"{self._address} ended the tunnel") from error
+                raise ExchangeError(f"{self.address} ended the tunnel") from error
         return [None] * len(frames)

@@ -36,6 +36,9 @@ __all__ = ["NEXT", "UNFINISHED", "Home", "HomeError", "PrivateKey", "check_writa
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
+STEWARD = "steward"
+"""The role of a home whose key signs in its department's place."""
+
 NEXT = "-next"
 """What follows the name of a private key that is to take the other one's place."""
 
@@ -111,6 +114,15 @@ class Home:
             return Party.parse(self._described("name"))
         except CoreError as error:
             raise HomeError(f"{self.path / 'party.toml'}: name: {error}") from error
+
+    @property
+    def acts_for(self) -> Party:
+        """Whose entries this home's key signs: a steward's its department's, every other one its own.
+
+        Raises:
+            HomeError: nobody's, or the name cannot be read.
+        """
+        return self.party.own_department if self.role == STEWARD else self.party
 
     @property
     def role(self) -> str:

@@ -34,6 +34,9 @@ REJECT: Final = "/exchange.v1.InvitationService/Reject"
 JOIN: Final = "/exchange.v1.JoiningService/Join"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
+TIME_METADATA: Final = "exchange-time"
+"""Initial metadata of a health check's answer: the broker's clock, milliseconds in decimal."""
+
 ERROR_DOMAIN: Final = "exchange.v1"
 TLS_VERSION: Final = b"TLSv1.3"
 MAX_METADATA: Final = 16 * 1024
@@ -147,6 +150,32 @@ def server_credentials(identity: TlsIdentity) -> grpc.ServerCredentials:
     )
 
 
+def renewed_credentials(
+    read: Callable[[], TlsIdentity | None], identity: TlsIdentity, *, mutual: bool = True
+) -> grpc.ServerCredentials:
+    """Credentials of a server whose certificate is renewed while it runs; connections that stand are not touched.
+
+    Args:
+        read: called before each handshake, on a thread of gRPC's; a new identity, or None where nothing has changed.
+        identity: the one to begin with.
+        mutual: whether every peer is asked for a certificate; where not, none is.
+    """
+
+    def fetch() -> Any:
+        # The stubs know no None, which gRPC takes for "as before".
+        renewed = read()
+        return _server_configuration(renewed) if renewed is not None else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _server_configuration(identity), fetch, require_client_authentication=mutual
+    )
+
+
+def _server_configuration(identity: TlsIdentity) -> grpc.ServerCertificateConfiguration:
+    pairs = [(identity.private_key, identity.certificate)]
+    return grpc.ssl_server_certificate_configuration(pairs, root_certificates=identity.authority)
+
+
 def open_anonymous_channel(address: str, authority: bytes) -> grpc.aio.Channel:
     """A channel to a broker that shows its certificate and gets none; call it within an event loop, and close it.
 
@@ -169,32 +198,6 @@ def check_tls(auth: Mapping[str, Iterable[bytes]]) -> None:
     """
     if tuple(auth.get("ssl_tls_version", ())) != (TLS_VERSION,):
         raise PeerError("TLS 1.3 is required")
-
-
-def renewed_credentials(
-    read: Callable[[], TlsIdentity | None], identity: TlsIdentity, *, anonymous: bool = False
-) -> grpc.ServerCredentials:
-    """Credentials of a server whose certificate is renewed while it runs; connections that stand are not touched.
-
-    Args:
-        read: called before each handshake, on a thread of gRPC's; a new identity, or None where nothing has changed.
-        identity: the one to begin with.
-        anonymous: whether nobody is asked for a certificate.
-    """
-
-    def fetch() -> Any:
-        # The stubs know no None, which gRPC takes for "as before".
-        renewed = read()
-        return _server_configuration(renewed) if renewed is not None else None
-
-    return grpc.dynamic_ssl_server_credentials(
-        _server_configuration(identity), fetch, require_client_authentication=not anonymous
-    )
-
-
-def _server_configuration(identity: TlsIdentity) -> grpc.ServerCertificateConfiguration:
-    pairs = [(identity.private_key, identity.certificate)]
-    return grpc.ssl_server_certificate_configuration(pairs, root_certificates=identity.authority)
 
 
 def peer_party(auth: Mapping[str, Iterable[bytes]]) -> Party:

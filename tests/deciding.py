@@ -11,6 +11,7 @@ A row changes one thing in a request that is allowed otherwise; without a code i
     used          when the requester's department was answered under the agreement, milliseconds after now;
                   used_by_another and used_of_another: another department, or under another agreement
     suspend       what is suspended, by whom, until when (milliseconds after now), and who has lifted it
+    officers      pseudonyms that a department registers, and those that it has removed since
     forbid        trees of guardrails; their codes are rule-1, rule-2 and so on
     fault         names of faults in tests/attempts.py, applied in order
     later         milliseconds that pass until the request is made
@@ -86,8 +87,16 @@ def _arrange(attempt: Attempt, case: Mapping[str, Any]) -> None:
         world.use(another_agreement(attempt), HOUSING, world.now + offset)
     for number, tree in enumerate(case.get("forbid", ()), start=1):
         world.forbid(tree_of(attempt, tree), f"rule-{number}")
+    _name_officers(attempt, case.get("officers", {}))
     for suspension in case.get("suspend", ()):
         _suspend(attempt, suspension)
+
+
+def _name_officers(attempt: Attempt, said: Mapping[str, Any]) -> None:
+    for name, pseudonyms in said.items():
+        for standing in ("registered", "removed"):
+            for pseudonym in pseudonyms.get(standing, ()):
+                attempt.world.name_officer(party(name), pseudonym, removed=standing == "removed")
 
 
 def _grant(attempt: Attempt, case: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, Fi
 from exchange.v1.envelope_pb2 import Receipt
 from exchange.v1.guardrail_pb2 import Guardrail, Suspension, Test
 from exchange.v1.ledger_pb2 import LedgerRow
+from exchange.v1.people_pb2 import Mandate, OfficerStanding
 from exchange.v1.procedure_pb2 import Action, Rules, StandingApproval, Step
 from exchange.v1.request_pb2 import Answer, Lookup, Operation, Query, RequestHeader, ResponseHeader, Sealed, Value
 from tests.memory import MemoryLog, fixed, sealing_private, sealing_public, signer
@@ -133,7 +134,7 @@ class World:
         """A key for a party, signed by its parent; a later key of the party is vouched for by the current one."""
         key = key or signer(str(party))
         validity = changes.get("validity", (self.now - DAY, self.now + 10 * YEAR))
-        later = None if role in {Role.ROLE_SYSTEM, Role.ROLE_HEAD} else self.keys.get(party)
+        later = None if role in {Role.ROLE_SYSTEM, Role.ROLE_HEAD, Role.ROLE_STEWARD} else self.keys.get(party)
         statement = entries.signing_key_statement(ORIGIN, party, role, key, validity, predecessor=later)
         parent = party.parent or EXCHANGE
         applied = self._valid(entries.key_entry(parent, self.fresh(16), statement), parent)
@@ -262,6 +263,21 @@ class World:
         """A party suspends something; without `until`, until it is lifted."""
         body = Suspension(**({"reason": "used for another purpose"} | said))
         return self._valid(entries.suspension_entry(by, self.fresh(16), body), by)
+
+    def name_officer(self, department: Party, pseudonym: str, removed: bool = False) -> Applied:
+        """A department registers one of its officers, or removes one."""
+        latest = self.directory.state.people.officers.get(f"{department} {pseudonym}")
+        before = self.directory.state.versions[latest] if latest is not None else None
+        version = (
+            ObjectVersion(before.object_id, before.digest) if before is not None else ObjectVersion(self.fresh(16))
+        )
+        said = OfficerStanding(pseudonym=pseudonym, removed=removed)
+        return self._valid(entries.officer_entry(department, version, said), department)
+
+    def mandate(self, auditor: Party = AUDITOR, **changes: Any) -> Applied:
+        """The coordinator lets an auditor read everything, but for the changes."""
+        said = Mandate(**({"auditor": str(auditor), "not_after": self.now + 10 * YEAR} | changes))
+        return self._valid(entries.mandate_entry(COORDINATOR, self.fresh(16), said), COORDINATOR)
 
     def body_draft(self, owner: Party, body: entries.Body, version: ObjectVersion | None = None) -> Draft:
         """An unsigned entry with a body, of a new object where no version is given."""
@@ -463,6 +479,7 @@ def _founded() -> World:
         world.admit(Party(ORIGIN, system.department), Role.ROLE_DEPARTMENT)
         world.admit(system, Role.ROLE_SYSTEM)
         world.give_sealing_key(system)
+    world.mandate()
     return world
 
 

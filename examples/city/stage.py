@@ -177,6 +177,7 @@ class Stage:
         for code, label, label_en in purposes:
             texts = ("--label", label, "--label-en", label_en, "--legal-basis", "Decree 809, article 20")
             self.must("purpose", "register", code, *texts, "--home", self.home("data-bureau"))
+        self.must("mandate", "give", "audit-office", "--until", UNTIL, "--home", self.home("data-bureau"))
         for future in systems:
             future.result()
 

@@ -42,7 +42,7 @@ class Measurement:
         Returns:
             The URL of the newcomer's database.
         """
-        self._city: City = generate_city(new_seed())
+        self.city: City = generate_city(new_seed())
         stage = self._stage
         stage.found()
         stage.join(stage.home("data-bureau"), "data-bureau", "coordinator", stage.operator)
@@ -50,7 +50,7 @@ class Measurement:
         stage.join(stage.system(HOUSING), f"{HOUSING.name}/{HOUSING.system}", "system", stage.steward(HOUSING))
         texts = ("--label", "保障性住房分配", "--legal-basis", "Decree 809, article 20")
         stage.must("purpose", "register", PURPOSE, *texts, "--home", stage.home("data-bureau"))
-        return stage.fill(POPULATION, self._city)
+        return stage.fill(POPULATION, self.city)
 
     def run(self, url: str) -> list[Step]:
         """From the invite to the first answer; what people do between two commands is not waited for.
@@ -86,12 +86,12 @@ class Measurement:
         self._timed(f"the {group} has its certificate", lambda: stage.must("join", "--status", "--home", home))
 
     def _ask(self) -> str:
-        person = someone(self._city)
+        person = someone(self.city)
         asked = ("--key", person, "--fields", "name,address", "--purpose", PURPOSE, "--officer", "officer-17")
         home = self._stage.system(HOUSING)
         told = self._stage.must("request", POPULATION.dataset, *asked, "--case", "HS-1", "--home", home, "--json")
         answer = json.loads(told)
-        resident = next(resident for resident in self._city.residents if resident.id_number == person)
+        resident = next(resident for resident in self.city.residents if resident.id_number == person)
         if [row["name"] for row in answer["rows"]] != [resident.name]:
             raise AnswerError(f"{NAME} answered something else:\n{told}")
         return told

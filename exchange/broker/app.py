@@ -20,10 +20,12 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.append import AppendCommand
+from exchange.broker.auditing import Auditing
 from exchange.broker.beginning import FILE as STATE
 from exchange.broker.beginning import StateFile
 from exchange.broker.certificates import ServerCertificate, warn_daily
 from exchange.broker.config import BrokerConfig, load_config
+from exchange.broker.cutting import Cutter
 from exchange.broker.following import Follower
 from exchange.broker.gateway import Gateway
 from exchange.broker.genesis import load_authority, log_signers
@@ -32,6 +34,7 @@ from exchange.broker.invites import Invites
 from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
 from exchange.broker.limits import AddressBuckets, TokenBuckets
 from exchange.broker.logs import Logs
+from exchange.broker.metrics import MeasuredLogs, Meter, Metering, Watched, watched_over
 from exchange.broker.peers import Peers
 from exchange.broker.reading import Reading
 from exchange.broker.refusals import Refusals
@@ -54,10 +57,11 @@ from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Rhythm, Verifiers, WitnessClient, Witnesses
 from exchange.core.policy import Policy
 from exchange.home import Home, HomeError
+from exchange.metrics.serving import ListenError
 from exchange.store.invites import SqlInvites
 from exchange.store.ports import Log, LogStore, StoreError, StoreMissingError
 from exchange.store.sql import SqlLogStore
-from exchange.transport import JOIN_OPTIONS, MOST_JOINS, SERVER_OPTIONS, check_tls, renewed_credentials
+from exchange.transport import JOIN_OPTIONS, MOST_JOINS, SERVER_OPTIONS, TIME_METADATA, check_tls, renewed_credentials
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -81,9 +85,11 @@ class Broker:
     relay: Relay
     refusals: Refusals
     gateway: Gateway
+    cutter: Cutter
     witnesses: Witnesses | None
     servers: tuple[grpc.aio.Server, ...]
     health: Any
+    meter: Meter
     port: int
     upkeep: tuple[Callable[[], Awaitable[None]], ...]
 
@@ -141,6 +147,14 @@ def _open(home: Home, config: BrokerConfig) -> SqlLogStore:
 
 
 async def _run(broker: Broker, ready: Callable[[str], None]) -> None:
+    try:
+        async with watched_over(broker.meter, broker.config.metrics):
+            await _serve(broker, ready)
+    except ListenError as error:
+        raise BrokerError(f"{error}: see metrics in broker.toml") from error
+
+
+async def _serve(broker: Broker, ready: Callable[[str], None]) -> None:
     for server in broker.servers:
         await server.start()
     await _serving(broker, HealthCheckResponse.SERVING)
@@ -164,7 +178,7 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     retention = Retention(config.retention_days, lambda: read_holds(home.path))
     kept = StateFile(home.path / config.anchor / STATE, store, verifiers[Log.DIRECTORY])
     beginning = await asyncio.to_thread(kept.begin, trust)
-    logs = Logs(store, signers, beginning, now_ms, snapshots, retention)
+    logs = MeasuredLogs(store, signers, beginning, now_ms, snapshots, retention)
     tunnels = Tunnels()
     refusals = Refusals(logs, home.signer(), home.party, now_ms)
     # What others append from here on is no older.
@@ -179,27 +193,47 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     peers = Peers(logs, buckets, now_ms)
     authority = load_authority(home)
     append, renew = AppendCommand(logs, authority, now_ms), RenewCommand(logs, authority, now_ms)
-    invites = Invites(SqlInvites(store), logs, authority, now_ms)
     certificate = ServerCertificate(home, authority, config.hosts, now_ms)
+    invites = Invites(SqlInvites(store), logs, authority, now_ms)
     servicer = _aio.HealthServicer()
-    server = grpc.aio.server(interceptors=(Guard(),), options=SERVER_OPTIONS)
+    meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
+    logs.written = meter.written
+    # Who does not look pays nothing for it.
+    interceptors = (Guard(), Metering(meter.called)) if config.metrics else (Guard(),)
+    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
         (
             unary_handler(RELAY, RelayService(relay, peers).handlers()),
             unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
-            unary_handler(ACCESS, LogService(reading, store, peers).handlers()),
+            unary_handler(ACCESS, LogService(Auditing(logs, reading, now_ms), reading, store, peers).handlers()),
             unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
             GatewayService(gateway, peers).handler(),
             _health_handler(servicer),
         )
     )
-    port = _bind(server, config.listen, certificate)
-    # Each port has a certificate to look at of its own: who has seen a new one is not told of it again.
-    doors = (server, *_joining(ServerCertificate(home, authority, config.hosts, now_ms), config, invites))
+    identity = certificate.begin()
+    port = _bind(server, config.listen, renewed_credentials(certificate.reader(), identity))
+    joining = renewed_credentials(certificate.reader(), identity, mutual=False)
+    doors = (server, *_joining(joining, config, invites))
     follower = Follower(logs, taken, since)
     upkeep = (certificate.run, partial(warn_daily, home, logs, now_ms))
+    cutter = Cutter(logs, tunnels, now_ms)
     return Broker(
-        config, logs, kept, anchor, follower, relay, refusals, gateway, witnesses, doors, servicer, port, upkeep
+        config,
+        logs,
+        kept,
+        anchor,
+        follower,
+        relay,
+        refusals,
+        gateway,
+        cutter,
+        witnesses,
+        doors,
+        servicer,
+        meter,
+        port,
+        upkeep,
     )
 
 
@@ -214,7 +248,7 @@ def _witnesses(
     return Witnesses(store, verifiers, policy, client, rhythm, stops=config.missing_quorum == "stop")
 
 
-def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
+def _joining(credentials: grpc.ServerCredentials, config: BrokerConfig, invites: Invites) -> list[grpc.aio.Server]:
     """The server for those who have no certificate yet, where there is to be one: it serves nothing else."""
     if not config.join_listen:
         return []
@@ -222,12 +256,11 @@ def _joining(certificate: ServerCertificate, config: BrokerConfig, invites: Invi
     buckets = AddressBuckets(config.joins_per_second, config.joins_burst)
     service = JoiningService(invites, buckets, now_ms)
     server.add_generic_rpc_handlers((unary_handler(JOINING, service.handlers()),))
-    _bind(server, config.join_listen, certificate, anonymous=True)
+    _bind(server, config.join_listen, credentials)
     return [server]
 
 
-def _bind(server: grpc.aio.Server, listen: str, certificate: ServerCertificate, *, anonymous: bool = False) -> int:
-    credentials = renewed_credentials(certificate.read, certificate.begin(), anonymous=anonymous)
+def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> int:
     _check_address(listen)
     try:
         return server.add_secure_port(listen, credentials)
@@ -273,14 +306,26 @@ def _health_handler(
 ) -> "grpc.GenericRpcHandler[HealthCheckRequest, HealthCheckResponse]":
     """grpc.health.v1, registered by name like every service."""
     check = grpc.unary_unary_rpc_method_handler(
-        servicer.Check,
+        _told(servicer.Check),
         request_deserializer=HealthCheckRequest.FromString,
         response_serializer=HealthCheckResponse.SerializeToString,
     )
     return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
 
 
+def _told(check: Any) -> Any:
+    """A health check that also says what time it is here: for `doctor`, signed by nobody."""
+
+    async def told(request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
+        await context.send_initial_metadata(((TIME_METADATA, str(now_ms())),))
+        answer: HealthCheckResponse = await check(request, context)
+        return answer
+
+    return told
+
+
 async def _serving(broker: Broker, status: int) -> None:
+    broker.meter.is_serving = status == HealthCheckResponse.SERVING
     for service in ("", RELAY):
         await broker.health.set(service, status)
 
@@ -295,6 +340,7 @@ async def _until_stopped(broker: Broker) -> None:
         asyncio.create_task(stop.wait()): "",
         asyncio.create_task(broker.logs.failed.wait()): "the log cannot be written any more",
         asyncio.create_task(broker.anchor.follow()): "the anchor cannot be written any more",
+        asyncio.create_task(broker.cutter.run()): "what is suspended cannot be cut any more",
     }
     for work in broker.upkeep:
         waits[asyncio.ensure_future(work())] = "what it does by itself has failed"

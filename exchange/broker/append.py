@@ -15,7 +15,9 @@ from exchange.core.envelope import ENTRY, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.state import MAX_ENTRY, signing_record
+from exchange.core.signed import signing_record
+from exchange.core.state import MAX_ENTRY
+from exchange.core.stewards import acts_for
 from exchange.core.wire import decode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key
 from exchange.v1.envelope_pb2 import Receipt
@@ -83,12 +85,13 @@ class AppendCommand:
 
     def _verified(self, peer: Party, envelope: Envelope) -> Entry:
         """The entry, once signature and owner hold: what the log has already is not folded again, but answered."""
+        state = self._logs.directory.state
         try:
-            signing_record(self._logs.directory.state, envelope, self._clock())
+            signer = signing_record(state, envelope, self._clock())
         except CoreError as error:
             raise EntryRefusedError(str(error)) from error
         entry = decode(Entry, envelope.payload, MAX_ENTRY)
-        if entry.owner != str(peer):
+        if entry.owner != str(peer) and acts_for(signer, entry.owner) is None:
             raise EntryRefusedError(f"signed by {peer}, but owned by {entry.owner}")
         return entry
 

@@ -80,6 +80,10 @@ class ServerCertificate:
         self._stamp = stamp
         return identity
 
+    def reader(self) -> Callable[[], TlsIdentity | None]:
+        """`read` for one more server: each takes up a change by itself."""
+        return ServerCertificate(self._home, self._authority, self._hosts, self._clock).read
+
     async def run(self) -> None:
         """Renew in time, for as long as the broker runs; what fails is tried again, and said."""
         while True:

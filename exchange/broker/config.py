@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exchange.home import HomeError
+from exchange.metrics.address import check_loopback
 from exchange.overrides import OverrideError, overrides, read_secret, variable_of
 from exchange.store.ports import StoreOpenError
 from exchange.store.postgres_url import has_password
@@ -84,6 +85,7 @@ class BrokerConfig(BaseModel):
     witness_round_seconds: float = Field(default=3, gt=0)
     witness_heartbeat_seconds: float = Field(default=60, gt=0, le=120)
     witness_authorities: str = ""
+    metrics: Annotated[str, AfterValidator(check_loopback)] = ""
     # Where those who were invited hand in their keys, without a certificate; empty opens no such port.
     join_listen: Annotated[
         str, Field(pattern=r"^$|^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-f:]+\]:[0-9]{1,5}$"), AfterValidator(_checked_join)
@@ -229,6 +231,8 @@ def encode_config(config: BrokerConfig) -> str:
         f"witness_heartbeat_seconds = {config.witness_heartbeat_seconds:g}\n"
         "# Who certifies the witnesses whose address is https: a PEM file; without one, the public authorities.\n"
         f'witness_authorities = "{config.witness_authorities}"\n'
+        "# Where Prometheus finds /metrics, and /health and /ready are: 127.0.0.1:9743, say; empty is off.\n"
+        f'metrics = "{config.metrics}"\n'
         "# Where those who were invited hand in their keys, and show no certificate: every other party needs one.\n"
         "# Empty, no such port is open, and nobody can be invited. The rate is that of one network address.\n"
         f'join_listen = "{config.join_listen}"\n'

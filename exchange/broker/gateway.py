@@ -11,11 +11,14 @@ from exchange.broker.relay import Relay
 from exchange.broker.settlement import MAX_BARE, check_bare
 from exchange.broker.status import NotPermittedError, TooManyTunnelsError
 from exchange.broker.tunnel import Tunnel, Tunnels
+from exchange.core.bars import party_target
+from exchange.core.decision import Deny
 from exchange.core.envelope import REQUEST, RESPONSE, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
 from exchange.core.protocol import SILENT, Announcement
 from exchange.core.wire import decode_open
+from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.gateway_pb2 import AdapterFrame, AttachRequest, Offer, Reply
 
@@ -63,13 +66,14 @@ class Gateway:
             announced: which release the adapter is, and which versions of the protocol it speaks.
 
         Raises:
-            NotPermittedError: the peer is not a system of the directory.
+            NotPermittedError: the peer is not a system of the directory, or it is suspended.
             TooManyTunnelsError: the system has enough of them.
             CoreError: the adapter does not speak the protocol, or offers what is no evidence.
             AuditUnavailableError: an offer could not be settled; the adapter attaches again later.
         """
         if self._logs.directory.role_of(peer, self._clock()) != Role.ROLE_SYSTEM:
             raise NotPermittedError(f"{peer} is not a system with a valid key: only systems answer requests")
+        self._check_suspended(peer)
         if self._tunnels.count(peer) >= MAX_TUNNELS:
             raise TooManyTunnelsError(f"{peer} has {MAX_TUNNELS} tunnels already")
         tunnel = Tunnel(peer, write)
@@ -103,8 +107,25 @@ class Gateway:
         size = self._logs.directory.size
         while not tunnel.closed.is_set():
             check()
+            self._end_suspended(tunnel)
             tunnel.announce(size)
             size = await self._logs.moved(size)
+
+    def _end_suspended(self, tunnel: Tunnel) -> None:
+        """Whoever waits is told why before the tunnel ends; what is owed is offered once it is resumed."""
+        try:
+            self._check_suspended(tunnel.system)
+        except NotPermittedError as error:
+            for flight in tunnel.flights():
+                flight.cut(Deny(6, Code.CODE_SUSPENDED, str(error)))
+            raise
+
+    def _check_suspended(self, system: Party) -> None:
+        bars = self._logs.directory.state.bars
+        for party in (system.own_department, system):
+            held = bars.holding(party_target(party), self._clock())
+            if held is not None:
+                raise NotPermittedError(f"{party} is suspended by {held.by}: {held.said.reason}")
 
     async def _read(self, tunnel: Tunnel, requests: AsyncIterator[bytes]) -> None:
         greeted = False

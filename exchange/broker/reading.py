@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from exchange.broker.logs import Logs
 from exchange.broker.proofs import receipts
@@ -18,7 +19,7 @@ from exchange.core.terms import DatasetTerms
 from exchange.core.wire import MAX_TIME, decode
 from exchange.store.ports import AccessQuery, Head, Log, StoredEntry
 from exchange.v1.directory_pb2 import DirectoryLeaf, EntryKind, Role
-from exchange.v1.log_pb2 import FoundEntry, Record, SearchRequest, SearchResponse
+from exchange.v1.log_pb2 import Record, SearchRequest
 
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE = 2000
@@ -31,6 +32,23 @@ MOST_PROVEN = 500
 """Entries that are proven at once in a cosigned checkpoint."""
 
 SEES_ALL = frozenset({Role.ROLE_BROKER, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry that fits a search, with its inclusion path."""
+
+    entry: StoredEntry
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """One page of a search: what fits, where to go on, and the signed checkpoint that the proofs are under."""
+
+    entries: Sequence[Found]
+    next: int
+    checkpoint: bytes
 
 
 class Reading:
@@ -61,8 +79,8 @@ class Reading:
             records.append(Record(index=entry.index, leaf=entry.leaf, body=entry.body if visible else b""))
         return records, head
 
-    def access(self, peer: Party, start: int) -> tuple[list[Record], Head]:
-        """Access entries from `start` on, for auditors, under one head.
+    def access(self, peer: Party, start: int) -> tuple[list[StoredEntry], Head]:
+        """Access entries from `start` on, for auditors, under one head; which bodies they get is for `Auditing` to say.
 
         Raises:
             NotPermittedError: the peer is no auditor.
@@ -70,7 +88,7 @@ class Reading:
         """
         self._check_auditor(peer)
         head = self._logs.store.head(Log.ACCESS)
-        return [_record(entry) for entry in self._page(head, start)], head
+        return self._page(head, start), head
 
     def own(self, peer: Party, start: int) -> tuple[list[Record], int, Head]:
         """The peer's own access entries from `start` on, and where to go on.
@@ -95,7 +113,7 @@ class Reading:
         """
         return self._logs.store.cosigned(log).note
 
-    def search(self, peer: Party, request: SearchRequest) -> SearchResponse:
+    def search(self, peer: Party, request: SearchRequest) -> Searched:
         """Access entries that fit, for auditors, each with its inclusion proof under one head.
 
         It looks at no more than `WINDOW` entries, so that no search holds up the exchange: `next` may come before
@@ -115,10 +133,8 @@ class Reading:
         entries = store.search(query, start, stop, SEARCH_BYTES, max(1, min(request.limit or SEARCH_PAGE, SEARCH_PAGE)))
         following = entries[-1].index + 1 if entries else stop
         proofs = receipts(store, head, {entry.index: entry.leaf for entry in entries})
-        found = [FoundEntry(record=_record(entry), path=proofs[entry.index].path) for entry in entries]
-        return SearchResponse(
-            entries=found, next=following if following < end else head.size, checkpoint=head.checkpoint
-        )
+        found = [Found(entry, tuple(proofs[entry.index].path)) for entry in entries]
+        return Searched(found, following if following < end else head.size, head.checkpoint)
 
     def cosigned_with(self, log: Log, indexes: Sequence[int]) -> tuple[bytes, dict[int, Sequence[bytes]]]:
         """The same, with the inclusion paths of entries that it holds, in the order asked for.

@@ -11,6 +11,7 @@ from exchange.core.terms import AgreementTerms
 from exchange.core.wire import FORMAT, encode
 from exchange.store.ports import AccessIndex, NewEntry
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
+from exchange.v1.people_pb2 import AuditorRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class AccessRecord:
     deny: Deny | None = None
     counted: tuple[AgreementTerms, Party] | None = None
     summary: Summary | None = None
+    read: AuditorRead | None = None
 
 
 def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEntry:
@@ -57,6 +59,8 @@ def access_entry(record: AccessRecord, time: int, directory_size: int) -> NewEnt
     )
     if record.summary is not None:
         leaf.MergeFrom(record.summary.fields())
+    if record.read is not None:
+        leaf.read.CopyFrom(record.read)
     body = access_body(record.request, record.response, record.refusal)
     return NewEntry(encode(leaf), body, access_index(leaf))
 

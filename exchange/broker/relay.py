@@ -15,14 +15,14 @@ from exchange.broker.records import AccessRecord
 from exchange.broker.refusals import Refusals, RefusedError
 from exchange.broker.settlement import check_bare, draw_offer, draw_release
 from exchange.broker.taken import TakenIds
-from exchange.broker.tunnel import Tunnel, TunnelFullError, TunnelLostError, Tunnels
+from exchange.broker.tunnel import Flight, FlightCutError, Tunnel, TunnelFullError, TunnelLostError, Tunnels
 from exchange.core.access import MAX_REFUSAL, read_refusal
 from exchange.core.decision import LIFETIME, REPLAYED, SKEW, Allow, Asked, Deny, authenticate, examine, is_limited
 from exchange.core.directory import Directory
 from exchange.core.envelope import REFUSAL, REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import Party
-from exchange.core.state import signing_record
+from exchange.core.signed import signing_record
 from exchange.store.ports import StoreError, Transaction
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.envelope_pb2 import Receipt
@@ -84,6 +84,11 @@ class Relay:
         self._forbidden = forbidden
         self._newcomers = Newcomers(logs, clock)
         self._flights: dict[bytes, asyncio.Task[Answered]] = {}
+
+    @property
+    def flights(self) -> int:
+        """How many requests are with providers now."""
+        return len(self._flights)
 
     async def submit(self, peer: Party, frame: bytes, timeout: float) -> Released:
         """Answer one request.
@@ -220,14 +225,25 @@ class Relay:
             # Not wait_for: since Python 3.12 it drops a result that comes in the very moment of the timeout.
             await asyncio.wait((flight.reply,), timeout=timeout)
             if not flight.reply.cancel():
-                return flight.reply.result()
-            tunnel.keep_for_settlement(flight, (allow.asked.header.expires_at + SKEW - self._clock()) / 1000)
+                return await self._landed(tunnel, flight, allow)
+            self._leave(tunnel, flight, allow)
             reason = "the provider did not answer in time: send the same request again"
         except TunnelLostError:
             reason = "the provider's connection was lost: send the same request again"
         except TunnelFullError:
             reason = "too many requests wait for the provider: send the same request again later"
         raise await self._refuse(allow.asked, Deny(9, Code.CODE_PROVIDER_UNAVAILABLE, reason))
+
+    async def _landed(self, tunnel: Tunnel, flight: Flight, allow: Allow) -> bytes:
+        """The reply, unless the flight was cut meanwhile: then what comes later is settled as unreleased."""
+        try:
+            return flight.reply.result()
+        except FlightCutError as error:
+            self._leave(tunnel, flight, allow)
+            raise await self._refuse(allow.asked, error.deny) from error
+
+    def _leave(self, tunnel: Tunnel, flight: Flight, allow: Allow) -> None:
+        tunnel.keep_for_settlement(flight, (allow.asked.header.expires_at + SKEW - self._clock()) / 1000)
 
     async def _provider_refused(self, allow: Allow, answer: Envelope, size: int) -> RefusedError:
         """Check 10: the adapter's own refusal, logged and passed on as it is."""

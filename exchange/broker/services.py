@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from exchange.broker.append import AppendCommand
+from exchange.broker.auditing import Auditing
 from exchange.broker.gateway import Gateway
 from exchange.broker.peers import Peers
 from exchange.broker.proofs import prove
@@ -31,7 +32,6 @@ from exchange.v1.log_pb2 import (
     LogServiceProveRequest,
     LogServiceProveResponse,
     LogServiceSyncRequest,
-    LogServiceSyncResponse,
     ProofRequest,
     ReadRequest,
     ReadResponse,
@@ -129,18 +129,17 @@ class DirectoryService:
 class LogService:
     """`exchange.v1.LogService`."""
 
-    def __init__(self, reading: Reading, store: LogStore, peers: Peers) -> None:
+    def __init__(self, auditing: Auditing, reading: Reading, store: LogStore, peers: Peers) -> None:
+        self._auditing = auditing
         self._reading = reading
         self._store = store
         self._peers = peers
 
     async def sync(self, request: bytes, context: Context) -> bytes:
-        """Entries from an index on, for auditors."""
+        """Entries from an index on, for auditors; bodies within their mandates."""
         start = decode_open(LogServiceSyncRequest, request).start
         peer = self._peers.spend(context)
-        cosigned = await asyncio.to_thread(self._reading.cosigned, Log.ACCESS)
-        records, head = await asyncio.to_thread(self._reading.access, peer, start)
-        return encode(LogServiceSyncResponse(records=records, checkpoint=head.checkpoint, cosigned=cosigned))
+        return encode(await self._auditing.sync(peer, start))
 
     async def read(self, request: bytes, context: Context) -> bytes:
         """The peer's own entries from an index on."""
@@ -149,9 +148,9 @@ class LogService:
         return encode(ReadResponse(records=records, next=following, checkpoint=head.checkpoint))
 
     async def search(self, request: bytes, context: Context) -> bytes:
-        """Entries that fit, by this broker's index, for auditors."""
+        """Entries that fit, by this broker's index, for auditors; within their mandates."""
         asked = decode_open(SearchRequest, request)
-        return encode(await asyncio.to_thread(self._reading.search, self._peers.spend(context), asked))
+        return encode(await self._auditing.search(self._peers.spend(context), asked))
 
     async def prove(self, request: bytes, context: Context) -> bytes:
         """Inclusion or consistency in the access log."""

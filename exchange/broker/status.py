@@ -100,6 +100,13 @@ def is_expected(error: Exception) -> bool:
     return isinstance(error, (RefusedError, *(kind for kind, _ in _ERRORS)))
 
 
+def reason_of(error: BaseException) -> str:
+    """The reason that a peer is given for an error, in one word."""
+    if isinstance(error, RefusedError):
+        return code_name(error.code)
+    return next((row for kind, row in _ERRORS if isinstance(error, kind)), _UNKNOWN).reason
+
+
 def status_of(error: Exception) -> Status:
     """The status of an error, with its details. Text of an unexpected error never reaches a peer."""
     if isinstance(error, RefusedError):

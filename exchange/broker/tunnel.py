@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exchange.batching import Batcher, ClosedError, split
-from exchange.core.decision import Allow
+from exchange.core.decision import Allow, Deny
 from exchange.core.envelope import Envelope
 from exchange.core.names import Party
 from exchange.core.wire import encode
@@ -30,6 +30,18 @@ class TunnelFullError(Exception):
     """Too many requests wait for this tunnel's replies."""
 
 
+class FlightCutError(Exception):
+    """The request may no longer be answered.
+
+    Args:
+        deny: why.
+    """
+
+    def __init__(self, deny: Deny) -> None:
+        super().__init__(deny.reason)
+        self.deny = deny
+
+
 @dataclass(eq=False, slots=True)
 class Flight:
     """A request on its way to a provider and back; without its attachments once nobody waits for the reply."""
@@ -37,6 +49,17 @@ class Flight:
     number: int
     request: Envelope
     reply: "asyncio.Future[bytes]"
+
+    def cut(self, deny: Deny) -> None:
+        """Tell whoever waits for the reply that it may not have it; nothing where nobody waits any more."""
+        self.fail(FlightCutError(deny))
+
+    def fail(self, error: Exception) -> None:
+        """Tell whoever waits for the reply why there will be none."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+            # The waiter may have gone; then nobody else asks for this exception.
+            self.reply.exception()
 
 
 class Tunnel:
@@ -109,6 +132,10 @@ class Tunnel:
             return None
         return flight
 
+    def flights(self) -> tuple[Flight, ...]:
+        """Those whose reply somebody waits for."""
+        return tuple(flight for flight in self._flights.values() if not flight.reply.done())
+
     async def drain(self) -> None:
         """Send what is queued, then end the tunnel."""
         await self._frames.close()
@@ -119,10 +146,7 @@ class Tunnel:
         self.is_ready = False
         self.closed.set()
         for flight in self._flights.values():
-            if not flight.reply.done():
-                flight.reply.set_exception(TunnelLostError("the provider's tunnel was lost"))
-                # The waiter may have gone; then nobody else asks for this exception.
-                flight.reply.exception()
+            flight.fail(TunnelLostError("the provider's tunnel was lost"))
         self._flights.clear()
 
     def _hold(self, size: int, *ends: "asyncio.Future[Any]") -> None:
@@ -166,6 +190,11 @@ class Tunnels:
 
     def __iter__(self) -> Iterator[Tunnel]:
         return iter([tunnel for tunnels in self._attached.values() for tunnel in tunnels])
+
+    @property
+    def systems(self) -> int:
+        """How many systems have a tunnel that takes requests."""
+        return sum(any(tunnel.is_ready for tunnel in tunnels) for tunnels in self._attached.values())
 
     def count(self, system: Party) -> int:
         """How many tunnels of this system are attached."""

@@ -80,6 +80,21 @@ class _Asked:
         return self.note.rpartition(b"\n\n")[0] + b"\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """How one log stands with its witnesses.
+
+    Args:
+        quorum: whether enough of them cosigned in the last round.
+        silent: how many did not.
+        age: seconds since a quorum cosigned; None where none has since the broker started.
+    """
+
+    quorum: bool
+    silent: int
+    age: float | None
+
+
 class WitnessClient:
     """Asks witnesses over HTTP; it follows no redirect, and reads no more of an answer than one needs.
 
@@ -205,6 +220,12 @@ class Witnesses:
         """Why nothing may be released; empty where it may."""
         late = [log for log in self._missing if self._stops and self._is_late(log)]
         return f"too few witnesses cosign the {late[0]} log: nothing is released until they do" if late else ""
+
+    def gathered(self, log: Log) -> Gathered:
+        """How a log stands with its witnesses, from memory."""
+        met = self._met.get(log)
+        silent = sum(about is log for about, _ in self._silent)
+        return Gathered(met is not None and log not in self._missing, silent, _now() - met[1] if met else None)
 
     async def run(self) -> None:
         """Gather until it is cancelled; whatever happens to a round, the next one comes."""

@@ -42,10 +42,11 @@ ROLES: Mapping[str, Role.ValueType] = MappingProxyType(
         "auditor": Role.ROLE_AUDITOR,
         "system": Role.ROLE_SYSTEM,
         "head": Role.ROLE_HEAD,
+        "steward": Role.ROLE_STEWARD,
     }
 )
 
-BELOW_A_DEPARTMENT = frozenset({"system", "head"})
+BELOW_A_DEPARTMENT = frozenset({"system", "head", "steward"})
 """Roles whose names lie below a department, which admits them."""
 
 
@@ -110,7 +111,7 @@ class Admission:
 
 
 def role_of(party: Party, wanted: str = "") -> str:
-    """The role that a name has: a system or a head of office lies below its department, all others do not.
+    """The role that a name has: a system, a head of office or a steward lies below its department, all others do not.
 
     Raises:
         AdmissionError: the name cannot have that role.
@@ -119,7 +120,7 @@ def role_of(party: Party, wanted: str = "") -> str:
     if party.is_exchange or role not in ROLES or (role in BELOW_A_DEPARTMENT) != party.is_system:
         raise AdmissionError(
             f"{party} cannot have the role {role}",
-            "a system is exchange://DOMAIN/DEPARTMENT/SYSTEM, a head likewise, every other party exchange://DOMAIN/NAME",
+            "a system is exchange://DOMAIN/DEPARTMENT/SYSTEM, a head or steward likewise, every other party exchange://DOMAIN/NAME",
             ExitCode.USAGE,
         )
     return role

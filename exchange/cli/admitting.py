@@ -81,7 +81,7 @@ def admit(home: Path, path: Path, comparison: Comparison, out: Path | None, as_j
     Raises:
         CommandError: the request does not hold, or is not this parent's to sign.
     """
-    party = Home(home).party
+    party = Home(home).acts_for
     request = read_key_request(path.read_bytes(), now())
     check_parent(party, request)
     if role and request.role != role:

@@ -53,7 +53,7 @@ def new(
     role: Annotated[
         str,
         typer.Option(
-            help="department, coordinator, auditor, system or head; follows from the name.", show_default=False
+            help="department, coordinator, auditor, system, head or steward; follows from the name.", show_default=False
         ),
     ] = "",
     trust: Annotated[
@@ -193,6 +193,8 @@ def _show_new(request: KeyRequest, home: Path) -> None:
     path = home / REQUEST_FILE
     if request.role == "system":
         parent, command = f"the steward of {request.party.parent}", f"exchange system add {path.name}"
+    elif request.role == "steward":
+        parent, command = f"whoever keeps the key of {request.party.parent}", f"exchange steward add {path.name}"
     else:
         parent, command = "the operator", f"exchange department admit {path.name}"
     print_line(f"Made {request.party} ({request.role}).")

@@ -15,7 +15,7 @@ import typer
 from exchange.cli.acting import act
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.errors import CommandError, ExitCode, say
-from exchange.cli.homes import require_role
+from exchange.cli.homes import require_own_key
 from exchange.cli.output import print_json, print_line
 from exchange.cli.progress import bar, counted
 from exchange.cli.texts import check_text
@@ -58,7 +58,7 @@ def leave(
     Nothing undoes it: whoever comes back is given a new key by the root, after 72 hours in public view. Stopped in the
     middle, it goes on when it is run again. Keep the home and the adapters' ledgers: what was told stays accountable.
     """
-    require_role(home, "department", "only a department leaves, by its steward")
+    require_own_key(home, "only a department leaves, with its own key")
     check_text("--reason", reason)
     if not yes:
         _confirm(act(home, _endings), Home(home).party)

@@ -17,6 +17,9 @@ COMMANDS = (
     ("department", "Invite and admit departments, coordinators and auditors (operator)."),
     ("system", "Invite and add systems of a department (its steward)."),
     ("head", "Admit the head of a department's sharing office (its steward)."),
+    ("steward", "Admit a department's stewards, hand over, and remove them (with the department's own key)."),
+    ("officer", "Register and remove the officers who may ask for a department (its steward)."),
+    ("mandate", "Give auditors mandates to read accesses (coordinator), and list them."),
     ("rules", "Say what procedures ask for, and by whose clocks (coordinator)."),
     ("purpose", "Register purposes (coordinator), and list them."),
     ("dataset", "Describe and publish datasets, and find them."),
@@ -31,9 +34,17 @@ COMMANDS = (
     ("use", "The ledger of what was told: what it was used for, when it was destroyed, what is due."),
     ("correction", "File that a record is wrong, answer, and see who was told of it."),
     ("status", "Show who this is, and what can be verified now."),
+    ("doctor", "Find what is wrong here, and the command that mends it."),
 )
 
-PLACES = {"certificates": "keys.certificates", "join": "joining.join"}
+PLACES = {
+    "certificates": "keys.certificates",
+    "doctor": "health.doctor",
+    "join": "joining.join",
+    "mandate": "people.mandate",
+    "officer": "people.officer",
+    "steward": "people.steward",
+}
 """Commands whose module lies in a package of its own, below `exchange.cli`."""
 
 

@@ -1,24 +1,37 @@
 """`exchange status`: who this is, what it holds, and what can be verified now, on one screen."""
 
 import asyncio
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.errors import ExitCode, diagnose
-from exchange.cli.growth import Growth, described, growth_of, shown
+from exchange.cli.growth import described, growth_of, shown
 from exchange.cli.keys.certificates import described as described_expiring
 from exchange.cli.keys.certificates import warning_line
 from exchange.cli.keys.revoking import described_pending, pending_line
-from exchange.cli.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.output import clean, grouped, print_json, print_line, print_pairs
+from exchange.cli.screen import on_one_screen, packed
 from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
 from exchange.core.protocol import Announcement
 from exchange.home import Home, HomeError
 
+if TYPE_CHECKING:
+    from exchange.store.growth import Growth
+
 app = new_command()
+
+_HALF = 16
+"""Bytes of a fingerprint that stand on one line."""
+
+_VALUES = 59
+"""Columns beside the longest name: directory witnesses."""
 
 
 @app.command(epilog=example("exchange status --home ./health"))
@@ -30,19 +43,33 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         more = {"growth": described(growth) if growth is not None else None} if _is_broker(standing) else {}
         print_json(_described(standing) | more)
     else:
-        print_pairs(_shown(standing) | (shown(growth) if growth is not None else problem))
-        for number, caveat in enumerate(standing.caveats):
-            if not number:
-                print_line()
-            print_line(f"! {caveat}")
+        _print(_shown(standing) | (shown(growth) if growth is not None else problem), standing.caveats)
     raise typer.Exit(_exit_code(standing))
+
+
+def _print(pairs: Mapping[str, object], caveats: Sequence[str]) -> None:
+    """On a terminal no more than fits its screen; elsewhere all of it, each text on a line of its own."""
+    cleaned = {name: [clean(str(line)) for line in _listed(value)] for name, value in pairs.items()}
+    if sys.stdout.isatty():
+        for line in on_one_screen(cleaned, caveats, ("signing key",)):
+            print_line(line)
+        return
+    print_pairs(cleaned)
+    for number, caveat in enumerate(caveats):
+        if not number:
+            print_line()
+        print_line(f"! {caveat}")
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _is_broker(standing: Standing) -> bool:
     return standing.role == "broker"
 
 
-def _growth(home: Path, standing: Standing) -> tuple[Growth | None, dict[str, object]]:
+def _growth(home: Path, standing: Standing) -> "tuple[Growth | None, dict[str, object]]":
     """How a broker's logs grow, or why that is not known."""
     if not _is_broker(standing):
         return None, {}
@@ -67,18 +94,25 @@ def _shown(standing: Standing) -> dict[str, object]:
         pairs["exchange"] = "no trust file yet: `exchange key install` brings it"
     else:
         pairs["exchange"] = f"{trust.name}, root {grouped(key_id(trust.root_key)[:8])} …"
-    pairs["signing key"] = grouped(standing.keys[0].id)
-    for key in standing.keys:
-        shown = f" {grouped(key.id[:4])} …" if key.use == "sealing" else ""
-        pairs[f"{key.use} key{shown}" if shown else ""] = _until(key.state, key.until)
+    signing, *sealing = standing.keys
+    pairs["signing key"] = [
+        grouped(signing.id[:_HALF]),
+        grouped(signing.id[_HALF:]),
+        _until(signing.state, signing.until),
+    ]
+    if sealing:
+        latest = sorted(sealing, key=lambda key: key.until or 0, reverse=True)
+        pairs["sealing keys"] = [f"{grouped(key.id[:4])} …: {_until(key.state, key.until)}" for key in latest]
     if until is None:
         pairs["certificate"] = "none yet: the parent admits the key request, and sends an admission to install"
     else:
         pairs["certificate"] = _until(days_left(until, now()), until)
-    pairs |= {f"broker {address}": _broker(state, announced) for address, state, announced in standing.brokers}
+    if standing.brokers:
+        lines = [f"{address} {_broker(state, announced)}" for address, state, announced in standing.brokers]
+        pairs["brokers"] = lines
     pairs["directory"] = _directory(standing)
     pairs["access log"] = _access(standing)
-    pairs |= {f"witnesses of {log.log}": _cosigned(log) for log in standing.witnessed}
+    pairs |= {f"{log.log.rpartition('/')[2]} witnesses": _cosigned(log) for log in standing.witnessed}
     waiting, late = standing.receipts
     if waiting:
         alarm = f", {late} of them for over a minute: ALARM" if late else ""
@@ -100,7 +134,8 @@ def _cosigned(log: LogStanding) -> list[str]:
     if log.cosigned is None:
         return ["quorum NOT met"]
     met = f"quorum met at {_entries(log.cosigned.checkpoint.size)}"
-    return [met, *(f"{name}, {age(time * SECOND, now())}" for name, time in log.cosigned.cosignatures)]
+    ages = [f"{name}, {age(time * SECOND, now())}" for name, time in log.cosigned.cosignatures]
+    return [met, *packed(ages, _VALUES)]
 
 
 def _entries(size: int) -> str:

@@ -18,7 +18,7 @@ from exchange.client.session import Session
 from exchange.core.directory import Directory
 from exchange.core.entries import suspension_entry
 from exchange.core.state import OBJECT_ID
-from exchange.home import Home
+from exchange.home import STEWARD, Home
 
 app = new_command()
 
@@ -60,7 +60,7 @@ def require_suspender(home: Path) -> None:
         CommandError: another role.
     """
     place = Home(home)
-    if place.role not in {"coordinator", "department"}:
+    if place.role not in {"coordinator", "department", STEWARD}:
         raise CommandError(
             f"{place.party} is a {place.role}: only coordinators and departments suspend",
             "choose the home with --home",

@@ -41,6 +41,19 @@ def end_of_day(text: str, option: str) -> int:
     return int(datetime.combine(day, clock.max).timestamp() * SECOND)
 
 
+def first_moment(text: str, option: str, *, end: bool = False) -> int:
+    """The first millisecond of a day, or with `end` the last one, by this machine's time zone; it may be over.
+
+    Raises:
+        WrongUsageError: not a day.
+    """
+    try:
+        day = date.fromisoformat(text)
+        return int(datetime.combine(day, clock.max if end else clock.min).timestamp() * SECOND)
+    except (ValueError, OverflowError, OSError):
+        raise WrongUsageError(f"{option}: not a day: {text}", "write it as YYYY-MM-DD, such as 2026-12-31") from None
+
+
 def day_of(moment: int) -> str:
     """The day of a time in milliseconds, by this machine's time zone: YYYY-MM-DD, whatever another party wrote."""
     try:

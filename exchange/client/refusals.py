@@ -6,7 +6,8 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import Envelope
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
-from exchange.core.state import KeyRecord, signing_record
+from exchange.core.signed import signing_record
+from exchange.core.state import KeyRecord
 from exchange.v1.access_pb2 import Refusal
 from exchange.v1.directory_pb2 import Role
 

@@ -125,6 +125,8 @@ class Session:
         alarm: told of each receipt that is not cosigned in time.
         max_age: seconds for which a cosigned directory counts as fresh, where the trust file has a quorum.
 
+    `synced_at` is when a broker last showed the whole directory, milliseconds; None before it did.
+
     Raises:
         HomeError: the home lacks something.
     """
@@ -140,7 +142,7 @@ class Session:
     ) -> None:
         self.home = home
         self.trust: Trust = home.trust
-        self.party: Party = home.party
+        self.party: Party = home.acts_for
         self.clock = clock
         self._transport = transport
         self._signer: EcdsaSigner | None = None
@@ -154,6 +156,7 @@ class Session:
         self._looked = 0
         # The breaks of the access log that the mirror knows; it reads the file, so it is called in a thread.
         self.declared_breaks: Callable[[], Sequence[Succession]] = tuple
+        self.synced_at: int | None = None
 
     async def __aenter__(self) -> "Session":
         """Open the mirror, and fold it from entry 0; nothing is asked of a broker.
@@ -294,6 +297,7 @@ class Session:
         """
         self.check()
         await self.mirror.sync(self.transport, at_least)
+        self.synced_at = self.clock()
         await self.cosignatures.take(DIRECTORY, self.mirror.cosigned)
         await self._settle_breaks()
         return self.directory

@@ -8,6 +8,7 @@ from exchange.core.envelope import DIGEST, REFUSAL, REQUEST, RESPONSE, Draft, En
 from exchange.core.errors import CoreError, DecodeError, NameFormatError, ProofError
 from exchange.core.merkle import leaf_hash, verify_inclusion
 from exchange.core.note import Verifier
+from exchange.core.reads import check_read
 from exchange.core.summary import check_summary
 from exchange.core.wire import FORMAT, MAX_TIME, decode, encode
 from exchange.v1.access_pb2 import AccessBody, AccessKind, AccessLeaf, Code, Refusal
@@ -17,7 +18,7 @@ MAX_REFUSAL = 4 * 1024
 MAX_LEAF = 4 * 1024
 MAX_REASON = 500
 
-_CODELESS = frozenset({AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_REFUSALS})
+_CODELESS = frozenset({AccessKind.ACCESS_KIND_RELEASED, AccessKind.ACCESS_KIND_REFUSALS, AccessKind.ACCESS_KIND_READ})
 
 
 def code_name(code: "Code.ValueType") -> str:
@@ -91,6 +92,7 @@ def read_access_leaf(data: bytes) -> AccessLeaf:
         raise DecodeError("an access entry has a kind, and a code exactly where one thing was not released")
     try:
         check_summary(leaf)
+        check_read(leaf)
     except NameFormatError as error:
         raise DecodeError(str(error)) from error
     return leaf

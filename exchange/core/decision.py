@@ -16,6 +16,7 @@ from exchange.core.envelope import DIGEST, REQUEST, Envelope, verify_signature
 from exchange.core.errors import CoreError, DecodeError, SignatureError
 from exchange.core.guardrails import Case
 from exchange.core.names import Party, is_case_id, is_code, is_field, is_officer
+from exchange.core.officers import officer_problem
 from exchange.core.restrictions import hours_text, is_open
 from exchange.core.sealing import CAPSULE
 from exchange.core.state import OBJECT_ID, KeyRecord, is_signing
@@ -195,7 +196,7 @@ def weigh(directory: Directory, header: RequestHeader, requester: Party, now: in
         or _operation(found)
         or _fields(found)
         or _purpose(directory, found)
-        or _officer(found)
+        or _officer(directory, found)
         or _hours(found, now)
         or _forbidden(directory, found)
         or _quota(found, now, used)
@@ -278,12 +279,13 @@ def _purpose(directory: Directory, found: Granted) -> Deny | None:
     return None
 
 
-def _officer(found: Granted) -> Deny | None:
-    officers = found.agreement.officers
-    if officers and found.header.officer not in officers:
+def _officer(directory: Directory, found: Granted) -> Deny | None:
+    officers, officer = found.agreement.officers, found.header.officer
+    if officers and officer not in officers:
         reason = "the agreement names the officers who may ask, and this one is not among them"
-        return Deny(6, Code.CODE_OFFICER_NOT_GRANTED, reason)
-    return None
+    else:
+        reason = officer_problem(directory.state, found.requester.own_department, officer)
+    return Deny(6, Code.CODE_OFFICER_NOT_GRANTED, reason) if reason else None
 
 
 def _hours(found: Granted, now: int) -> Deny | None:

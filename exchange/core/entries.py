@@ -30,6 +30,7 @@ from exchange.v1.directory_pb2 import (
     Suite,
 )
 from exchange.v1.guardrail_pb2 import Guardrail, Suspension
+from exchange.v1.people_pb2 import Mandate, OfficerStanding
 from exchange.v1.procedure_pb2 import Rules, StandingApproval, Step
 
 Body = Dataset | Application | Agreement | Step | StandingApproval
@@ -107,6 +108,20 @@ def suspension_entry(owner: Party, object_id: bytes, suspension: Suspension) -> 
     """An unsigned suspension, for the coordinator, or the department whose it is, to sign."""
     entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_SUSPENSION)
     entry.suspension.CopyFrom(suspension)
+    return Draft(ENTRY, encode(entry))
+
+
+def officer_entry(owner: Party, version: ObjectVersion, officer: OfficerStanding) -> Draft:
+    """An unsigned registration or removal of an officer, for the department to sign."""
+    entry = _entry(owner, version, EntryKind.ENTRY_KIND_OFFICER)
+    entry.officer.CopyFrom(officer)
+    return Draft(ENTRY, encode(entry))
+
+
+def mandate_entry(owner: Party, object_id: bytes, mandate: Mandate) -> Draft:
+    """An unsigned mandate of an auditor, for the coordinator to sign."""
+    entry = _entry(owner, ObjectVersion(object_id), EntryKind.ENTRY_KIND_MANDATE)
+    entry.mandate.CopyFrom(mandate)
     return Draft(ENTRY, encode(entry))
 
 

@@ -1,16 +1,27 @@
-"""What was erased: which entry of the directory let go of which bodies (DESIGN section 7)."""
+"""Which bodies may be missing: those that an entry erased, and those without a mandate (DESIGN section 7)."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from exchange.core.fold import Applied
 from exchange.core.state import State
+from exchange.v1.access_pb2 import AccessLeaf
+
+
+def withholds_nothing(_leaf: AccessLeaf) -> bool:
+    """What holds for whoever has all bodies."""
+    return False
 
 
 class Erasures:
-    """The valid erasures of a directory, by what they erased. Grows with the fold."""
+    """The valid erasures of a directory, by what they erased. Grows with the fold.
 
-    def __init__(self) -> None:
+    Args:
+        withholds: whether whoever reads cannot demand the body of an access entry.
+    """
+
+    def __init__(self, withholds: Callable[[AccessLeaf], bool] = withholds_nothing) -> None:
+        self.withholds = withholds
         self._objects: dict[bytes, int] = {}
         self._firsts: list[int] = []
         self._ranges: list[tuple[int, int, int]] = []

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from exchange.core.bars import Bars, dataset_target, officer_target, party_target
+from exchange.core.bars import dataset_target, officer_target, party_target
 from exchange.core.decision import Deny, Granted, Used, is_limited, weigh
 from exchange.core.directory import Directory
 from exchange.core.names import Party
+from exchange.core.officers import officer_problem
 from exchange.core.restrictions import next_open
 from exchange.core.state import State
 from exchange.core.suspending import suspension_target
@@ -118,7 +119,7 @@ def _candidates(
         operations = dict.fromkeys((question.operation, *sorted(agreement.operations & dataset.operations)))
         purposes = dict.fromkeys((question.purpose, *sorted(agreement.purposes)))
         for at in _times(directory.state, dataset, agreement, question, requester):
-            officers = _officers(directory.state.bars, agreement, question, requester, at)
+            officers = _officers(directory.state, agreement, question, requester, at)
             choices = product(operations, _field_lists(dataset, agreement, question), purposes, officers)
             for operation, fields, purpose, officer in choices:
                 yield Question(agreement.digest, question.dataset, operation, fields, purpose, officer, at)
@@ -139,11 +140,14 @@ def _field_lists(dataset: DatasetTerms, agreement: AgreementTerms, question: Que
         yield tuple(name for name in granted if dataset.fields[name].sensitivity <= level)
 
 
-def _officers(bars: Bars, agreement: AgreementTerms, question: Question, requester: Party, at: int) -> tuple[str, ...]:
-    """The one who asks, and one whom the agreement names and nobody suspends."""
+def _officers(
+    state: State, agreement: AgreementTerms, question: Question, requester: Party, at: int
+) -> tuple[str, ...]:
+    """The one who asks, and one whom the agreement names, nobody suspends and the department has not removed."""
     department = requester.own_department
     for name in sorted(agreement.officers - {question.officer}):
-        if bars.holding(officer_target(department, name), at) is None:
+        is_held = state.bars.holding(officer_target(department, name), at) is not None
+        if not is_held and not officer_problem(state, department, name):
             return question.officer, name
     return (question.officer,)
 

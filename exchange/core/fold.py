@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from exchange.core.envelope import ENTRY, decode_envelope, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.rules import judge
-from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, Signed, SnapshotDiffersError, State, signing_record
+from exchange.core.signed import Signed, signing_record
+from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, SnapshotDiffersError, State
+from exchange.core.stewards import standing_in
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind, Key
 
@@ -86,9 +88,7 @@ def read_leaf(state: State, leaf: bytes) -> Signed:
         raise EntryError("a leaf carries no attachments")
     signer = signing_record(state, envelope, frame.time)
     entry = decode(Entry, envelope.payload, MAX_ENTRY)
-    # DESIGN section 4: the key belongs to the payload's party.
-    if str(signer.party) != entry.owner:
-        raise EntryError(f"signed by {signer.party}, but owned by {entry.owner}")
+    signer = standing_in(state, signer, entry)
     if len(entry.object_id) != OBJECT_ID:
         raise EntryError(f"an object id has {OBJECT_ID} bytes")
     return Signed(state.size, frame.time, envelope, entry, signer)

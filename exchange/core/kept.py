@@ -14,6 +14,7 @@ from immutables import Map
 from exchange.core.chunks import CHUNK, Chunk
 from exchange.core.errors import DecodeError
 from exchange.core.layered import Layered
+from exchange.core.people import People, mandate_names, officer_names
 from exchange.core.records import COLUMNS, WIDTHS, decode_chunk, decode_record, name_key
 from exchange.core.state import KeyRecord, Other, Record, State, Version, genesis
 from exchange.core.wire import encode
@@ -168,7 +169,7 @@ class Kept:
 
     def prepare(self) -> None:
         """Make the indexes that a process needs which looks much up, before it waits for them."""
-        for name in ("keys", "parties", "entries", "objects"):
+        for name in ("keys", "parties", "entries", "objects", "officers"):
             self._columns[name].prepare()
 
     def state(self, head: DirectoryState) -> State:
@@ -192,6 +193,9 @@ class Kept:
             Layered(KeptTable(self._purpose, self._codes)),
             Layered(KeptTable(self._history, self._historic)),
             Map(chunks),
+            people=People(
+                Layered(KeptTable(self._officer, self._officers)), Layered(KeptTable(self._mandates, self._auditors))
+            ),
         )
         if not all(one < other for one, other in pairwise(head.bars)):
             raise DecodeError("the guardrails and suspensions of the state are out of order")
@@ -278,6 +282,21 @@ class Kept:
 
     def _historic(self) -> Iterator[bytes]:
         return iter(dict.fromkeys(version.object_id for version in self._few("histories")))
+
+    def _officer(self, name: str) -> bytes | None:
+        found = self._one("officers", name_key(name))
+        return found.digest if found is not None else None
+
+    def _officers(self) -> Iterator[str]:
+        return iter(
+            dict.fromkeys(name for one in self._few("officers") for name in officer_names(one.owner, one.named))
+        )
+
+    def _mandates(self, auditor: str) -> tuple[bytes, ...] | None:
+        return tuple(record.digest for record in self._found("mandates", name_key(auditor))) or None
+
+    def _auditors(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for version in self._few("mandates") for name in mandate_names(version.named)))
 
     def _few(self, column: str) -> Iterator[Version]:
         """The versions of a column that has few: chunks without any stay closed."""

@@ -17,10 +17,12 @@ from exchange.core.envelope import DIGEST
 from exchange.core.errors import DecodeError
 from exchange.core.keys import key_id
 from exchange.core.names import Party
+from exchange.core.people import Named, mandate_names, officer_names
 from exchange.core.state import HISTORIC, MAX_ENTRY, OBJECT_ID, KeyRecord, Other, Record, Version, is_digest
 from exchange.core.wire import decode, encode
 from exchange.v1.directory_pb2 import DirectoryChunk, EntryKind, EntryState, KeyState, Role, Suite, VersionState
 from exchange.v1.guardrail_pb2 import Guardrail
+from exchange.v1.people_pb2 import Mandate
 
 MAX_CHUNK = 2 * CHUNK * MAX_ENTRY
 
@@ -117,6 +119,10 @@ def _set_version(said: VersionState, version: Version) -> None:
         said.guardrail.CopyFrom(version.barring)
     elif version.barring is not None:
         said.suspension.CopyFrom(version.barring)
+    if isinstance(version.named, Mandate):
+        said.mandate.CopyFrom(version.named)
+    elif version.named is not None:
+        said.officer.CopyFrom(version.named)
     said.SetInParent()
 
 
@@ -138,6 +144,7 @@ def _version(said: EntryState, size: int) -> Version:
         version.superseded_by or None,
         _barring(version),
         version.rules if version.HasField("rules") else None,
+        _named(version),
     )
 
 
@@ -146,6 +153,13 @@ def _barring(version: VersionState) -> Barring | None:
     if said is None:
         return None
     return version.guardrail if said == "guardrail" else version.suspension
+
+
+def _named(version: VersionState) -> Named | None:
+    said = version.WhichOneof("named")
+    if said is None:
+        return None
+    return version.mandate if said == "mandate" else version.officer
 
 
 def _ended(index: int, ended: int, size: int) -> int | None:
@@ -205,6 +219,15 @@ def _owners(record: Record) -> tuple[bytes, ...]:
     return (name_key(_text(record.owner)),) if isinstance(record, Version) else ()
 
 
+def _officers(record: Record) -> tuple[bytes, ...]:
+    names = officer_names(record.owner, record.named) if isinstance(record, Version) else ()
+    return tuple(name_key(name) for name in names)
+
+
+def _mandates(record: Record) -> tuple[bytes, ...]:
+    return tuple(name_key(name) for name in mandate_names(record.named)) if isinstance(record, Version) else ()
+
+
 COLUMNS: Mapping[str, Rows] = MappingProxyType(
     {
         "keys": _keys,
@@ -214,6 +237,8 @@ COLUMNS: Mapping[str, Rows] = MappingProxyType(
         "purposes": _purposes,
         "histories": _histories,
         "owners": _owners,
+        "officers": _officers,
+        "mandates": _mandates,
     }
 )
 """The columns of a chunk, one for each way to look a record up: a row is a key, and a byte for the record's place."""

@@ -4,7 +4,7 @@ from exchange.core.decision import Allow, Deny, check_attachments
 from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, RESPONSE, Envelope
 from exchange.core.errors import CoreError, DecodeError
-from exchange.core.state import signing_record
+from exchange.core.signed import signing_record
 from exchange.core.wire import decode
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role

@@ -3,21 +3,22 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
-from exchange.core.bars import Barring
+from exchange.core.appointing import check_mandate, check_officer
 from exchange.core.envelope import pae, prefixed
 from exchange.core.errors import SealError
 from exchange.core.keys import is_signed, key_id, sealing_public_key
 from exchange.core.lifetimes import HEAD_START, SEALING_KEY, SYSTEM_KEY
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import Party, is_code
+from exchange.core.signed import Signed
 from exchange.core.snapshot import state_digest
 from exchange.core.state import (
     MAX_TEXT,
     RULES_OBJECT,
     EntryError,
     KeyRecord,
-    Signed,
     SnapshotDiffersError,
     State,
     Version,
@@ -52,7 +53,7 @@ ROOT_SIGNED = frozenset(
 )
 
 # Roles whose keys a department signs, each for a name below it.
-DEPARTMENT_SIGNED = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD})
+DEPARTMENT_SIGNED = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD, Role.ROLE_STEWARD})
 
 # Who takes steps in procedures; which ones, the procedure says.
 STEPPING = frozenset({Role.ROLE_DEPARTMENT, Role.ROLE_HEAD, Role.ROLE_COORDINATOR, Role.ROLE_SYSTEM})
@@ -319,6 +320,20 @@ def _suspension(state: State, signed: Signed) -> State:
     return _add_version(state, signed, b"")
 
 
+def _officer(state: State, signed: Signed) -> State:
+    """An officer of the department that signs: one object each, whose latest version says whether it was removed."""
+    check_officer(state, signed, _body(signed.entry, "officer").officer)
+    return _add_version(state, signed, b"")
+
+
+def _mandate(state: State, signed: Signed) -> State:
+    """What an auditor may read: a mandate has one version."""
+    said = _body(signed.entry, "mandate").mandate
+    _new_object(state, signed.entry)
+    check_mandate(state, signed, said)
+    return _add_version(state, signed, b"")
+
+
 def _successor(state: State, signed: Signed) -> State:
     """The access log's end was lost: the root says which, and from where the log goes on. It stands for good."""
     said = _body(signed.entry, "successor").successor
@@ -345,17 +360,18 @@ def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
         signed.index,
         signed.time,
         body_sha256,
-        entry.purpose if entry.WhichOneof("body") == "purpose" else None,
-        rules=entry.rules if entry.WhichOneof("body") == "rules" else None,
-        barring=_barring(entry),
+        _said(entry, "purpose"),
+        rules=_said(entry, "rules"),
+        barring=_said(entry, "guardrail", "suspension"),
+        named=_said(entry, "officer", "mandate"),
     )
     return state.with_version(version)
 
 
-def _barring(entry: Entry) -> Barring | None:
-    if entry.WhichOneof("body") == "guardrail":
-        return entry.guardrail
-    return entry.suspension if entry.WhichOneof("body") == "suspension" else None
+def _said(entry: Entry, *names: str) -> Any:
+    """What the entry's body says, where it is one of these."""
+    body = entry.WhichOneof("body")
+    return getattr(entry, body) if body in names else None
 
 
 def _superseded(state: State, signed: Signed) -> Version:
@@ -401,6 +417,8 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_REVOCATION: _revocation,
         EntryKind.ENTRY_KIND_SUSPENSION: _suspension,
         EntryKind.ENTRY_KIND_GUARDRAIL: _guardrail,
+        EntryKind.ENTRY_KIND_OFFICER: _officer,
+        EntryKind.ENTRY_KIND_MANDATE: _mandate,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
         EntryKind.ENTRY_KIND_SUCCESSOR: _successor,

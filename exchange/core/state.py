@@ -9,12 +9,13 @@ from immutables import Map
 
 from exchange.core.bars import Barring, Bars, StandingSuspension, suspended_target
 from exchange.core.chunks import CHUNK, Chunk, Folded
-from exchange.core.envelope import DIGEST, Envelope, verify_signature
+from exchange.core.envelope import DIGEST
 from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
 from exchange.core.layered import Table
 from exchange.core.names import Party
-from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role, Suite
+from exchange.core.people import Named, People
+from exchange.v1.directory_pb2 import EntryKind, Purpose, Role, Suite
 from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.procedure_pb2 import Rules
 
@@ -57,7 +58,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a purpose, dataset, application, agreement, guardrail, suspension or of the rules; or a step."""
+    """One version of an object that is no key: a purpose, a dataset, an agreement, an officer, say; or a step."""
 
     digest: bytes
     kind: "EntryKind.ValueType"
@@ -71,6 +72,7 @@ class Version:
     superseded_by: bytes | None = None
     barring: Barring | None = None
     rules: Rules | None = None
+    named: Named | None = None
 
     def stood_at(self, size: int) -> bool:
         """Whether a directory of this size held this version, neither superseded nor revoked."""
@@ -115,7 +117,7 @@ class State:
         purposes: the latest version by code.
         histories: the versions of each object of a kind in `HISTORIC`, by object id, oldest first.
         chunks: records by the number of their chunk; where there are none, no entry.
-        bars: the guardrails and suspensions that stand.
+        bars: the guardrails and suspensions that stand; people: officers and mandates.
     """
 
     origin: str
@@ -129,6 +131,7 @@ class State:
     histories: Table[bytes, tuple[bytes, ...]]
     chunks: "Map[int, Chunk[Record]]"
     bars: Bars = Bars()  # noqa: RUF009 - an immutable value
+    people: People = People()  # noqa: RUF009 - an immutable value
 
     # Written out, not `replace`, which takes ten times as long: every entry of every fold comes this way.
 
@@ -146,6 +149,7 @@ class State:
             self.histories,
             self.chunks,
             self.bars,
+            self.people,
         )
 
     def with_key(self, key: KeyRecord, object_id: bytes, digest: bytes) -> "State":
@@ -163,6 +167,7 @@ class State:
             self.histories,
             self._recorded(Other(key.index, object_id, digest, key)),
             self.bars,
+            self.people,
         )
 
     def with_version(self, version: Version) -> "State":
@@ -185,6 +190,7 @@ class State:
             histories,
             self._recorded(version),
             self._bars_after(version),
+            self.people.with_version(version.owner, version.named, version.digest),
         )
 
     def with_object(self, index: int, object_id: bytes, digest: bytes, closes: bytes = b"") -> "State":
@@ -202,6 +208,7 @@ class State:
             self.histories,
             self._recorded(Other(index, object_id, digest, closes=closes)),
             self.bars,
+            self.people,
         )
 
     def with_changed_key(self, key: KeyRecord) -> "State":
@@ -220,6 +227,7 @@ class State:
             self.histories,
             self._recorded(Other(key.index, entry.object_id, entry.digest, key)),
             self.bars,
+            self.people,
         )
 
     def with_changed_version(self, version: Version) -> "State":
@@ -236,6 +244,7 @@ class State:
             self.histories,
             self._recorded(version),
             self._bars_after(version),
+            self.people,
         )
 
     def _recorded(self, record: Record) -> "Map[int, Chunk[Record]]":
@@ -326,17 +335,6 @@ class State:
         return version.purpose if version is not None and version.ended_index is None else None
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """An entry whose leaf and frame could be read: what a rule judges."""
-
-    index: int
-    time: int
-    envelope: Envelope
-    entry: Entry
-    signer: KeyRecord
-
-
 class EntryError(CoreError):
     """An entry breaks a rule of the directory."""
 
@@ -375,24 +373,6 @@ def genesis(origin: str, root_public_key: bytes) -> State:
 def is_signing(record: KeyRecord) -> bool:
     """Whether a key signs, rather than seals."""
     return record.suite == _SIGNING
-
-
-def signing_record(state: State, envelope: Envelope, now: int) -> KeyRecord:
-    """The directory's record of the key that signed an envelope, which is valid and not revoked.
-
-    Raises:
-        EntryError: unknown, sealing, outside its validity, or revoked.
-        SignatureError: the signature does not verify.
-    """
-    record = state.keys.get(envelope.key_id)
-    if record is None or not is_signing(record):
-        raise EntryError("the signing key is not in the directory")
-    verify_signature(envelope, state.origin, record.public_key)
-    if record.revoked_index is not None:
-        raise EntryError(f"the signing key of {record.party} is revoked")
-    if not record.is_valid(now):
-        raise EntryError(f"the signing key of {record.party} is not valid at this time")
-    return record
 
 
 def is_digest(data: bytes) -> bool:

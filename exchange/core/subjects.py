@@ -14,7 +14,8 @@ from exchange.core.envelope import DIGEST, SUBJECT_ANSWER, SUBJECT_REQUEST, Draf
 from exchange.core.errors import DecodeError
 from exchange.core.keys import key_id, sealing_public_key
 from exchange.core.sealing import capsule_info, message_key, open_body, open_capsule, seal_body, seal_capsule
-from exchange.core.state import OBJECT_ID, KeyRecord, signing_record
+from exchange.core.signed import signing_record
+from exchange.core.state import OBJECT_ID, KeyRecord
 from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.request_pb2 import Sealed

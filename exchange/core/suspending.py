@@ -22,7 +22,8 @@ from exchange.core.bars import (
 )
 from exchange.core.errors import NameFormatError
 from exchange.core.names import Party, is_officer
-from exchange.core.state import MAX_TEXT, EntryError, Signed, State, Version
+from exchange.core.signed import Signed
+from exchange.core.state import MAX_TEXT, EntryError, State, Version
 from exchange.core.terms import AgreementTerms, DatasetTerms, Terms
 from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import EntryKind, Role

@@ -12,7 +12,8 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import DIGEST, USE_REPORT, Draft, Envelope
 from exchange.core.errors import CoreError, DecodeError
 from exchange.core.names import is_case_id, is_code, is_field, is_officer
-from exchange.core.state import MAX_TEXT, OBJECT_ID, KeyRecord, signing_record
+from exchange.core.signed import signing_record
+from exchange.core.state import MAX_TEXT, OBJECT_ID, KeyRecord
 from exchange.core.wire import MAX_TIME, decode, encode
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.use_pb2 import UseKind, UseRecord, UseReport

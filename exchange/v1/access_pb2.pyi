@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from exchange.v1 import people_pb2 as _people_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -95,6 +96,8 @@ class _AccessKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessKind
     ACCESS_KIND_REFUSED: _AccessKind.ValueType  # 3
     ACCESS_KIND_REFUSALS: _AccessKind.ValueType  # 6
     """Many refusals of one party within a minute, past the budget of entries of their own."""
+    ACCESS_KIND_READ: _AccessKind.ValueType  # 7
+    """An auditor was given bodies of this log to read."""
 
 class AccessKind(_AccessKind, metaclass=_AccessKindEnumTypeWrapper): ...
 
@@ -104,6 +107,8 @@ ACCESS_KIND_UNRELEASED: AccessKind.ValueType  # 2
 ACCESS_KIND_REFUSED: AccessKind.ValueType  # 3
 ACCESS_KIND_REFUSALS: AccessKind.ValueType  # 6
 """Many refusals of one party within a minute, past the budget of entries of their own."""
+ACCESS_KIND_READ: AccessKind.ValueType  # 7
+"""An auditor was given bodies of this log to read."""
 Global___AccessKind: _TypeAlias = AccessKind  # noqa: Y015
 
 @_typing.final
@@ -202,14 +207,15 @@ class AccessLeaf(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     REFUSALS_ROOT_FIELD_NUMBER: _builtins.int
     REFUSER_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     time: _builtins.int
     """The broker's, milliseconds, never decreasing."""
     kind: Global___AccessKind.ValueType
     code: Global___Code.ValueType
-    """Unspecified exactly when released, and in a summary."""
+    """Unspecified exactly when released or read, and in a summary."""
     requester: _builtins.str
-    """The authenticated peer of a refusal; the signer of the request otherwise."""
+    """The authenticated peer of a refusal; the auditor of a read; the signer of the request otherwise."""
     provider: _builtins.str
     """Empty where the request never named a dataset that exists."""
     request_id: _builtins.bytes
@@ -230,6 +236,10 @@ class AccessLeaf(_message.Message):
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusalCount]:
         """The following in a summary alone. By code, ascending."""
 
+    @_builtins.property
+    def read(self) -> _people_pb2.AuditorRead:
+        """Of a read alone."""
+
     def __init__(
         self,
         *,
@@ -249,10 +259,11 @@ class AccessLeaf(_message.Message):
         until: _builtins.int = ...,
         refusals_root: _builtins.bytes = ...,
         refuser: _builtins.str = ...,
+        read: _people_pb2.AuditorRead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read", b"read"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "counts", b"counts", "directory_size", b"directory_size", "format", b"format", "kind", b"kind", "provider", b"provider", "refusal_digest", b"refusal_digest", "refusals_root", b"refusals_root", "refuser", b"refuser", "request_digest", b"request_digest", "request_id", b"request_id", "requester", b"requester", "response_digest", b"response_digest", "since", b"since", "time", b"time", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "counts", b"counts", "directory_size", b"directory_size", "format", b"format", "kind", b"kind", "provider", b"provider", "read", b"read", "refusal_digest", b"refusal_digest", "refusals_root", b"refusals_root", "refuser", b"refuser", "request_digest", b"request_digest", "request_id", b"request_id", "requester", b"requester", "response_digest", b"response_digest", "since", b"since", "time", b"time", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from exchange.v1 import catalogue_pb2 as _catalogue_pb2
 from exchange.v1 import guardrail_pb2 as _guardrail_pb2
+from exchange.v1 import people_pb2 as _people_pb2
 from exchange.v1 import procedure_pb2 as _procedure_pb2
 from exchange.v1 import request_pb2 as _request_pb2
 from exchange.v1 import terms_pb2 as _terms_pb2
@@ -44,6 +45,8 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_STEP: _EntryKind.ValueType  # 11
     ENTRY_KIND_RULES: _EntryKind.ValueType  # 12
     ENTRY_KIND_STANDING_APPROVAL: _EntryKind.ValueType  # 13
+    ENTRY_KIND_MANDATE: _EntryKind.ValueType  # 14
+    ENTRY_KIND_OFFICER: _EntryKind.ValueType  # 15
     ENTRY_KIND_SUCCESSOR: _EntryKind.ValueType  # 17
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
@@ -62,6 +65,8 @@ ENTRY_KIND_SNAPSHOT: EntryKind.ValueType  # 10
 ENTRY_KIND_STEP: EntryKind.ValueType  # 11
 ENTRY_KIND_RULES: EntryKind.ValueType  # 12
 ENTRY_KIND_STANDING_APPROVAL: EntryKind.ValueType  # 13
+ENTRY_KIND_MANDATE: EntryKind.ValueType  # 14
+ENTRY_KIND_OFFICER: EntryKind.ValueType  # 15
 ENTRY_KIND_SUCCESSOR: EntryKind.ValueType  # 17
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
@@ -81,6 +86,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_WITNESS: _Role.ValueType  # 7
     ROLE_HEAD: _Role.ValueType  # 8
     """Of a department's sharing office, named below the department; signs consents, and nothing else."""
+    ROLE_STEWARD: _Role.ValueType  # 9
+    """Of a department, named below it; signs most of the department's entries in its place."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -94,6 +101,8 @@ ROLE_BROKER: Role.ValueType  # 6
 ROLE_WITNESS: Role.ValueType  # 7
 ROLE_HEAD: Role.ValueType  # 8
 """Of a department's sharing office, named below the department; signs consents, and nothing else."""
+ROLE_STEWARD: Role.ValueType  # 9
+"""Of a department, named below it; signs most of the department's entries in its place."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Suite:
@@ -160,6 +169,8 @@ class Entry(_message.Message):
     SUSPENSION_FIELD_NUMBER: _builtins.int
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    MANDATE_FIELD_NUMBER: _builtins.int
+    OFFICER_FIELD_NUMBER: _builtins.int
     SUCCESSOR_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     kind: Global___EntryKind.ValueType
@@ -190,6 +201,10 @@ class Entry(_message.Message):
     @_builtins.property
     def rules(self) -> _procedure_pb2.Rules: ...
     @_builtins.property
+    def mandate(self) -> _people_pb2.Mandate: ...
+    @_builtins.property
+    def officer(self) -> _people_pb2.OfficerStanding: ...
+    @_builtins.property
     def successor(self) -> Global___Successor: ...
     def __init__(
         self,
@@ -208,13 +223,15 @@ class Entry(_message.Message):
         suspension: _guardrail_pb2.Suspension | None = ...,
         guardrail: _guardrail_pb2.Guardrail | None = ...,
         rules: _procedure_pb2.Rules | None = ...,
+        mandate: _people_pb2.Mandate | None = ...,
+        officer: _people_pb2.OfficerStanding | None = ...,
         successor: Global___Successor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "mandate", b"mandate", "officer", b"officer", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "object_id", b"object_id", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "mandate", b"mandate", "object_id", b"object_id", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "successor"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "mandate", "officer", "successor"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -387,7 +404,7 @@ class Revocation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     target: _builtins.bytes
-    """Message digest of a purpose, dataset, application or agreement, or a key id; 32 bytes."""
+    """Message digest of a purpose, dataset, application, agreement or mandate, or a key id; 32 bytes."""
     reason: _builtins.str
     since: _builtins.int
     """Of a key: since when its owner no longer vouches for what it signed, milliseconds; 0 where nobody said. For those
@@ -549,6 +566,8 @@ class DirectoryChunk(_message.Message):
     HISTORIES_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    OFFICERS_FIELD_NUMBER: _builtins.int
+    MANDATES_FIELD_NUMBER: _builtins.int
     keys: _builtins.bytes
     """Key id (32) and place."""
     parties: _builtins.bytes
@@ -563,6 +582,10 @@ class DirectoryChunk(_message.Message):
     """Object id (16) and place, of each version of a purpose, dataset, standing approval or of the rules, and of each step."""
     owners: _builtins.bytes
     """SHA-256 of the name of a version's owner, and place."""
+    officers: _builtins.bytes
+    """SHA-256 of the name of an officer's department, or of that, a space and the pseudonym, and place."""
+    mandates: _builtins.bytes
+    """SHA-256 of the name of a mandate's auditor, and place."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialised EntryStates, by index."""
@@ -578,10 +601,12 @@ class DirectoryChunk(_message.Message):
         histories: _builtins.bytes = ...,
         owners: _builtins.bytes = ...,
         records: _abc.Iterable[_builtins.bytes] | None = ...,
+        officers: _builtins.bytes = ...,
+        mandates: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "histories", b"histories", "keys", b"keys", "objects", b"objects", "owners", b"owners", "parties", b"parties", "purposes", b"purposes", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "histories", b"histories", "keys", b"keys", "mandates", b"mandates", "objects", b"objects", "officers", b"officers", "owners", b"owners", "parties", b"parties", "purposes", b"purposes", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,6 +707,8 @@ class VersionState(_message.Message):
     GUARDRAIL_FIELD_NUMBER: _builtins.int
     SUSPENSION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    MANDATE_FIELD_NUMBER: _builtins.int
+    OFFICER_FIELD_NUMBER: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
     time: _builtins.int
@@ -698,6 +725,10 @@ class VersionState(_message.Message):
     def suspension(self) -> _guardrail_pb2.Suspension: ...
     @_builtins.property
     def rules(self) -> _procedure_pb2.Rules: ...
+    @_builtins.property
+    def mandate(self) -> _people_pb2.Mandate: ...
+    @_builtins.property
+    def officer(self) -> _people_pb2.OfficerStanding: ...
     def __init__(
         self,
         *,
@@ -711,14 +742,21 @@ class VersionState(_message.Message):
         guardrail: _guardrail_pb2.Guardrail | None = ...,
         suspension: _guardrail_pb2.Suspension | None = ...,
         rules: _procedure_pb2.Rules | None = ...,
+        mandate: _people_pb2.Mandate | None = ...,
+        officer: _people_pb2.OfficerStanding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "guardrail", b"guardrail", "purpose", b"purpose", "rules", b"rules", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "guardrail", b"guardrail", "mandate", b"mandate", "named", b"named", "officer", b"officer", "purpose", b"purpose", "rules", b"rules", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "mandate", b"mandate", "named", b"named", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_barring: _TypeAlias = _typing.Literal["guardrail", "suspension"]  # noqa: Y015
     _WhichOneofArgType_barring: _TypeAlias = _typing.Literal["barring", b"barring"]  # noqa: Y015
+    _WhichOneofReturnType_named: _TypeAlias = _typing.Literal["mandate", "officer"]  # noqa: Y015
+    _WhichOneofArgType_named: _TypeAlias = _typing.Literal["named", b"named"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_barring) -> _WhichOneofReturnType_barring | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_named) -> _WhichOneofReturnType_named | None: ...
 
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 

@@ -21,6 +21,7 @@ from exchange.core.names import Party
 from exchange.home import Home
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType, Purpose, Role
+from exchange.v1.people_pb2 import Mandate
 from exchange.v1.request_pb2 import Operation
 
 ORIGIN = "city.test"
@@ -119,6 +120,8 @@ class Founding:
             await self._admit(name, Party.parse(f"exchange://{ORIGIN}/{party}"), role)
         purpose = Purpose(code=PURPOSE, label="住房分配", label_en="Housing allocation", legal_basis="Housing Act")
         await self._enter(BUREAU, entries.purpose_entry(self._party(BUREAU), _new(), purpose))
+        mandate = Mandate(auditor=str(self._party(AUDITOR)), not_after=self._now + YEAR)
+        await self._enter(BUREAU, entries.mandate_entry(self._party(BUREAU), secrets.token_bytes(16), mandate))
         for dataset in DATASETS:
             await self._share(dataset)
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(?P<kind>[a-z]+)(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PRINT = re.compile(r"^fingerprint +((?:[0-9a-f]{4} ?){16})$", re.MULTILINE)
 _ID = re.compile(r"^(application|agreement) +([0-9a-f]{64})$", re.MULTILINE)
+_MANDATE = re.compile(r"exchange (mandate) end ([0-9a-f]{12})")
 
 # The broker outlives whoever started it; the fixture ends it by its process id.
 pytestmark = [
@@ -42,8 +43,9 @@ class Office:
         self.ids: dict[str, str] = {}
 
     def open(self) -> None:
-        """Admit both departments with their heads and systems, and register the purpose."""
-        for name, role in (("data-bureau", "coordinator"), ("population", "department"), ("housing", "department")):
+        """Admit both departments with their heads and systems, and the auditor; register the purpose."""
+        offices = {"data-bureau": "coordinator", "audit-office": "auditor"}
+        for name, role in (offices | {"population": "department", "housing": "department"}).items():
             self._join(self.folder / name, name, role, ("department", "admit"), self.operator)
         for department, name, role in (
             ("population", "head", "head"),
@@ -81,7 +83,8 @@ class Office:
         done = CliRunner().invoke(app, arguments)
         if file:
             (self.folder / file).write_text(done.stdout)
-        self.ids |= {kind.upper(): value for kind, value in _ID.findall(done.stdout)}
+        found = (*_ID.findall(done.stdout), *_MANDATE.findall(done.stdout))
+        self.ids |= {kind.upper(): value for kind, value in found}
         if printed := _PRINT.search(done.stdout):
             self.ids["FINGERPRINT"] = printed[1]
         return done
@@ -123,7 +126,7 @@ def office(founded: Office) -> Office:
 
 def test_the_stewards_guide_can_be_followed(office: Office) -> None:
     office.must("exchange rules adopt cn-national --consent --home ./data-bureau")
-    assert office.follow("steward.md") >= 28
+    assert office.follow("steward.md") >= 36
     # What it promises of the end: nothing can be asked for any more.
     asked = f"--fields full_name --purpose {PURPOSE} --officer officer-17 --home ./housing-applications"
     office.must(f"exchange agreement explain population/household.registration {asked}", code=1)
@@ -131,7 +134,7 @@ def test_the_stewards_guide_can_be_followed(office: Office) -> None:
 
 def test_the_coordinators_guide_can_be_followed(office: Office) -> None:
     office.must("exchange dataset template > households.toml")
-    assert office.follow("coordinator.md") >= 18
+    assert office.follow("coordinator.md") >= 21
 
 
 def test_the_operators_guide_can_be_followed(founded: Office) -> None:

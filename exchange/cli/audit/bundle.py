@@ -11,6 +11,7 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.bundles.format import CHUNK, BundleWriter, Manifest, Ranges
 from exchange.cli.audit.checking.findings import plural
+from exchange.cli.audit.checking.opening import is_withheld
 from exchange.cli.audit.checking.policies import (
     SEEN_BY_MANY,
     PolicyOption,
@@ -24,7 +25,7 @@ from exchange.cli.audit.mirror.sources import LogName, MirroredLog, altered, log
 from exchange.cli.audit.searching.criteria import request_id
 from exchange.cli.audit.verify.logs import parsed_range
 from exchange.cli.audit.verify.outcome import ranges_text
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import print_json, print_line
 from exchange.cli.progress import Advance, bar
 from exchange.core.access import read_access_leaf
@@ -79,16 +80,29 @@ def pack(output: Path, place: AuditHome, ranges: Ranges | None, policy: Policy |
         What it holds, and what the witnesses say of its access log.
 
     Raises:
+        CommandError: a body that the ranges need is not here for want of a mandate.
         EvidenceError: a mirror was altered.
     """
     logs = mirrored_log(place, LogName.DIRECTORY), mirrored_log(place, LogName.ACCESS)
     access = log_standing(logs[1], policy, ranges[-1][1] if ranges else 0)
     held = ranges if ranges is not None else (((0, access.checkpoint.size),) if access.checkpoint.size else ())
+    _check_bodies(place, held)
     directory = log_standing(logs[0], policy, _named_size(logs[1], held))
     manifest = Manifest(place.trust.name, directory.checkpoint.size, access.checkpoint.size, held)
     with bar("bundle") as advance:
         _write(output, logs, manifest, (directory, access), policy, advance)
     return manifest, access
+
+
+def _check_bodies(place: AuditHome, ranges: Ranges) -> None:
+    """Whoever verifies a bundle can judge nothing without its bodies, and knows nothing of its maker's mandates."""
+    erasures = place.erasures()
+    for first, stop in ranges:
+        for entry in place.access.without_bodies(first, stop):
+            if is_withheld(entry.leaf, entry.index, erasures):
+                text = f"the body of entry {entry.index} is not here: no mandate covers it"
+                hint = "name --range or --request of what a mandate covers; `exchange mandate list` shows them"
+                raise CommandError(text, hint, ExitCode.UNCHECKED)
 
 
 def _ranges(place: AuditHome, ranges: Sequence[str], requests: Sequence[str]) -> Ranges | None:

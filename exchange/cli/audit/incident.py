@@ -57,12 +57,14 @@ class Gathered:
         entries: of the incident.
         findings: what is wrong with entries that were left out, or with their index; the first `SHOWN` of them.
         wrong: how many there are.
+        withheld: entries that were left out because no mandate covers their bodies.
     """
 
     ranges: HeldRanges
     entries: int
     findings: list[str]
     wrong: int
+    withheld: int = 0
 
 
 @app.command(
@@ -112,6 +114,8 @@ def open_incident(  # noqa: PLR0913 - what, why, when and where
                 raise CommandError(f"no entry is of {about(directory, selection)}", hint, ExitCode.USAGE)
             record, seen = _seal(place, directory, Home(home), folder, (selection, reason), gathered)
     _print(output, record, seen, as_json)
+    if gathered.withheld:
+        say(f"left out: {plural(gathered.withheld)} whose bodies no mandate of yours covers")
     if gathered.wrong:
         say(f"hint: `exchange-audit verify full --home {home}` names all that was altered")
         raise typer.Exit(ExitCode.REFUSED)
@@ -144,6 +148,9 @@ def _gather(place: AuditHome, directory: Directory, selection: Selection, folder
             if isinstance(item, Finding):
                 gathered.wrong += 1
                 gathered.findings += [str(item)] if gathered.wrong <= SHOWN else []
+                continue
+            if item.entry.is_withheld:
+                gathered.withheld += 1
                 continue
             row = export_row(directory, item)
             for writer in writers:

@@ -11,7 +11,7 @@ import typer
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.checks import Check, counts_of, judge
 from exchange.cli.audit.checking.findings import plural
-from exchange.cli.audit.checking.opening import REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
+from exchange.cli.audit.checking.opening import READ, REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
 from exchange.cli.audit.checking.policies import Standing
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.naming import History, names_of
@@ -19,7 +19,15 @@ from exchange.cli.audit.mirror.offline import AuditHome, opened_home
 from exchange.cli.audit.mirror.postings import Wanted
 from exchange.cli.audit.mirror.witnessed import mirror_standing
 from exchange.cli.audit.searching.criteria import request_id
-from exchange.cli.audit.searching.rows import ProvenEntry, dataset_of, described, operation_of, proven, shortened
+from exchange.cli.audit.searching.rows import (
+    ProvenEntry,
+    dataset_of,
+    described,
+    operation_of,
+    proven,
+    read_of,
+    shortened,
+)
 from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
 from exchange.cli.times import iso
@@ -76,6 +84,8 @@ class Chapter:
         provider = shortened(entry.leaf.provider) or "nobody"
         if entry.leaf.kind == RELEASED:
             return f"{provider} answered, and the broker released the answer to {shortened(entry.leaf.requester)}"
+        if entry.leaf.kind == READ:
+            return f"{shortened(entry.leaf.requester)} {read_of(entry.leaf)}, under a mandate"
         if entry.leaf.kind == UNRELEASED:
             return f"{provider} committed an answer that the broker did not release here: count it as possible access"
         refuser = shortened(entry.refused.refuser) if entry.refused is not None else "somebody"

@@ -8,6 +8,7 @@ from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, examp
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.policies import Standing, of_quorum
 from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
+from exchange.cli.audit.mirror.bodies import fetch_bodies
 from exchange.cli.audit.mirror.breaks import settle_breaks
 from exchange.cli.audit.mirror.fetch import fetch_access_log
 from exchange.cli.audit.mirror.offline import opened_home
@@ -115,6 +116,7 @@ async def _both(session: Session, mirror: AccessMirror) -> tuple[Mirrored, Mirro
     # What the access log's entries name later is little, and shows no bar of its own.
     session.mirror.progress = lambda _done, _total: None
     await settle_breaks(session, mirror)
+    await fetch_bodies(session, mirror)
     with bar("access log") as advance:
         access = await fetch_access_log(session, mirror, advance)
     directory = session.mirror.checkpoint

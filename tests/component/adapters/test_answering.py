@@ -42,6 +42,7 @@ from exchange.home import Home, write_file
 from exchange.transport import DIRECTORY_SYNC
 from exchange.v1.access_pb2 import Code
 from exchange.v1.directory_pb2 import Role
+from exchange.v1.guardrail_pb2 import Officer
 from exchange.v1.request_pb2 import (
     Comparator,
     Comparison,
@@ -58,7 +59,9 @@ from tests.memory import MemoryLog, signer
 from tests.simulator import COSIGNERS, POLICY, Simulator, make_home
 from tests.world import (
     APPLICATIONS,
+    COORDINATOR,
     DAY,
+    HOUSING,
     ID_NUMBER,
     LOOKUP,
     MARRIAGE,
@@ -673,6 +676,35 @@ async def test_of_two_faults_the_earlier_check_speaks(
     await later(case)
     deny = await provider.denied(case.alter(case.request()))
     assert Code.Name(deny.code) == Code.Name(code)
+
+
+# --- what comes while the source works
+
+
+@pytest.mark.parametrize("by", [POPULATION, COORDINATOR], ids=str)
+@pytest.mark.parametrize("what", ["agreement", "dataset", "party", "officer"])
+async def test_a_suspension_while_the_source_works_leaves_nothing_to_send(
+    provider: Provider, by: Party, what: str
+) -> None:
+    """The adapter decides again by its own mirror before it commits: it needs no broker that means well."""
+    world, head = provider.world, provider.ledger.head
+    if by == POPULATION and what in {"party", "officer"}:
+        by = HOUSING
+    targets: dict[str, Any] = {
+        "agreement": world.agreement.digest,
+        "dataset": world.dataset.object_id,
+        "party": str(APPLICATIONS),
+        "officer": Officer(department=str(HOUSING), pseudonym="officer-7"),
+    }
+    provider.sources.gate.clear()
+    asking = asyncio.create_task(provider.denied(world.request()))
+    await provider.sources.asked.wait()
+    world.suspend(by, **{what: targets[what]})
+    await provider.session.sync()
+    provider.sources.gate.set()
+    deny = await asking
+    assert (deny.check, deny.code) == (6, Code.CODE_SUSPENDED)
+    assert provider.ledger.head == head
 
 
 # --- freshness, where the trust file has a quorum

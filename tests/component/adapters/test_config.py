@@ -149,6 +149,13 @@ def test_a_file_that_cannot_be_read_is_said(file: Path) -> None:
         load_config(file)
 
 
+def test_figures_are_for_this_machine_alone(file: Path) -> None:
+    assert load(file, '[adapter]\nmetrics = "127.0.0.1:9744"\n').adapter.metrics == "127.0.0.1:9744"
+    assert load(file, "[adapter]\n").adapter.metrics == ""
+    with pytest.raises(ConfigError, match=r"adapter\.toml:2: adapter\.metrics: write 127\.0\.0\.1:PORT"):
+        load(file, '[adapter]\nmetrics = "0.0.0.0:9744"\n')
+
+
 def test_the_environment_stands_above_the_file(file: Path) -> None:
     file.write_text(GOOD, encoding="utf-8")
     above = {"EXCHANGE_ADAPTER_ROW_LIMIT": "300", "EXCHANGE_ADAPTER_HOME": "/var/lib/registry"}

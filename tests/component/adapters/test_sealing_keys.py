@@ -139,6 +139,19 @@ async def test_a_refused_key_is_an_error(session: Session, simulator: Simulator)
         await SealingKeys(session).ensure()
 
 
+async def test_a_new_key_opens_what_is_sealed_to_it_before_anybody_can_know_of_it(
+    session: Session, simulator: Simulator
+) -> None:
+    taken_up: list[tuple[int, int]] = []
+
+    def take_up() -> None:
+        taken_up.append((len(session.home.sealing_keys()), simulator.count(APPEND)))
+
+    await SealingKeys(session, take_up).ensure()
+    assert taken_up == [(1, 0)]
+    assert simulator.count(APPEND) == 1
+
+
 async def test_requests_sealed_to_the_old_key_are_answered_until_it_ends(tmp_path: Path) -> None:
     async with provider_at(tmp_path, World.standard()) as provider:
         world = provider.world

@@ -199,6 +199,8 @@ def test_a_file_of_version_1_is_brought_up_to_date(synced: Path) -> None:
             connection.execute(f"CREATE INDEX entries_{name} ON entries ({columns})")
         connection.execute(f"DROP INDEX {PAIR_INDEX}")
         connection.execute("DROP TABLE disorder")
+        connection.execute("DROP INDEX entries_without_body")
+        connection.execute("DROP TABLE asked")
         connection.execute("UPDATE entries SET time = 0 WHERE idx = 3")
         connection.execute("PRAGMA user_version = 1")
     trust = Home(synced).trust

@@ -22,6 +22,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         requests_per_second=12.5,
         burst=50,
         drain_seconds=0,
+        metrics="127.0.0.1:9743",
         join_listen="[::1]:7444",
         join_address="b.city.example:443",
         joins_per_second=0.5,
@@ -57,6 +58,8 @@ def test_only_where_to_listen_has_to_be_said(tmp_path: Path) -> None:
         ('listen = "h:1"\ndrain_seconds = -1', "drain_seconds: "),
         ('listen = "h:1"\nhosts = ["a b"]', "hosts.0: "),
         ("listen =", "Invalid value"),
+        ('listen = "h:1"\n# by hand\nmetrics = "0.0.0.0:9743"', "broker.toml:3: metrics: "),
+        ('listen = "h:1"\nmetrics = "localhost:9743"', "figures are for this machine alone"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:

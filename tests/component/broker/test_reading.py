@@ -338,12 +338,11 @@ def found(reading: Reading, **conditions: object) -> list[int]:
     start, indexes = 0, []
     while True:
         page = reading.search(AUDITOR, SearchRequest(start=start, **conditions))  # type: ignore[arg-type]
-        indexes += [entry.record.index for entry in page.entries]
+        indexes += [found.entry.index for found in page.entries]
         checkpoint = open_checkpoint(page.checkpoint, World.standard().access_log.signer.verifier)
-        for entry in page.entries:
-            digest = leaf_hash(entry.record.leaf)
-            verify_inclusion(digest, entry.record.index, checkpoint.size, tuple(entry.path), checkpoint.root)
-            assert entry.record.body
+        for one in page.entries:
+            verify_inclusion(leaf_hash(one.entry.leaf), one.entry.index, checkpoint.size, one.path, checkpoint.root)
+            assert one.entry.body
         if page.next >= checkpoint.size:
             return indexes
         assert page.next > start

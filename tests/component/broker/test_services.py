@@ -11,6 +11,7 @@ import pytest
 
 from exchange import transport
 from exchange.broker.append import AppendCommand
+from exchange.broker.auditing import Auditing
 from exchange.broker.authority import found_authority
 from exchange.broker.invites import Invites
 from exchange.broker.joining import INVITATION, JOINING, InvitationService, JoiningService
@@ -86,9 +87,14 @@ def directory(broker: Broker) -> DirectoryService:
     return DirectoryService(append, renew, Reading(broker.logs, broker.clock), broker.store, broker.peers)
 
 
+def log_service(broker: Broker) -> LogService:
+    reading = Reading(broker.logs, broker.clock)
+    return LogService(Auditing(broker.logs, reading, broker.clock), reading, broker.store, broker.peers)
+
+
 @pytest.fixture
 def access(broker: Broker) -> LogService:
-    return LogService(Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    return log_service(broker)
 
 
 async def submitted(broker: Broker, world: World) -> SubmitResponse:
@@ -339,7 +345,7 @@ async def test_a_certificate_names_a_key_of_its_own_party(broker: Broker, world:
 
 async def test_reading_and_appending_take_tokens(world: World) -> None:
     broker = Broker(world, burst=2)
-    access = LogService(Reading(broker.logs, broker.clock), broker.store, broker.peers)
+    access = log_service(broker)
     for _ in range(2):
         await access.read(encode(ReadRequest(start=0)), call_of(APPLICATIONS))
     with pytest.raises(TooManyReadsError):

@@ -21,6 +21,7 @@ from exchange.broker.anchor import AnchorError
 from exchange.broker.beginning import NoBeginningError
 from exchange.broker.config import ConfigError
 from exchange.broker.logs import AuditUnavailableError, EntryRefusedError
+from exchange.broker.recovery import RecoveryError
 from exchange.broker.refusals import RefusedError
 from exchange.broker.retention import RetentionError
 from exchange.broker.status import (
@@ -33,7 +34,7 @@ from exchange.broker.status import (
     is_expected,
     status_of,
 )
-from exchange.broker.tunnel import TunnelFullError, TunnelLostError
+from exchange.broker.tunnel import FlightCutError, TunnelFullError, TunnelLostError
 from exchange.broker.witnesses import ForkAlarmError, WitnessError
 from exchange.core.access import MAX_REFUSAL, code_name, refusal_draft
 from exchange.core.calendar import UncoveredYearError
@@ -42,6 +43,7 @@ from exchange.core.envelope import Envelope, decode_envelope
 from exchange.core.errors import CoreError, VersionError
 from exchange.core.filters import FilterError
 from exchange.core.kept import SnapshotBrokenError
+from exchange.metrics.serving import ListenError
 from exchange.overrides import OverrideError
 from exchange.store import ports
 from exchange.store.ports import StoreError
@@ -70,8 +72,10 @@ EXPECTED = {
 INTERNAL = {
     AnchorError,
     ConfigError,
+    FlightCutError,
     ForkAlarmError,
     NoBeginningError,
+    RecoveryError,
     RetentionError,
     SnapshotBrokenError,
     TunnelLostError,
@@ -100,7 +104,11 @@ def error_classes() -> set[type[Exception]]:
 
 
 def made(kind: type[Exception]) -> Exception:
-    more = {FilterError: (Code.CODE_MALFORMED, SECRET), UncoveredYearError: (SECRET, 2026)}
+    more: dict[type[Exception], tuple[object, ...]] = {
+        FilterError: (Code.CODE_MALFORMED, SECRET),
+        UncoveredYearError: (SECRET, 2026),
+        FlightCutError: (Deny(6, Code.CODE_SUSPENDED, SECRET),),
+    }
     return kind(*more.get(kind, (SECRET,)))
 
 
@@ -121,7 +129,8 @@ def test_every_class_of_error_is_known_here() -> None:
     found = error_classes()
     assert {CoreError, StoreError, FilterError, RefusedError, AuditUnavailableError} <= found
     unknown = {kind for kind in found if not issubclass(kind, (*EXPECTED, RefusedError))}
-    assert unknown == INTERNAL | {importlib.import_module("exchange.broker.app").BrokerError}
+    starting = {importlib.import_module("exchange.broker.app").BrokerError, ListenError}
+    assert unknown == INTERNAL | starting
 
 
 @pytest.mark.parametrize("kind", sorted(error_classes() - {RefusedError}, key=lambda kind: kind.__name__))

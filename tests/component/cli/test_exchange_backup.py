@@ -1,6 +1,8 @@
 """`exchange backup`: everything that a home holds comes back as it was, and nothing that was altered does."""
 
+import asyncio
 import errno
+import io
 import json
 import os
 import resource
@@ -29,7 +31,7 @@ from exchange.home import Home
 from exchange.store.ports import Log
 from exchange.store.sql import SqlLogStore
 from tests.component.audit.copies import AuditedExchange, audit_home, busy_world, mirror
-from tests.component.cli.restored import whole_home
+from tests.component.cli.restored import earlier, whole_home
 from tests.component.cli.stores import POSTGRES, SQLITE, alter, configure, database, dump, store_name
 from tests.databases import Server
 from tests.simulator import make_home, trust_of
@@ -190,8 +192,6 @@ async def test_an_auditors_mirrors_are_proven(tmp_path: Path, world: World) -> N
     home.new_private_key("signing")
     await mirror(home, AuditedExchange(world.copy()))
     assert create(home.path, tmp_path / "office.backup").exit_code == 0
-    import asyncio
-
     result = await asyncio.to_thread(run, "verify", tmp_path / "office.backup")
     assert result.exit_code == 0, result.output
     assert "mirror.db" in result.stdout
@@ -283,7 +283,7 @@ def rewritten(backup: Path, change: Callable[[str, bytes], Iterator[tuple[str, b
             for new, content in change(name, data):
                 writer = tarfile.TarInfo(new)
                 writer.size = len(content)
-                archive.addfile(writer, __import__("io").BytesIO(content))
+                archive.addfile(writer, io.BytesIO(content))
 
 
 @pytest.mark.parametrize("name", ["home/party.toml", "home/trust.toml", "home/keys/signing.pem", "manifest"])
@@ -369,8 +369,6 @@ def test_a_log_that_does_not_hold_is_no_good_backup(tmp_path: Path, home: Path, 
 @SQLITE_ALONE
 def test_an_anchor_ahead_of_its_log_is_no_good_backup(tmp_path: Path, world: World, home: Path) -> None:
     (home / "anchor" / "access").write_bytes(world.access_log.checkpoint())
-    from tests.component.cli.restored import earlier
-
     shorter = whole_home(tmp_path / "shorter", earlier(world, world.directory_log.size, 3))
     shutil.copy(shorter / "exchange.db", home / "exchange.db")
     create(home, tmp_path / "broker.backup")

@@ -16,10 +16,11 @@ from exchange.client.errors import ForkError, RollbackError
 from exchange.client.session import Session
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import decode_envelope
+from exchange.core.trust import encode_trust
 from exchange.home import Home
 from exchange.store.ports import Log
 from exchange.store.sql import SqlLogStore
-from exchange.v1.directory_pb2 import EntryKind, Successor
+from exchange.v1.directory_pb2 import Successor
 from tests.component.audit.copies import AuditedExchange, ask, audit_home, busy_world, mirror, rebuilt
 from tests.component.cli.restored import earlier, whole_home
 from tests.component.cli.stores import dump, store_name
@@ -119,8 +120,6 @@ def test_a_broker_cannot_declare(operator: Path, offices: list[Path]) -> None:
 
 
 def test_no_break_is_declared_where_witnesses_have_cosigned(operator: Path, offices: list[Path], world: World) -> None:
-    from exchange.core.trust import encode_trust
-
     (operator / "trust.toml").write_text(encode_trust(trust_of(world, POLICY)))
     result = declare(operator, offices)
     assert (result.exit_code, "cosign nothing smaller" in result.stderr) == (4, True)
@@ -256,4 +255,3 @@ def test_an_auditor_who_comes_later_is_told_too(tmp_path: Path, world: World, mo
     home = audit_home(tmp_path / "late", world)
     result = audit(home, declaring(world), monkeypatch, "sync")
     assert (result.exit_code, f"signed by the root: {REASON}" in result.stdout) == (0, True)
-    assert EntryKind.ENTRY_KIND_SUCCESSOR == 17

@@ -89,7 +89,7 @@ def test_is_told_beside_a_running_broker(home: Path, world: World) -> None:
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (15 * 1024, "15 KiB"), (3.25 * 1024**3, "3.2 GiB")],
 )
 def test_bytes_are_told_in_a_unit_that_fits(count: float, text: str) -> None:
-    assert growth._bytes(count) == text
+    assert growth.amount(count) == text
 
 
 def status(home: Path, *more: str) -> Result:

@@ -360,6 +360,9 @@ def serving(homes: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
         async def unary(self, method: str, request: bytes, timeout: float) -> bytes:
             return HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
 
+        def announced(self, broker: str) -> None:
+            """Nothing is said of versions."""
+
         async def close(self) -> None:
             return None
 

@@ -13,6 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from typer.testing import CliRunner, Result
 
 import exchange.cli.standing as standing
+import exchange.cli.status as status_command
 import exchange.client.session as session
 from exchange.cli.main import app
 from exchange.cli.output import grouped
@@ -98,7 +99,9 @@ def status(home: Home, *more: str) -> Result:
 def test_a_home_that_is_not_admitted_says_what_it_lacks(home: Home) -> None:
     result = status(home)
     assert result.exit_code == 3
-    assert grouped(key_id(home.signer().public_key)) in result.stdout
+    fingerprint = key_id(home.signer().public_key)
+    for half in (fingerprint[:16], fingerprint[16:]):
+        assert grouped(half) in result.stdout
     assert "no trust file yet" in result.stdout
     assert "none yet: the parent admits the key request" in result.stdout
 
@@ -109,20 +112,65 @@ def test_the_caveats_are_always_there(home: Home, admitted: Home) -> None:
         assert "until a freshness quorum is configured, a broker can withhold" in shown
 
 
-def test_it_fits_one_screen(admitted: Home) -> None:
-    assert len(status(admitted).stdout.splitlines()) <= 20
+def check_screen(shown: str) -> None:
+    """24 lines of 80 columns, and one of them is left for the prompt."""
+    lines = shown.splitlines()
+    assert len(lines) < 24, shown
+    assert max(map(len, lines)) <= 80, shown
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command prints goes to a terminal."""
+    monkeypatch.setattr(status_command, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+
+
+def test_it_fits_one_screen(admitted: Home, terminal: None) -> None:
+    check_screen(status(admitted).stdout)
+
+
+def test_where_it_is_not_read_on_a_screen_no_text_is_cut_in_two(admitted: Home) -> None:
+    lines = status(admitted).stdout.splitlines()
+    assert "! until a freshness quorum is configured, a broker can withhold what nobody carried" in lines[-1]
+    assert lines[-1].endswith("to the adapter by hand")
+
+
+def test_it_fits_one_screen_where_all_is_long(admitted: Home, monkeypatch: pytest.MonkeyPatch, terminal: None) -> None:
+    party = Party("data.bureau-of-the-province.example", "housing-and-construction", "applications-2")
+    keys = [standing.KeyStanding("signing", bytes(32), 2**41, "364 days left")]
+    keys += [standing.KeyStanding("sealing", bytes([n]) * 32, 2**41 + n, f"{n} days left") for n in range(4)]
+    brokers = tuple((f"b{n}.data.bureau-of-the-province.example:7443", "reachable", None) for n in range(5))
+    names = [(f"witness-of-department-{n}", 1_800_000_000) for n in range(5)]
+    cosigned = SimpleNamespace(checkpoint=Checkpoint("x/access", 123_456_789, bytes(32)), cosignatures=names)
+    logs = tuple(standing.LogStanding(f"{party.domain}/{log}", cosigned, "") for log in ("directory", "access"))  # type: ignore[arg-type]
+    problem = UnavailableError(
+        "no broker can be reached: " + "; ".join(f"{address}: refused" for address, *_ in brokers)
+    )
+    duties = tuple(f"duty {n}: data to be destroyed until 2027-01-0{n}, see `exchange use due`" for n in range(1, 6))
+    everything = standing.Standing(
+        party, "system", admitted.trust, 2**41, tuple(keys), brokers, None, problem, None, logs, (12, 3), duties
+    )
+
+    async def found(_home: Home) -> standing.Standing:
+        return everything
+
+    monkeypatch.setattr(status_command, "standing_of", found)
+    shown = status(admitted).stdout
+    check_screen(shown)
+    for important in ("receipts", "ALARM", "to do", "… (--json)", "quorum met at 123456789 entries"):
+        assert important in shown
 
 
 def test_brokers_are_told_apart(admitted: Home) -> None:
     result = status(admitted)
-    assert "broker away.example:7443  not reachable: Connection refused" in result.stdout
-    assert "broker here.example:7443  reachable, but not serving, 0.1.0, protocol 1.0 to 1.1" in result.stdout
+    assert "away.example:7443 not reachable: Connection refused" in result.stdout
+    assert "here.example:7443 reachable, but not serving, 0.1.0, protocol 1.0 to 1.1" in result.stdout
     assert result.exit_code == 3
 
 
 def test_certificate_and_key_say_how_long_they_last(admitted: Home) -> None:
     shown = status(admitted).stdout
-    assert "certificate               90 days left, until " in shown
+    assert "certificate  90 days left, until " in shown
     # The key in the trust file is this home's own: only a root is in the directory without an entry.
     assert "valid, without end" in shown
 
@@ -263,7 +311,7 @@ def test_it_shows_which_witnesses_cosigned_each_log_and_when(reached: Home) -> N
     assert result.exit_code == 0, result.output
     shown = result.stdout
     for log in ("directory", "access"):
-        assert f"witnesses of city.example/{log}  quorum met at 0 entries" in shown.replace("access     ", "access  ")
+        assert f"{log} witnesses  quorum met at 0 entries" in shown.replace("access witnesses   ", "access witnesses")
     assert shown.count("two, 0 seconds ago") + shown.count("two, 1 seconds ago") == 2
     assert "split view" not in shown
     assert "! " not in shown

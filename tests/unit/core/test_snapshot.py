@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ from exchange.v1.directory_pb2 import (
     Role,
     Suite,
 )
+from exchange.v1.people_pb2 import Mandate, OfficerStanding
 from tests.corruption import anything
 from tests.memory import LoggedBodies, fixed, signer
 from tests.world import (
@@ -104,6 +106,13 @@ def test_every_state_of_a_log_is_read_as_it_was_written(size: int) -> None:
 names = st.sampled_from([Party(ORIGIN, "health"), Party(ORIGIN, "housing"), Party(ORIGIN, "health", "registry")])
 times = st.integers(0, 2**63 - 1)
 digests = st.integers(0, 10**6).map(lambda number: fixed(f"digest {number}"))
+NAMED = (
+    OfficerStanding(pseudonym="officer-1"),
+    OfficerStanding(pseudonym="officer-1", removed=True),
+    OfficerStanding(pseudonym="officer-2"),
+    Mandate(auditor=str(AUDITOR), departments=[str(HOUSING)], not_after=7),
+    Mandate(auditor="exchange://city.example/second", since=3, datasets=[bytes(16)]),
+)
 kinds = st.sampled_from(EntryKind.values()[1:])
 
 
@@ -131,12 +140,23 @@ def with_version(draw: st.DrawFn, state: State, index: int, ended: int | None) -
     kind, number = draw(kinds), draw(st.integers(0, 3))
     if kind == EntryKind.ENTRY_KIND_PURPOSE:
         purpose = Purpose(code=draw(st.sampled_from(["a", "b"])), label=draw(st.text(max_size=5)))
+    named = draw(st.none() | st.sampled_from(NAMED))
     # A rule holds that an object's versions are all of one kind.
     object_id = fixed(f"object {number} of kind {kind}", 16)
     body, after = draw(st.sampled_from([b"", fixed("body")])), draw(st.none() | digests)
     return state.with_version(
         Version(
-            fixed(f"version {index}"), kind, object_id, draw(names), index, draw(times), body, purpose, ended, after
+            fixed(f"version {index}"),
+            kind,
+            object_id,
+            draw(names),
+            index,
+            draw(times),
+            body,
+            purpose,
+            ended,
+            after,
+            named=named,
         )
     )
 
@@ -161,13 +181,12 @@ def test_a_reopened_state_answers_every_lookup_as_the_folded_one(state: State, s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kept_module, "SCANS", scans)
         read = reopened(encode_state(state))
-        for name in ("keys", "parties", "versions", "objects", "purposes", "histories"):
-            table, folded = getattr(read, name), getattr(state, name)
+        texts = {"parties", "purposes", "people.officers", "people.mandates"}
+        for name in ("keys", "versions", "objects", "histories", *sorted(texts)):
+            table, folded = attrgetter(name)(read), attrgetter(name)(state)
             for key in data.draw(st.permutations([*folded])):
                 assert table[key] == folded[key]
-            stranger = (
-                "nobody" if name in {"parties", "purposes"} else bytes(16 if name in {"objects", "histories"} else 32)
-            )
+            stranger = "nobody" if name in texts else bytes(16 if name in {"objects", "histories"} else 32)
             assert table.get(stranger) is None
             if isinstance(stranger, bytes):
                 # Bodies name what they like.

@@ -7,7 +7,7 @@ entry names.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from exchange.cli.audit.checking.opening import REFUSALS, REFUSED, RELEASED, OpenedEntry
+from exchange.cli.audit.checking.opening import READ, REFUSALS, REFUSED, RELEASED, OpenedEntry
 from exchange.cli.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name
@@ -22,6 +22,7 @@ from exchange.core.state import KeyRecord, is_signing
 from exchange.core.summary import refusals_in
 from exchange.v1.access_pb2 import AccessLeaf, Code, Refusal
 from exchange.v1.directory_pb2 import EntryKind, Role
+from exchange.v1.people_pb2 import Mandate
 from exchange.v1.request_pb2 import Operation, RequestHeader, ResponseHeader
 
 _UNAUTHENTIC = frozenset(
@@ -65,6 +66,10 @@ def judge(
         yield Check(
             "body", f"erased by entry {entry.erased_by} of the directory: its signatures cannot be checked any more"
         )
+    elif entry.is_withheld:
+        yield Check("body", "not here: no mandate of yours covers it, so its signatures cannot be checked")
+    elif entry.leaf.kind == READ:
+        yield _read(directory, entry.leaf)
     elif entry.leaf.kind == RELEASED:
         yield from _released(directory, entry, erasures or Erasures())
     elif entry.leaf.kind == REFUSED:
@@ -154,6 +159,17 @@ def _unreleased(directory: Directory, entry: OpenedEntry) -> Iterator[Check]:
     else:
         # Only an answer that the broker would have released says so: any other may be anything.
         yield Check("response", f"not fit for release: {problem}", ok=leaf.code != Code.CODE_INTERRUPTED)
+
+
+def _read(directory: Directory, leaf: AccessLeaf) -> Check:
+    """Bodies are read under a mandate of the reader's that stands."""
+    version = directory.state.versions.get(leaf.read.mandate)
+    mandate = version.named if version is not None else None
+    if version is None or not isinstance(mandate, Mandate) or mandate.auditor != leaf.requester:
+        return Check("mandate", f"{leaf.read.mandate.hex()[:12]} is no mandate of {leaf.requester[:200]}", ok=False)
+    if version.ended_index is not None or leaf.time > mandate.not_after:
+        return Check("mandate", f"{version.digest.hex()[:12]} had ended", ok=False)
+    return Check("mandate", lambda: f"{version.digest.hex()[:12]} of {short(version.owner)}, which stood then")
 
 
 def ledger_number(directory: Directory, entry: OpenedEntry) -> int | None:

@@ -1,11 +1,13 @@
 """One entry of the access log, opened: what its leaf says, and the envelopes that its body must hold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exchange.core.access import read_access_leaf, read_refusal
 from exchange.core.decision import read_request
 from exchange.core.envelope import DIGEST, REFUSAL, REQUEST, RESPONSE, Envelope, decode_envelope
+from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError
+from exchange.core.reads import has_body
 from exchange.core.response import read_response
 from exchange.core.state import MAX_ENTRY
 from exchange.core.wire import decode
@@ -18,6 +20,7 @@ UNRELEASED = AccessKind.ACCESS_KIND_UNRELEASED
 SETTLING = (RELEASED, UNRELEASED)
 REFUSED = AccessKind.ACCESS_KIND_REFUSED
 REFUSALS = AccessKind.ACCESS_KIND_REFUSALS
+READ = AccessKind.ACCESS_KIND_READ
 
 
 class EntryBodyError(CoreError):
@@ -33,6 +36,7 @@ class OpenedEntry:
         request, response, refusal: the envelopes, without attachments.
         asked, answered, refused: what they say; None where there is none, or where a form was refused for its form.
         erased_by: the entry of the directory that erased the body; None where it is here.
+        is_withheld: whether the body is missing because no mandate of this reader covers it.
     """
 
     leaf: AccessLeaf
@@ -43,6 +47,7 @@ class OpenedEntry:
     answered: ResponseHeader | None
     refused: Refusal | None
     erased_by: int | None = None
+    is_withheld: bool = False
 
     @property
     def is_anonymous(self) -> bool:
@@ -76,28 +81,40 @@ def open_entry(leaf: AccessLeaf, body: bytes) -> OpenedEntry:
     )
 
 
-def read_entry(leaf: bytes, body: bytes, erased_by: int | None = None) -> OpenedEntry:
+def read_entry(leaf: bytes, body: bytes, index: int = 0, erasures: Erasures | None = None) -> OpenedEntry:
     """Read a leaf and open its body.
 
     Args:
         leaf, body: as they were appended.
-        erased_by: the entry of the directory that let the body go, if one did: then it may be missing.
+        index: of the entry; erasures: which bodies may be missing, if any.
 
     Raises:
         CoreError: as `read_access_leaf` and `open_entry`.
     """
-    return open_or_erased(read_access_leaf(leaf), body, erased_by)
+    return open_or_missing(read_access_leaf(leaf), body, index, erasures or Erasures())
 
 
-def open_or_erased(leaf: AccessLeaf, body: bytes, erased_by: int | None) -> OpenedEntry:
+def open_or_missing(leaf: AccessLeaf, body: bytes, index: int, erasures: Erasures) -> OpenedEntry:
     """The same of a leaf that was read: its body is opened, or may be missing.
 
     Raises:
         CoreError: as `open_entry`.
     """
-    if erased_by is not None and not body:
-        return OpenedEntry(leaf, None, None, None, None, None, None, erased_by)
-    return open_entry(leaf, body)
+    if body or not has_body(leaf):
+        return open_entry(leaf, body)
+    missing = OpenedEntry(leaf, None, None, None, None, None, None, erasures.of_access(index))
+    if missing.erased_by is not None:
+        return missing
+    return replace(missing, is_withheld=True) if erasures.withholds(leaf) else open_entry(leaf, body)
+
+
+def is_withheld(leaf: bytes, index: int, erasures: Erasures) -> bool:
+    """Whether an entry that is here without a body lacks it for want of a mandate."""
+    try:
+        said = read_access_leaf(leaf)
+    except CoreError:
+        return False
+    return has_body(said) and erasures.of_access(index) is None and erasures.withholds(said)
 
 
 def directory_time(leaf: bytes) -> int | None:
@@ -125,6 +142,10 @@ def _check_parts(
     leaf: AccessLeaf, request: Envelope | None, response: Envelope | None, refusal: Envelope | None
 ) -> None:
     """Which envelopes an entry of this kind has: DESIGN section 6, "Refusals", and section 2, "Settlement"."""
+    if leaf.kind == READ:
+        if request is not None or response is not None or refusal is not None:
+            raise EntryBodyError("a read has no body")
+        return
     if leaf.kind == REFUSALS:
         if refusal is None or request is not None:
             raise EntryBodyError("the body of a summary holds the last refusal, and nothing else")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from exchange.cli.audit.checking.checks import judge, ledger_number
 from exchange.cli.audit.checking.findings import Finding, Level, plural
 from exchange.cli.audit.checking.ledgers import Numbers
-from exchange.cli.audit.checking.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, open_or_erased
+from exchange.cli.audit.checking.opening import RELEASED, UNRELEASED, OpenedEntry, directory_time, open_or_missing
 from exchange.cli.audit.checking.remembered import Remembered
 from exchange.cli.audit.checking.tree import TreeCheck
 from exchange.core.access import read_access_leaf
@@ -196,6 +196,8 @@ class AccessLog:
         self._time = 0
         self._directory_size = 0
         self._ledgers: dict[str, Numbers] = {}
+        self._withheld = 0
+        self._partial: set[str] = set()
 
     def add(
         self, entry: LoggedEntry, leaf: AccessLeaf | CoreError, directory: Directory, following: int | None
@@ -224,7 +226,7 @@ class AccessLog:
         try:
             problems += self._order(leaf)
             problems += self._once(leaf, entry.index)
-            opened = open_or_erased(leaf, entry.body, self._erasures.of_access(entry.index))
+            opened = open_or_missing(leaf, entry.body, entry.index, self._erasures)
             problems += self._judged(opened, directory, following)
         except CoreError as error:
             problems.append(str(error))
@@ -237,10 +239,17 @@ class AccessLog:
         """What the leaves together show, and which bodies were erased."""
         yield from self._tree.finish()
         yield from _erased_findings(self._origin, self._erased)
+        if self._withheld:
+            bodies = plural(self._withheld, "bodies are", "body is")
+            text = f"{bodies} not here: no mandate covers them, and what they say was not checked"
+            yield Finding(self._origin, None, text, Level.WARNING)
 
     def gaps(self) -> Iterator[Finding]:
         """The gaps of every ledger: answers that were never settled."""
         for provider, numbers in sorted(self._ledgers.items()):
+            # A number that is not here may be in a body that is withheld.
+            if provider in self._partial:
+                continue
             for first, last in numbers.gaps():
                 missing = f"answer {first} is" if first == last else f"answers {first} to {last} are"
                 text = f"{missing} missing from the ledger of {provider}: answered, but never settled here"
@@ -279,6 +288,10 @@ class AccessLog:
         if entry.erased_by is not None:
             # Its number went with its body, so what follows does not begin a ledger anew.
             self._erased[entry.erased_by] += 1
+            self._first_number = None
+        if entry.is_withheld:
+            self._withheld += 1
+            self._partial.add(leaf.provider)
             self._first_number = None
         if number is None:
             return

@@ -15,8 +15,13 @@ CATEGORY: Final = 6
 READ: Final = 2
 NOTE: Final = "a view: the leaf named in unmapped is the evidence"
 
-_SEVERITIES: Final = {"released": (1, "Informational"), "refused": (2, "Low"), "unreleased": (3, "Medium")}
-_STATUSES: Final = {"released": (1, "Success"), "refused": (2, "Failure")}
+_SEVERITIES: Final = {
+    "released": (1, "Informational"),
+    "read": (1, "Informational"),
+    "refused": (2, "Low"),
+    "unreleased": (3, "Medium"),
+}
+_STATUSES: Final = {"released": (1, "Success"), "read": (1, "Success"), "refused": (2, "Failure")}
 _UNMAPPED: Final = (
     "log_index",
     "leaf_hash",
@@ -30,6 +35,10 @@ _UNMAPPED: Final = (
     "refusal_digest",
     "directory_size",
     "ledger_number",
+    "mandate",
+    "read_first",
+    "read_end",
+    "bodies_read",
 )
 
 
@@ -90,7 +99,7 @@ def _actor(row: ExportRow) -> dict[str, object]:
 
 
 def _api(row: ExportRow) -> dict[str, object]:
-    api: dict[str, object] = {"operation": row.operation or "unknown"}
+    api: dict[str, object] = {"operation": row.operation or ("AUDIT" if row.mandate else "unknown")}
     if row.dataset:
         api["service"] = {"name": row.dataset, "uid": row.dataset_id}
     if row.request_id:

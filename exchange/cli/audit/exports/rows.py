@@ -20,7 +20,7 @@ class ExportRow:
         log_index: its place in the access log.
         leaf_hash: hexadecimal (RFC 9162 section 2.1.1): what proves the row.
         time: ISO 8601 in UTC; time_ms: the same in milliseconds.
-        kind, code: released, unreleased or refused, and why.
+        kind, code: released, unreleased, refused or read, and why.
         requester, provider: parties.
         request_id: a UUID.
         request_digest, response_digest, refusal_digest: hexadecimal.
@@ -30,6 +30,8 @@ class ExportRow:
         operation, fields: what was asked; the fields with spaces between them.
         officer, purpose, case: as the requester named them.
         ledger_number: the provider's own number of the answer; 0 where there is none.
+        mandate: of a read, its message digest, hexadecimal.
+        read_first, read_end, bodies_read: the entries whose bodies an auditor was given, and how many; 0 otherwise.
     """
 
     log_index: int
@@ -54,6 +56,10 @@ class ExportRow:
     purpose: str
     case: str
     ledger_number: int
+    mandate: str
+    read_first: int
+    read_end: int
+    bodies_read: int
 
 
 COLUMNS = tuple(field.name for field in fields(ExportRow))
@@ -85,6 +91,10 @@ def export_row(directory: Directory, found: ProvenEntry) -> ExportRow:
         refusal_digest=leaf.refusal_digest.hex(),
         directory_size=leaf.directory_size,
         ledger_number=entry.answered.ledger_number if entry.answered is not None else 0,
+        mandate=leaf.read.mandate.hex(),
+        read_first=leaf.read.first,
+        read_end=leaf.read.end,
+        bodies_read=leaf.read.bodies,
         **_asked(directory, entry),
     )
 

@@ -289,6 +289,35 @@ class AccessMirror:
             self._connection.execute("ROLLBACK")
             raise
 
+    def without_bodies(self, start: int, stop: int) -> Iterator[LoggedEntry]:
+        """Entries from `start` to before `stop` that have no body here, as they are stored."""
+        cursor = self._connection.execute(
+            "SELECT idx, CAST(leaf AS BLOB) FROM entries WHERE length(body) = 0 AND idx >= ? AND idx < ? ORDER BY idx",
+            (start, stop),
+        )
+        for index, leaf in cursor:
+            yield LoggedEntry(index, leaf, b"")
+
+    def fill(self, entries: Sequence[LoggedEntry]) -> None:
+        """Keep bodies of entries that are here without them."""
+        said = ", ".join(f"{name} = ?" for name in (*COLUMNS, "body"))
+        rows = [(*columns_of(entry.leaf, entry.body), entry.body, entry.index) for entry in entries]
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(f"UPDATE entries SET {said} WHERE idx = ?", rows)  # noqa: S608 - names of ours
+        self._connection.execute("COMMIT")
+
+    def asked_under(self) -> bytes:
+        """The digest of the mandates under which missing bodies were last asked for; empty before."""
+        row = self._connection.execute("SELECT mandates FROM asked").fetchone()
+        return bytes(row[0]) if row is not None else b""
+
+    def note_asked_under(self, mandates: bytes) -> None:
+        """Remember it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("DELETE FROM asked")
+        self._connection.execute("INSERT INTO asked VALUES (?)", (mandates,))
+        self._connection.execute("COMMIT")
+
     def drop_unverified(self) -> None:
         """Forget entries that no verified checkpoint holds: they are fetched again."""
         self._connection.execute("BEGIN IMMEDIATE")

@@ -104,6 +104,19 @@ async def fetch_access_log(session: Session, mirror: AccessMirror, advance: Adva
             raise EvidenceError("the broker withholds entries of the access log that its log has signed")
 
 
+async def ask_page(session: Session, start: int) -> Sequence[Record]:
+    """Entries from an index on, contiguous, as the broker sends them; nothing of them is verified.
+
+    Raises:
+        EvidenceError: they are out of order, or the checkpoint beside them is not the log's.
+        RefusedError, UnavailableError: the broker does not answer.
+    """
+    records, _, _, _ = await _ask(session, start)
+    if any(record.index != index for index, record in enumerate(records, start)):
+        raise EvidenceError("the broker sent entries of the access log out of order")
+    return records
+
+
 async def _page(session: Session, mirror: AccessMirror) -> tuple[Sequence[Record], Checkpoint, bytes]:
     start = mirror.size
     try:

@@ -1,14 +1,16 @@
 """What the auditor's home holds, read without asking anybody: both mirrors and the trust file."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from exchange.cli.audit.checking.tree import Expected
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
 from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.times import now
 from exchange.client.errors import BrokenLogError
 from exchange.client.receipt_file import FILE as RECEIPTS
 from exchange.client.receipt_file import ReceiptFile
@@ -17,16 +19,20 @@ from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
-from exchange.core.erasures import Erasures
+from exchange.core.erasures import Erasures, withholds_nothing
 from exchange.core.errors import CoreError
 from exchange.core.fold import apply
 from exchange.core.merkle import leaf_hash
+from exchange.core.names import Party
 from exchange.core.ranges import GrowingRoot
+from exchange.core.reads import mandates_of, surely_covers
 from exchange.core.state import MAX_ENTRY, genesis
 from exchange.core.trust import Trust
 from exchange.core.wire import decode
 from exchange.home import Home
+from exchange.v1.access_pb2 import AccessLeaf
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry
+from exchange.v1.people_pb2 import Mandate
 
 _PAGE = 1000
 
@@ -110,27 +116,37 @@ class MirroredDirectory:
         return directory
 
 
-def erasures_of(trust: Trust, entries: Callable[[], Iterable[LoggedEntry]]) -> Erasures:
-    """Which bodies the directory's valid erasures let go of.
+def erasures_of(trust: Trust, entries: Callable[[], Iterable[LoggedEntry]], auditor: Party | None = None) -> Erasures:
+    """Which bodies may be missing: those that the directory's valid erasures let go of, and those without a mandate.
 
     Args:
         trust: what the fold begins with.
-        entries: reads all of them; they are folded only where there is an erasure among them.
+        entries: reads all of them; they are folded only where one among them matters for this.
+        auditor: who mirrored the access log; None where all bodies must be there.
     """
-    erasures = Erasures()
-    if any(_may_erase(entry.leaf) for entry in entries()):
+    mandates: list[Mandate] = []
+    erasures = Erasures(withholds_nothing if auditor is None else partial(_withholds, mandates))
+    named = {"erased"} if auditor is None else {"erased", "mandate"}
+    if any(_says(entry.leaf, named) for entry in entries()):
         state = genesis(trust.name, trust.root_key)
         for entry in entries():
             state, applied = apply(state, entry.leaf)
             erasures.add(applied, state)
+        given = mandates_of(state, auditor, now()) if auditor is not None else ()
+        mandates += [version.named for version in given if isinstance(version.named, Mandate)]
     return erasures
 
 
-def _may_erase(leaf: bytes) -> bool:
-    """Whether a leaf says that it erases something, whoever signed it."""
+def _withholds(mandates: Sequence[Mandate], leaf: AccessLeaf) -> bool:
+    """Whether no mandate that stands now covers an entry for certain."""
+    return not any(surely_covers(mandate, leaf) for mandate in mandates)
+
+
+def _says(leaf: bytes, names: Collection[str]) -> bool:
+    """Whether a leaf has a body of one of these kinds, whoever signed it."""
     try:
         envelope = decode_envelope(decode(DirectoryLeaf, leaf, MAX_ENTRY).envelope, ENTRY, MAX_ENTRY)
-        return decode(Entry, envelope.payload, MAX_ENTRY).WhichOneof("body") == "erased"
+        return decode(Entry, envelope.payload, MAX_ENTRY).WhichOneof("body") in names
     except CoreError:
         return False
 
@@ -144,6 +160,7 @@ class AuditHome:
         directory, access: the mirrors.
         file: the directory's mirror on disk.
         failure: why a log cannot be trusted any more; what was mirrored before can still be looked at.
+        auditor: whose home it is; None where that is not said.
     """
 
     trust: Trust
@@ -151,6 +168,7 @@ class AuditHome:
     access: AccessMirror
     file: MirrorFile
     failure: BrokenLogError | None
+    auditor: Party | None
 
     def verified_directory(self) -> Directory:
         """The whole directory, its leaves compared with the signed checkpoint.
@@ -162,7 +180,7 @@ class AuditHome:
 
     def erasures(self) -> Erasures:
         """Which bodies may be missing."""
-        return erasures_of(self.trust, lambda: self.directory.entries)
+        return erasures_of(self.trust, lambda: self.directory.entries, self.auditor)
 
     def fail(self, log: str, error: BrokenLogError) -> BrokenLogError:
         """Keep a log's failure for good, and give it back as every later use will find it."""
@@ -197,7 +215,13 @@ def opened_home(path: Path) -> Iterator[AuditHome]:
     with AccessMirror.opened(path / FILE, trust.access_log) as access:
         if not access.is_complete:
             raise CommandError("the first sync was interrupted", _hint(path), ExitCode.UNCHECKED)
-        yield AuditHome(trust, read_directory(file, trust), access, file, file.failure() or access.failure)
+        failure = file.failure() or access.failure
+        yield AuditHome(trust, read_directory(file, trust), access, file, failure, _auditor(path))
+
+
+def _auditor(path: Path) -> Party | None:
+    home = Home(path)
+    return home.party if home.is_made else None
 
 
 def is_mirrored(path: Path) -> bool:
@@ -237,7 +261,7 @@ def mirrored_erasures(path: Path, trust: Trust) -> Erasures:
         EvidenceError: the mirror's checkpoint is not the log's.
     """
     entries = read_directory(MirrorFile(path / MIRROR), trust).entries
-    return erasures_of(trust, lambda: entries)
+    return erasures_of(trust, lambda: entries, _auditor(path))
 
 
 def _hint(path: Path) -> str:

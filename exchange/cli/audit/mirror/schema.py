@@ -7,7 +7,7 @@ more (`postings.py`).
 import sqlite3
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 COLUMNS: Final = (
     "time",
@@ -38,13 +38,17 @@ _INDEX: Final = "".join(
 )
 # Where an entry's time lies before that of one before it: no broker that is honest makes such a log.
 _DISORDER: Final = "CREATE TABLE disorder (idx INTEGER PRIMARY KEY);\n"
+# Which entries have no body here, and under which mandates they were last asked for.
+_BODIES: Final = """CREATE INDEX entries_without_body ON entries (idx) WHERE length(body) = 0;
+CREATE TABLE asked (mandates BLOB NOT NULL);
+"""
 _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE entries (
     idx INTEGER PRIMARY KEY, time INTEGER, kind INTEGER, code INTEGER, requester TEXT, provider TEXT, request_id BLOB,
     request_digest BLOB, dataset BLOB, officer TEXT, purpose TEXT, case_id TEXT, leaf BLOB NOT NULL, body BLOB NOT NULL
 );
-{_INDEX}{_DISORDER}
+{_INDEX}{_DISORDER}{_BODIES}
 CREATE TABLE nodes (place INTEGER PRIMARY KEY, hash BLOB NOT NULL);
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL, verified INTEGER NOT NULL);
 CREATE TABLE failures (kind TEXT NOT NULL, message TEXT NOT NULL, earlier BLOB NOT NULL, later BLOB NOT NULL);
@@ -59,9 +63,14 @@ BEGIN IMMEDIATE;
 INSERT INTO disorder SELECT idx FROM (
     SELECT idx, time, max(time) OVER (ORDER BY idx ROWS UNBOUNDED PRECEDING) AS latest FROM entries
 ) WHERE time < latest;
-PRAGMA user_version = {VERSION};
+PRAGMA user_version = 2;
 COMMIT;
 """  # noqa: S608 - names of ours
+_FROM_2: Final = f"""
+BEGIN IMMEDIATE;
+{_BODIES}PRAGMA user_version = {VERSION};
+COMMIT;
+"""
 
 
 def prepare(connection: sqlite3.Connection, *, create: bool) -> bool:
@@ -79,8 +88,8 @@ def prepare(connection: sqlite3.Connection, *, create: bool) -> bool:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0 and create:
         connection.executescript(_SCHEMA)
-    elif version == 1:
-        connection.executescript(_FROM_1)
+    elif version in (1, 2):
+        connection.executescript(_FROM_1 * (version == 1) + _FROM_2)
     else:
         return bool(version == VERSION)
     return True

@@ -156,7 +156,7 @@ class Asking:
         record = found.record
         try:
             verify_inclusion(leaf_hash(record.leaf), record.index, checkpoint.size, tuple(found.path), checkpoint.root)
-            entry = read_entry(record.leaf, record.body, self._erasures.of_access(record.index))
+            entry = read_entry(record.leaf, record.body, record.index, self._erasures)
         except CoreError as error:
             self._findings.append(
                 Finding(self._verifier.name, record.index, f"the broker sent what proves nothing: {error}")

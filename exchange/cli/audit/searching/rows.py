@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exchange.cli.audit.checking.checks import counts_of, short
-from exchange.cli.audit.checking.findings import Finding
-from exchange.cli.audit.checking.opening import OpenedEntry, read_entry
+from exchange.cli.audit.checking.findings import Finding, plural
+from exchange.cli.audit.checking.opening import READ, OpenedEntry, read_entry
 from exchange.cli.audit.checking.tree import Expected, prove
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.access_mirror import PAGE, AccessMirror
@@ -17,6 +17,7 @@ from exchange.core.access import code_name, kind_name
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
 from exchange.core.errors import CoreError, NameFormatError
+from exchange.v1.access_pb2 import AccessLeaf
 from exchange.v1.request_pb2 import Operation, RequestHeader
 
 COLUMNS = ("index", "time (UTC)", "kind", "code", "requester", "provider/dataset", "officer", "purpose", "case")
@@ -45,8 +46,7 @@ def proven(expected: Expected, stored: LoggedEntry, erasures: Erasures) -> Prove
     if problem:
         return problem
     try:
-        erased_by = erasures.of_access(stored.index)
-        return ProvenEntry(stored.index, read_entry(stored.leaf, stored.body, erased_by))
+        return ProvenEntry(stored.index, read_entry(stored.leaf, stored.body, stored.index, erasures))
     except CoreError as error:
         return str(error)
 
@@ -79,14 +79,18 @@ def proven_entries(
 def row(directory: Directory, found: ProvenEntry) -> tuple[object, ...]:
     """The cells of a row, in the order of `COLUMNS`."""
     leaf, header = found.entry.leaf, found.entry.asked
-    about = (header.officer, header.purpose, header.case_id) if header is not None else (None, None, None)
+    about: tuple[str | None, ...] = (None, None, None)
+    if header is not None:
+        about = (header.officer, header.purpose, header.case_id)
+    elif leaf.kind == READ:
+        about = (None, None, f"mandate {leaf.read.mandate.hex()[:12]}")
     return (
         found.index,
         iso(leaf.time).removesuffix("Z").replace("T", " "),
         kind_name(leaf.kind),
         code_name(leaf.code) if leaf.code else counts_of(leaf) or None,
         shortened(leaf.requester),
-        dataset_of(directory, header) if header is not None else shortened(leaf.provider),
+        dataset_of(directory, header) if header is not None else read_of(leaf) or shortened(leaf.provider),
         *about,
     )
 
@@ -110,6 +114,16 @@ def described(directory: Directory, found: ProvenEntry) -> dict[str, object]:
     }
     if found.entry.erased_by is not None:
         record["erased_by"] = found.entry.erased_by
+    if found.entry.is_withheld:
+        record["withheld"] = True
+    if leaf.kind == READ:
+        record |= {
+            "mandate": leaf.read.mandate,
+            "first": leaf.read.first,
+            "end": leaf.read.end,
+            "bodies": leaf.read.bodies,
+            "query_sha256": leaf.read.query_sha256 or None,
+        }
     if leaf.counts:
         record |= {
             "counts": {code_name(item.code): item.count for item in leaf.counts},
@@ -129,6 +143,15 @@ def described(directory: Directory, found: ProvenEntry) -> dict[str, object]:
             "case": header.case_id,
         }
     return record
+
+
+def read_of(leaf: AccessLeaf) -> str:
+    """What an auditor read, in words; empty for any other entry."""
+    if leaf.kind != READ:
+        return ""
+    read = leaf.read
+    how = "searched" if read.query_sha256 else "read"
+    return f"{how}: {plural(read.bodies, 'bodies', 'body')} of {read.first}:{read.end}"
 
 
 def dataset_of(directory: Directory, header: RequestHeader) -> str:

@@ -91,12 +91,16 @@ def check_coverage(
     # An entry without its body still has the answer's digest; the rows that were told say which number that has.
     told = {row.response_digest: row.number for row in disclosure.rows}
     erased: dict[bytes, int] = {}
+    withheld = 0
     for kind in SETTLING:
         for item in proven_entries(mirror, Wanted({"provider": owner, "kind": kind}), erasures=erasures):
             if isinstance(item, Finding):
                 yield Remark(owner, f"entry {item.index}: {item.text}")
                 continue
             digest, number = item.entry.leaf.response_digest, ledger_number(directory, item.entry)
+            if item.entry.is_withheld:
+                withheld += digest not in told
+                number = told.get(digest)
             if item.entry.erased_by is not None:
                 erased.setdefault(digest, item.entry.erased_by)
                 number = told.get(digest)
@@ -108,6 +112,12 @@ def check_coverage(
             yield from _compare(item, number, header, disclosure)
     gaps = [(first, min(stop, last)) for first, stop in numbers.gaps() if first <= last]
     gaps += [(highest + 1, last)] if highest < last else []
+    if withheld:
+        text = (
+            f"{withheld} of its answers are here without a body, for want of a mandate: what is missing cannot be told"
+        )
+        yield Remark(owner, text, Doubt.UNCHECKED)
+        return
     yield from _absent(owner, gaps, [index for digest, index in erased.items() if digest not in told])
 
 

@@ -1,0 +1,1 @@
+"""Commands about people: the officers of departments, and the mandates of auditors."""
