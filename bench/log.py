@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256, shake_128
 from pathlib import Path
 
-from bench.log_directory import folds, snapshots
+from bench.log_directory import folds, reopenings, snapshots
 from exchange.cli.audit.bundles.format import CHUNK, BundleReader, BundleWriter, Manifest
 from exchange.cli.audit.checking.remembered import Remembered
 from exchange.cli.audit.checking.tree import Expected, RangeLeaves, WholeTree
@@ -107,12 +107,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--log", type=int, default=10_000_000, metavar="N", help="entries of the long log of proofs")
     parser.add_argument("--short", type=int, default=10_000, metavar="N", help="entries of the short one")
     parser.add_argument("--directory", type=int, default=20_000, metavar="N", help="entries that are folded")
+    parser.add_argument("--agreements", type=int, default=20_000, metavar="N", help="of a directory with procedures")
     parser.add_argument(
         "--states", type=int, nargs="*", default=[100_000, 1_000_000], metavar="N", help="sizes of directories kept"
     )
     arguments = parser.parse_args()
     sizes = arguments.rounds, arguments.bundle, arguments.signed, arguments.log, arguments.short, arguments.directory
-    if min(*sizes, *arguments.states) < 1:
+    if min(*sizes, *arguments.states, arguments.agreements) < 1:
         parser.error("every number is positive")
     return arguments
 
@@ -298,6 +299,8 @@ def directory(folder: Path, arguments: argparse.Namespace) -> Iterator[Figure]:
     """The fold of the directory with and without bodies, signed one by one and in batches; then snapshots of it."""
     for name, unit, values in folds(arguments.directory, arguments.rounds):
         yield Figure(name, unit, values, "at least 50,000" if unit == RATE and "bodies" not in name else "")
+    for name, unit, values in reopenings(arguments.agreements, arguments.rounds):
+        yield Figure(name, unit, values)
     for size in arguments.states:
         for name, unit, values in snapshots(folder, size, arguments.rounds):
             yield Figure(name, unit, values, "under 3" if unit == "s" else "under 1,024" if unit == "MiB" else "")

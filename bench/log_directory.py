@@ -20,13 +20,14 @@ from typing import TypeVar
 from exchange.client.mirror import DirectoryMirror
 from exchange.client.storage import MirrorFile, NewParts
 from exchange.core import entries
+from exchange.core.belongings import Belongings, rows_since
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.envelope import sign, sign_batch
 from exchange.core.keys import is_signed
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
-from exchange.core.snapshot import EVERY, encode_part, part_hashes, state_digest
+from exchange.core.snapshot import EVERY, encode_part, encode_state, open_state, part_hashes, state_digest
 from exchange.core.state import State, Version
 from exchange.v1.directory_pb2 import Agreement, Application, EntryKind
 from tests.memory import fixed
@@ -53,7 +54,8 @@ def fold_rates(size: int, batch: int, rounds: int, *, bodies: bool) -> tuple[tup
 
 
 def _fold_rates(size: int, batch: int, rounds: int, bodies: bool) -> tuple[tuple[float, ...], float]:
-    start, logged = _agreements(size, batch)
+    world = World.standard()
+    start, logged = world.directory, _agreements(world, size, batch)
     before = _peak()
     rates = []
     for _ in range(rounds):
@@ -65,9 +67,8 @@ def _fold_rates(size: int, batch: int, rounds: int, bodies: bool) -> tuple[tuple
     return tuple(rates), (_peak() - before) / len(logged)
 
 
-def _agreements(size: int, batch: int) -> tuple[Directory, list[tuple[bytes, bytes]]]:
+def _agreements(world: World, size: int, batch: int) -> list[tuple[bytes, bytes]]:
     """So many entries, leaf and body: applications and the agreements that answer them, by turns of a batch."""
-    world = World.standard()
     scope = {"operations": [LOOKUP], "fields": world.agreement.fields, "purposes": [PURPOSE]}
     about = {"dataset": world.agreement.dataset, "grantee": str(APPLICATIONS), "not_after": world.now + DAY, **scope}
     logged = list[tuple[bytes, bytes]]()
@@ -88,7 +89,7 @@ def _agreements(size: int, batch: int) -> tuple[Directory, list[tuple[bytes, byt
         if len(logged) < size:
             answers = [Agreement(format=1, not_before=world.now, application=digest, **about) for digest in asked]
             sign_all(POPULATION, answers)
-    return world.directory, logged
+    return logged
 
 
 def _fold(start: Directory, logged: Sequence[tuple[bytes, bytes]], *, bodies: bool) -> None:
@@ -97,6 +98,65 @@ def _fold(start: Directory, logged: Sequence[tuple[bytes, bytes]], *, bodies: bo
         folded, applied = folded.apply(leaf, body if bodies else b"")
         assert not applied.reason, applied.reason
     assert folded.size == start.size + len(logged)
+
+
+# --- bodies of before a snapshot ----------------------------------------------------------------------
+
+
+def reopening_figures(agreements: int, rounds: int) -> dict[str, tuple[float, ...]]:
+    """What a kept directory with procedures costs to open and to look into, by name: processor time.
+
+    Args:
+        agreements: that it has, each with the application that it answers.
+        rounds: of the measurement.
+
+    Returns:
+        "open": seconds; "first", "next": agreement looked up then, with its case, milliseconds; "unindexed": the first
+        one without the index of bodies, seconds; "index": its size, MiB.
+    """
+    return _in_a_process(_reopening_figures, agreements, rounds)
+
+
+def _reopening_figures(agreements: int, rounds: int) -> dict[str, tuple[float, ...]]:
+    world = World.standard()
+    world.adopt()
+    logged = _agreements(world, 2 * agreements, 64)
+    folded, bodies, found = world.directory, _ListedBodies(dict(enumerate(world.directory_log.bodies))), list[bytes]()
+    for leaf, body in logged:
+        bodies.by_index[folded.size] = body
+        folded, applied = folded.apply(leaf, body)
+        found += [applied.digest] if applied.digest in folded.terms.agreements else []
+    parts = list(encode_state(folded.state))
+    index = Belongings.of(rows_since(folded.state, bodies, 0))
+    figures: dict[str, list[float]] = {name: [] for name in ("open", "first", "next", "unindexed")}
+    for _ in range(rounds):
+        begun = time.process_time()
+        directory = Directory.reopened(open_state(parts).state, bodies, index)
+        figures["open"].append(time.process_time() - begun)
+        figures["first"].append(_look_up(directory, found[0]) * 1000)
+        figures["next"].append(_look_up(directory, found[-1]) * 1000)
+        unindexed = Directory.reopened(open_state(parts).state, bodies)
+        figures["unindexed"].append(_look_up(unindexed, found[0]))
+    return {name: tuple(values) for name, values in figures.items()} | {"index": (len(index.rows) / 2**20,)}
+
+
+class _ListedBodies:
+    """Bodies in memory, by the indexes of their entries."""
+
+    def __init__(self, by_index: dict[int, bytes]) -> None:
+        self.by_index = by_index
+
+    def body(self, version: Version) -> bytes:
+        return self.by_index.get(version.index, b"")
+
+
+def _look_up(directory: Directory, digest: bytes) -> float:
+    begun = time.process_time()
+    agreement = directory.agreement(digest)
+    assert agreement is not None
+    assert directory.stands(agreement)
+    assert directory.case(directory.state.versions[agreement.application].object_id) is not None
+    return time.process_time() - begun
 
 
 # --- snapshots ----------------------------------------------------------------------------------------
@@ -152,7 +212,8 @@ def _keep(path: Path, world: World, state: State) -> None:
     whole, _ = edge.extend([leaf_hash(leaf)])
     note = sign_checkpoint(Checkpoint(log.signer.name, whole.size, whole.root()), log.signer)
     file = MirrorFile(path)
-    file.keep_snapshot(size, edge.hashes, NewParts(part_hashes(state), lambda number: encode_part(state, number)))
+    parts = NewParts(part_hashes(state), lambda number: encode_part(state, number))
+    file.keep_snapshot(size, edge.hashes, parts, ())
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (size, leaf, b""))
         connection.execute("INSERT INTO heads VALUES ('directory', ?)", (note,))
@@ -213,3 +274,14 @@ def snapshots(folder: Path, size: int, rounds: int) -> Iterator[tuple[str, str, 
     yield f"{what}: a mirror opened from its snapshot", "s", figures["open"]
     yield f"{what}: a version looked up then, one of the first {LOOKUPS}", "µs", figures["lookup"]
     yield f"{what}: memory of that process", "MiB", figures["memory"]
+
+
+def reopenings(agreements: int, rounds: int) -> Iterator[tuple[str, str, tuple[float, ...]]]:
+    """Rows of a kept directory with procedures: name, unit, values."""
+    figures = reopening_figures(agreements, rounds)
+    what = f"kept directory of {agreements:,} agreements with rules"
+    yield f"{what}: opened", "s", figures["open"]
+    yield f"{what}: the first agreement and its case looked up then", "ms", figures["first"]
+    yield f"{what}: another one", "ms", figures["next"]
+    yield f"{what}: the first one without an index of bodies", "s", figures["unindexed"]
+    yield f"{what}: that index", "MiB", figures["index"]

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import structlog
 
 from exchange.broker.proofs import load_frontier
+from exchange.core.belongings import Belongings, rows_since
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
@@ -22,8 +24,10 @@ from exchange.store.ports import Log, LogStore, StoreError
 FILE = "directory.state"
 """Beside the anchor. It can be deleted at any time: it is made again."""
 
-_MAGIC = b"exchange directory state 1\n"
+_MAGIC = b"exchange directory state 2\n"
 _LENGTH = 4
+_PAGE = 1000
+_PAGE_BYTES = 8 * 1024 * 1024
 
 logger = structlog.get_logger("exchange.broker")
 
@@ -60,6 +64,7 @@ class StateFile:
         self.path = path
         self._store = store
         self._verifier = verifier
+        self._indexed, self._belongings = 0, Belongings()
         # One after the other, and the latest last.
         self._writer = ThreadPoolExecutor(1, "snapshot")
 
@@ -80,8 +85,12 @@ class StateFile:
 
     def _replace(self, state: State) -> None:
         edge = load_frontier(self._store, Log.DIRECTORY, state.size).root()
-        parts = b"".join(len(part).to_bytes(_LENGTH, "big") + part for part in encode_state(state))
-        write_file(self.path, _MAGIC + edge + parts, 0o600)
+        rows = rows_since(state, _PagedBodies(self._store), self._indexed)
+        self._indexed, self._belongings = state.size, Belongings.of([*self._belongings, *rows])
+        index = self._belongings.rows
+        blocks = (sha256(index).digest(), index, *encode_state(state))
+        data = b"".join(len(block).to_bytes(_LENGTH, "big") + block for block in blocks)
+        write_file(self.path, _MAGIC + edge + data, 0o600)
 
     def begin(self, trust: Trust) -> Beginning:
         """The state that was kept, once the log has been compared with it; else entry 0, and the log says why."""
@@ -100,7 +109,10 @@ class StateFile:
             return start
 
     def _opened(self, data: bytes, trust: Trust) -> Beginning:
-        edge, parts = _parts(data)
+        edge, blocks = _blocks(data)
+        digest, rows, *parts = blocks if len(blocks) > 1 else (b"", b"")
+        if sha256(rows).digest() != digest:
+            raise NoBeginningError("its index was damaged")
         opened = open_state(parts)
         state = opened.state
         if (state.origin, opened.root_key) != (trust.name, trust.root_key):
@@ -110,10 +122,12 @@ class StateFile:
             raise NoBeginningError(f"entry {state.size} of the directory is no snapshot of it")
         if load_frontier(self._store, Log.DIRECTORY, state.size).root() != edge:
             raise NoBeginningError(f"the first {state.size} entries of the directory are others")
-        directory = Directory.reopened(state, _StoredBodies(self._store))
+        belongings = Belongings(rows)
+        directory = Directory.reopened(state, _StoredBodies(self._store), belongings)
         _, applied = directory.apply(leaf, b"")
         if applied.reason:
             raise NoBeginningError(f"the snapshot in entry {state.size} does not hold: {applied.reason}")
+        self._indexed, self._belongings = state.size, belongings
         self._writer.submit(opened.kept.prepare)
         return Beginning(directory, opened.kept.index_of, self.keep)
 
@@ -140,17 +154,31 @@ class _StoredBodies:
         return entry.body if entry is not None else b""
 
 
-def _parts(data: bytes) -> tuple[bytes, list[bytes]]:
-    """The root of the entries' tree, and the parts of the state."""
+class _PagedBodies:
+    """The same, for whoever reads many of them in their order."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._page: dict[int, bytes] = {}
+
+    def body(self, version: Version) -> bytes:
+        if version.index not in self._page:
+            page = self._store.entries(Log.DIRECTORY, version.index, _PAGE_BYTES, _PAGE)
+            self._page = {entry.index: entry.body for entry in page}
+        return self._page.get(version.index, b"")
+
+
+def _blocks(data: bytes) -> tuple[bytes, list[bytes]]:
+    """The root of the entries' tree; then the digest of the index of bodies, the index, and the parts of the state."""
     start = len(_MAGIC) + HASH_SIZE
     if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
         raise NoBeginningError("the file is not one of this kind")
-    edge, parts = data[len(_MAGIC) : start], []
+    edge, blocks = data[len(_MAGIC) : start], []
     while start < len(data):
         length = int.from_bytes(data[start : start + _LENGTH], "big")
         part = data[start + _LENGTH : start + _LENGTH + length]
         if len(part) != length or start + _LENGTH > len(data):
             raise NoBeginningError("the file was cut short")
-        parts.append(part)
+        blocks.append(part)
         start += _LENGTH + length
-    return edge, parts
+    return edge, blocks

@@ -225,10 +225,7 @@ def _may_see_dataset(directory: Directory, peer: Party, object_id: bytes, owner:
     if dataset is None or may_see(dataset.descriptor, owner, peer):
         return dataset is not None or owner.covers(peer)
     # Whoever has an agreement goes on seeing what it is about.
-    return any(
-        terms.dataset == object_id and terms.grantee.own_department.covers(peer)
-        for terms in directory.terms.agreements.values()
-    )
+    return (object_id, peer.own_department) in directory.terms.granted
 
 
 def _bound(directory: Directory, version: Version) -> list[Party]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from exchange.client.errors import DirectoryDiffersError, EvidenceError
 from exchange.client.storage import Entry, MirrorFile, NewParts
+from exchange.core.belongings import Belongings, rows_since
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError
@@ -19,6 +20,8 @@ from exchange.core.snapshot import encode_part, open_state, part_hashes, said_di
 from exchange.core.state import State, Version
 from exchange.core.trust import Trust
 from exchange.v1.directory_pb2 import EntryKind
+
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ def beginning(file: MirrorFile, trust: Trust) -> Folded:
     state = opened.state
     if (state.origin, state.size, opened.root_key) != (trust.name, kept.size, trust.root_key):
         raise file.tampered("its snapshot is of another directory")
-    directory = Directory.reopened(state, _FileBodies(file))
+    index = Belongings(kept.belongings) if kept.belongings is not None else None
+    directory = Directory.reopened(state, _FileBodies(file), index)
     return Folded(directory, base, (), start.checkpoint, b"", base)
 
 
@@ -138,7 +142,8 @@ def keep(file: MirrorFile, folded: Folded, snapshot: State | None) -> None:
         hashes = folded.between(folded.base.size, snapshot.size, folded.hashes)
         frontier, _ = folded.base.extend(hashes)
         parts = NewParts(part_hashes(snapshot), lambda number: encode_part(snapshot, number))
-        file.keep_snapshot(snapshot.size, frontier.hashes, parts)
+        rows = rows_since(snapshot, _PagedBodies(file), file.indexed())
+        file.keep_snapshot(snapshot.size, frontier.hashes, parts, rows)
 
 
 def _check_base(state: State, entries: Sequence[Entry]) -> None:
@@ -163,10 +168,26 @@ class _FileBodies:
     file: MirrorFile
 
     def body(self, version: Version) -> bytes:
-        body = self.file.body(version.index)
+        return self.checked(version, self.file.body(version.index))
+
+    def checked(self, version: Version, body: bytes) -> bytes:
         if body and hashlib.sha256(body).digest() != version.body_sha256:
             raise self.file.tampered(f"the body of entry {version.index} is not the one that was signed")
         return body
+
+
+class _PagedBodies:
+    """The same, for whoever reads many of them in their order."""
+
+    def __init__(self, file: MirrorFile) -> None:
+        self._bodies = _FileBodies(file)
+        self._page: dict[int, bytes] = {}
+
+    def body(self, version: Version) -> bytes:
+        if version.index not in self._page:
+            page = self._bodies.file.page(version.index, version.index + _PAGE)
+            self._page = {entry.position: entry.body for entry in page}
+        return self._bodies.checked(version, self._page.get(version.index, b""))
 
 
 def _is_named(applied: Applied, body: bytes) -> bool:

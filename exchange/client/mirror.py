@@ -28,6 +28,7 @@ from exchange.client.errors import (
 )
 from exchange.client.folding import Folded, beginning, extend, fold, genesis, keep
 from exchange.client.storage import DIRECTORY, Entry, MirrorFile
+from exchange.core.belongings import rows_of
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
 from exchange.core.errors import CoreError, ProofError
@@ -297,7 +298,7 @@ class DirectoryMirror:
                 last = max([start, *(record.index for record in records)])
                 wanted = {index: digest for index, digest in wanted.items() if index > last}
         if found:
-            await whole(self._file.complete, found)
+            await whole(self._file.complete, found, tuple(rows_of(self.directory.state, found)))
             await whole(self._reload, anew=True)
             self._completed |= found.keys()
         return bool(found)

@@ -1,6 +1,7 @@
 """HOME/mirror.db: the directory as it was mirrored, the last checkpoint of both logs, and proof against them."""
 
 import binascii
+import hashlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from exchange.client.errors import (
     UntrustedError,
 )
 from exchange.client.sqlite_file import SqliteFile
+from exchange.core.belongings import Belongings
 from exchange.core.merkle import leaf_hash
 from exchange.core.note import Verifier
 
@@ -24,7 +26,7 @@ DIRECTORY: Final = "directory"
 ACCESS: Final = "access"
 
 _SIGNATURE = re.compile("— (\\S+) ((?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
-_VERSION = 3
+_VERSION = 4
 _HASH = 32
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, body BLOB NOT NULL);
@@ -35,8 +37,10 @@ CREATE TABLE IF NOT EXISTS failures (
 );
 DROP TABLE IF EXISTS snapshot;
 DROP TABLE IF EXISTS snapshot_parts;
+DROP TABLE IF EXISTS belongings;
 CREATE TABLE snapshot (one INTEGER PRIMARY KEY, size INTEGER NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE snapshot_parts (part INTEGER PRIMARY KEY, digest BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE belongings (one INTEGER PRIMARY KEY, digest BLOB NOT NULL, rows BLOB NOT NULL);
 """
 
 
@@ -65,11 +69,13 @@ class KeptSnapshot:
         size: entries of the directory that it is of.
         hashes: those of the tree's right edge at that size, 32 bytes each.
         parts: the state's encoding.
+        belongings: rows of what each body is about; None where they were damaged.
     """
 
     size: int
     hashes: tuple[bytes, ...]
     parts: tuple[bytes, ...]
+    belongings: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +99,8 @@ class MirrorFile(SqliteFile):
     """
 
     def __init__(self, path: Path) -> None:
-        # Versions 1 and 2 had no snapshots, or others; they are taken anew when the file is first opened.
-        super().__init__(path, "mirror", _SCHEMA, _VERSION, older=(1, 2))
+        # Earlier versions had no snapshots, or others; they are taken anew when the file is first opened.
+        super().__init__(path, "mirror", _SCHEMA, _VERSION, older=(1, 2, 3))
         with self._open() as connection:
             self._make_tables(connection)
 
@@ -153,19 +159,33 @@ class MirrorFile(SqliteFile):
                 _move(connection, DIRECTORY, note)
         return None
 
-    def complete(self, bodies: Mapping[int, bytes]) -> None:
-        """Add bodies to entries that were mirrored without, by their positions; one that is there is never replaced."""
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            rows = [(body, position) for position, body in bodies.items()]
-            connection.executemany("UPDATE entries SET body = ? WHERE position = ? AND length(body) = 0", rows)
+    def complete(self, bodies: Mapping[int, bytes], rows: Iterable[bytes]) -> None:
+        """Add bodies to entries that were mirrored without, by their positions; one that is there is never replaced.
 
-    def keep_snapshot(self, size: int, hashes: Sequence[bytes], parts: NewParts) -> None:
+        Args:
+            bodies: by their positions.
+            rows: what they are about, as `core/belongings.py` has it.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            late = [(body, position) for position, body in bodies.items()]
+            connection.executemany("UPDATE entries SET body = ? WHERE position = ? AND length(body) = 0", late)
+            # Where it was damaged, it is to stay so: these alone would pass for all of them.
+            if _belongings(connection) is not None:
+                _add_belongings(connection, rows)
+
+    def indexed(self) -> int:
+        """How many of the first entries have all rows of their bodies here."""
+        with self._transaction("BEGIN") as connection:
+            return (_snapshot_size(connection) or 0) if _belongings(connection) is not None else 0
+
+    def keep_snapshot(self, size: int, hashes: Sequence[bytes], parts: NewParts, belongings: Iterable[bytes]) -> None:
         """Keep a folded state for the next opening, in place of an earlier one.
 
         Args:
             size: entries of the directory that it is of.
             hashes: those of the tree's right edge at that size, 32 bytes each.
             parts: the state.
+            belongings: rows of what each body is about, of all entries from `indexed` on.
         """
         with self._transaction("BEGIN") as connection:
             before = _snapshot_size(connection)
@@ -176,11 +196,13 @@ class MirrorFile(SqliteFile):
         rows = [
             (part, digest, parts.encode(part)) for part, digest in enumerate(parts.digests) if known.get(part) != digest
         ]
+        index = list(belongings)
         with self._transaction("BEGIN IMMEDIATE") as connection:
             # Another process of this home may have kept one meanwhile: then that is the one to begin with.
             if _snapshot_size(connection) == before:
                 connection.execute("INSERT OR REPLACE INTO snapshot VALUES (0, ?, ?)", (size, b"".join(hashes)))
                 connection.executemany("INSERT OR REPLACE INTO snapshot_parts VALUES (?, ?, ?)", rows)
+                _add_belongings(connection, index)
 
     def snapshot(self) -> KeptSnapshot | None:
         """What `keep_snapshot` kept."""
@@ -191,7 +213,7 @@ class MirrorFile(SqliteFile):
             parts = connection.execute("SELECT CAST(data AS BLOB) FROM snapshot_parts ORDER BY part")
             size, hashes = row
             edge = tuple(hashes[start : start + _HASH] for start in range(0, len(hashes), _HASH))
-            return KeptSnapshot(size, edge, tuple(data for (data,) in parts))
+            return KeptSnapshot(size, edge, tuple(data for (data,) in parts), _belongings(connection))
 
     def body(self, position: int) -> bytes:
         """The body of an entry; empty where it is not here."""
@@ -324,6 +346,21 @@ def _break(index: int) -> str:
 def _snapshot_size(connection: sqlite3.Connection) -> int | None:
     row = connection.execute("SELECT size FROM snapshot").fetchone()
     return row[0] if row is not None else None
+
+
+def _belongings(connection: sqlite3.Connection) -> bytes | None:
+    """What each body is about: nothing so far, or None where it was damaged."""
+    row = connection.execute("SELECT CAST(digest AS BLOB), CAST(rows AS BLOB) FROM belongings").fetchone()
+    if row is None:
+        # A snapshot never comes without.
+        return None if _snapshot_size(connection) is not None else b""
+    return bytes(row[1]) if hashlib.sha256(row[1]).digest() == row[0] else None
+
+
+def _add_belongings(connection: sqlite3.Connection, rows: Iterable[bytes]) -> None:
+    before = Belongings(_belongings(connection) or b"")
+    found = Belongings.of([*before, *rows]).rows
+    connection.execute("INSERT OR REPLACE INTO belongings VALUES (0, ?, ?)", (hashlib.sha256(found).digest(), found))
 
 
 def _move(connection: sqlite3.Connection, log: str, note: bytes) -> None:

@@ -50,18 +50,6 @@ def open_body(state: State, terms: Terms, version: Version, attachment: bytes) -
     return opened
 
 
-def follow(state: State, terms: Terms, version: Version) -> Terms:
-    """Note in its case an application or an agreement whose body is opened already.
-
-    Args:
-        state: with `version` folded in; terms: with its body, and the events of its case before it.
-
-    Raises:
-        CoreError: the case does not allow it.
-    """
-    return _applied(state, terms, version) if version.digest in terms.applications else _agreed(state, terms, version)
-
-
 def tell(state: State, terms: Terms, application: bytes, size: int | None = None) -> Case | None:
     """The case of an application; None where its body is not known.
 
@@ -122,7 +110,7 @@ def _agreed(state: State, terms: Terms, version: Version) -> Terms:
     act = Act.AMEND if replaced else Act.AGREE
     event = _event(state, terms, application, version, act, Who.OWNER, subject=replaced[0] if replaced else b"")
     perform(case, event)
-    return _noted(terms, application.version.object_id, event)
+    return _with_grantee(_noted(terms, application.version.object_id, event), agreement)
 
 
 def _approved(state: State, terms: Terms, version: Version) -> Terms:
@@ -250,7 +238,12 @@ def _granted(terms: Terms, agreement: AgreementTerms, event: Event) -> Terms:
     agreed = replace(event, act=Act.AGREE, actor=agreement.version.owner, who=Who.OWNER, consent=False)
     application = terms.applications[agreement.application].version.object_id
     noted = _noted(terms, application, agreed)
-    return replace(noted, agreements=noted.agreements.set(agreement.digest, agreement))
+    return _with_grantee(replace(noted, agreements=noted.agreements.set(agreement.digest, agreement)), agreement)
+
+
+def _with_grantee(terms: Terms, agreement: AgreementTerms) -> Terms:
+    whom = agreement.dataset, agreement.grantee.own_department
+    return replace(terms, granted=terms.granted.set(whom, True))
 
 
 def _lapses(state: State, terms: Terms, events: tuple[Event, ...]) -> Iterator[Event]:

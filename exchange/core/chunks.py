@@ -1,7 +1,7 @@
 """What entries left in the state, by their places in the log: only chunks that changed are hashed again (ADR 0009)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 CHUNK = 64
@@ -40,6 +40,10 @@ class Chunk(ABC, Generic[R]):
         """Those that a party of this name owns, and maybe others."""
         return self.records
 
+    def at(self, index: int) -> R | None:
+        """What the entry of this index left, if it left anything."""
+        return next((record for record in self.records if record.index == index), None)
+
     def with_record(self, record: R) -> "Folded[R]":
         """The chunk with one record more, or with this one in the place of what the same entry left before."""
         records = self.records
@@ -68,3 +72,13 @@ class Folded(Chunk[R]):
     def records(self) -> tuple[R, ...]:
         """All of them, by index."""
         return self._records
+
+
+def record_at(chunks: Mapping[int, Chunk[R]], index: int) -> R | None:
+    """What the entry of an index left, if it left anything.
+
+    Args:
+        chunks: by their numbers.
+    """
+    chunk = chunks.get(index // CHUNK)
+    return chunk.at(index) if chunk is not None else None

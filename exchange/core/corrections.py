@@ -171,19 +171,12 @@ def _parts(state: State, terms: Terms, correction: Correction, version: Version,
     found: set[Part] = set()
     if department == correction.owner:
         found |= {Part.OWNER} if is_steward else {Part.OWNER_SYSTEM} if is_system else set()
-    if is_steward and _was_granted(terms, correction.dataset, department):
+    if is_steward and (correction.dataset, department) in terms.granted:
         found.add(Part.GRANTEE)
     notice = _notice(correction, step.digest)
     if notice is not None and notice.recipient == department:
         found |= {Part.RECIPIENT} if is_steward else {Part.RECIPIENT_SYSTEM} if is_system else set()
     return frozenset(found)
-
-
-def _was_granted(terms: Terms, dataset: bytes, department: Party) -> bool:
-    return any(
-        agreement.dataset == dataset and agreement.grantee.own_department == department
-        for agreement in terms.agreements.values()
-    )
 
 
 def _check(correction: Correction, step: Step) -> None:

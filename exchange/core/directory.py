@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from exchange.core.bars import dataset_target
+from exchange.core.belongings import Belongings, Bodies
 from exchange.core.case import Case
 from exchange.core.cases import open_body, stands, tell
 from exchange.core.errors import CoreError
 from exchange.core.fold import Applied, apply
 from exchange.core.names import Party
-from exchange.core.reopening import Bodies, reopened_terms
+from exchange.core.reopening import reopened_terms
 from exchange.core.state import KeyRecord, State, Version, genesis
 from exchange.core.suspending import holding_up, suspension_problem
 from exchange.core.terms import AgreementTerms, DatasetTerms, Terms
@@ -32,14 +33,15 @@ class Directory:
         return cls(genesis(origin, root_public_key), Terms())
 
     @classmethod
-    def reopened(cls, state: State, bodies: Bodies) -> "Directory":
+    def reopened(cls, state: State, bodies: Bodies, belongings: Belongings | None = None) -> "Directory":
         """The directory of a state that was kept.
 
         Args:
             state: that of the leaves.
             bodies: those at hand; each is opened when it is looked up.
+            belongings: what each of them is about; without it, the first lookup reads them all to find that out.
         """
-        return cls(state, reopened_terms(state, bodies))
+        return cls(state, reopened_terms(state, bodies, belongings))
 
     @property
     def origin(self) -> str:

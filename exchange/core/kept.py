@@ -59,8 +59,8 @@ class KeptChunk(Chunk[Record]):
 
     def at(self, index: int) -> Record | None:
         """What the entry of this index left, if it left anything."""
-        place = bisect_left(range(len(self.message.records)), index, key=lambda place: self.record(place).index)
-        found = self.record(place) if place < len(self.message.records) else None
+        place = bisect_left(range(len(self.message.records)), index, key=lambda place: self._opened(place).index)
+        found = self._opened(place) if place < len(self.message.records) else None
         return found if found is not None and found.index == index else None
 
     def through(self, opened: "Callable[[int], Record]") -> None:

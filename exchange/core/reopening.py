@@ -1,227 +1,245 @@
 """Bodies that came before a snapshot, opened when they are looked up: each as it was when its entry came (ADR 0009)."""
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from functools import cached_property
+from typing import TypeVar
 
-from exchange.core.case import Event
-from exchange.core.cases import follow, open_body
+from exchange.core.belongings import (
+    CASE,
+    CATALOGUE_KEY,
+    CORRECTION,
+    DISPUTE,
+    Belongings,
+    Bodies,
+    applied_key,
+    keys_of,
+    rows_since,
+)
+from exchange.core.cases import open_body
+from exchange.core.chunks import record_at
 from exchange.core.errors import CoreError
 from exchange.core.kept import KeptTable
-from exchange.core.layered import Layered
-from exchange.core.procedure_terms import ReviewEvent
-from exchange.core.state import State, Version
-from exchange.core.terms import AgreementTerms, ApplicationTerms, DatasetTerms, Terms, open_terms
+from exchange.core.layered import Layered, Table
+from exchange.core.names import Party
+from exchange.core.state import Other, State, Version
+from exchange.core.terms import Terms
 from exchange.v1.directory_pb2 import EntryKind
 
-
-class Bodies(Protocol):
-    """Where the bodies of entries are kept."""
-
-    def body(self, version: Version) -> bytes:
-        """The body of a version, or empty where it is not at hand; what this raises, every lookup may raise."""
-        ...
+K = TypeVar("K")
+V = TypeVar("V")
 
 
-def reopened_terms(state: State, bodies: Bodies) -> Terms:
+def reopened_terms(state: State, bodies: Bodies, belongings: Belongings | None = None) -> Terms:
     """The terms of a state that was kept, whose bodies stay closed until they are looked up.
 
     Args:
         state: with all of their entries folded in.
         bodies: those at hand; one that breaks a rule gives no rights. What is looked up stays as it was found.
+        belongings: what every body at hand is about; without it, all are read at the first lookup to find that out.
     """
-    opening = _Opening(state, bodies)
-    tables: dict[str, Any] = {field.name: opening.table(field.name) for field in fields(Terms)}
-    return Terms(**tables)
+    opening = _Reopening(state, bodies, belongings)
 
+    def catalogue(of: Callable[[Terms], Table[K, V]]) -> Layered[K, V]:
+        return Layered(KeptTable(lambda key: of(opening.catalogue).get(key), lambda: iter(of(opening.catalogue))))
 
-class _Opening:
-    """The terms behind the tables, in the way that fits the state; nothing of it is looked at before it is asked for.
+    def signed(of: Callable[[Terms], Table[bytes, V]]) -> Layered[bytes, V]:
+        """By the message digest of an entry."""
+        return Layered(KeptTable(lambda digest: of(opening.with_entry(digest)).get(digest), lambda: opening.all(of)))
 
-    Where there are procedures, what a body may say depends on the steps before it, so all are opened, in their order.
-    Elsewhere they are opened one by one.
-    """
+    def named(kind: bytes, of: Callable[[Terms], Table[bytes, V]]) -> Layered[bytes, V]:
+        """By the object id of what is opened together."""
+        return Layered(KeptTable(lambda key: of(opening.group(kind + key)).get(key), lambda: opening.all(of, kind)))
 
-    def __init__(self, state: State, bodies: Bodies) -> None:
-        self._state = state
-        self._bodies = bodies
-        self._terms: Terms | None = None
-
-    def table(self, name: str) -> Layered[Any, Any]:
-        """One of the tables of the terms."""
-        return Layered(KeptTable(lambda key: self._table(name).get(key), lambda: iter(self._table(name))))
-
-    def _table(self, name: str) -> Mapping[Any, Any]:
-        if self._terms is None:
-            procedural = any(version.kind in _PROCEDURAL for version in self._state.historic())
-            self._terms = (_in_order if procedural else _one_by_one)(self._state, self._bodies)
-        table: Mapping[Any, Any] = getattr(self._terms, name)
-        return table
-
-
-def _one_by_one(state: State, bodies: Bodies) -> Terms:
-    reopening = _Reopening(state, bodies)
     return Terms(
-        Layered(KeptTable(reopening.dataset, reopening.dataset_ids)),
-        Layered(KeptTable(reopening.application, lambda: reopening.opened(_APPLICATION))),
-        Layered(KeptTable(reopening.agreement, lambda: reopening.opened(_AGREEMENT))),
-        Layered(KeptTable(reopening.code, reopening.codes)),
-        events=Layered(KeptTable(reopening.events, reopening.cases)),
-        reviews=Layered(KeptTable(reopening.reviews, reopening.dataset_ids)),
+        catalogue(lambda terms: terms.datasets),
+        signed(lambda terms: terms.applications),
+        signed(lambda terms: terms.agreements),
+        catalogue(lambda terms: terms.codes),
+        catalogue(lambda terms: terms.approvals),
+        signed(lambda terms: terms.steps),
+        named(CASE, lambda terms: terms.events),
+        named(CASE, lambda terms: terms.ends),
+        named(DISPUTE, lambda terms: terms.disputes),
+        catalogue(lambda terms: terms.consents),
+        catalogue(lambda terms: terms.reviews),
+        named(CORRECTION, lambda terms: terms.corrections),
+        opening.granted(state.size),
     )
 
 
-def _in_order(state: State, bodies: Bodies) -> Terms:
-    """All bodies, opened at once in the order of their entries: what one may say depends on the steps before it."""
-    terms = Terms()
-    for record in state.records():
-        if isinstance(record, Version) and record.body_sha256:
-            body = bodies.body(record)
-            # As its entry left it; what came later is in the state alone.
-            version = replace(record, ended_index=None, superseded_by=None)
-            with suppress(CoreError):
-                terms = open_body(state, terms, version, body) if body else terms
-    return terms
-
-
-_DATASET = EntryKind.ENTRY_KIND_DATASET
-_APPLICATION = EntryKind.ENTRY_KIND_APPLICATION
-_AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
-_PROCEDURAL = frozenset({EntryKind.ENTRY_KIND_STEP, EntryKind.ENTRY_KIND_RULES, EntryKind.ENTRY_KIND_STANDING_APPROVAL})
+_NOTHING = Terms()
+_GROUPED = frozenset({EntryKind.ENTRY_KIND_APPLICATION, EntryKind.ENTRY_KIND_AGREEMENT, EntryKind.ENTRY_KIND_STEP})
 
 
 class _Reopening:
     """What was opened so far.
 
-    All datasets are opened at the first lookup, in their order: which of them has a code, and what an agreement may
-    grant, depends on those before. There are few of them. The others are opened one by one.
+    All that is about datasets is opened at the first lookup, and how it stood after each body is remembered: there is
+    little of it, and everything else depends on it. Cases and corrections are opened one by one, each whole and in the
+    order of its entries. Cases that name the same dispute are opened together: only the first can have it.
     """
 
-    def __init__(self, state: State, bodies: Bodies) -> None:
+    def __init__(self, state: State, bodies: Bodies, belongings: Belongings | None) -> None:
         self._state = state
         self._bodies = bodies
-        self._versions: dict[bytes, tuple[DatasetTerms, ...]] | None = None
-        self._codes: dict[tuple[str, str], bytes] = {}
-        self._applications: dict[bytes, ApplicationTerms | None] = {}
-        self._agreements: dict[bytes, AgreementTerms | None] = {}
+        self._given = belongings
+        self._read: dict[int, bytes] = {}
+        self._groups: dict[bytes, Terms] = {}
+        self._entries: dict[bytes, Terms] = {}
 
-    def dataset(self, object_id: bytes) -> DatasetTerms | None:
-        found = self._datasets().get(object_id)
-        return found[-1] if found else None
+    @property
+    def catalogue(self) -> Terms:
+        """All that is about datasets."""
+        return self._catalogues[1][-1]
 
-    def reviews(self, object_id: bytes) -> tuple[ReviewEvent, ...] | None:
-        """The versions of a dataset, of which nobody asked for a review."""
-        versions = self._datasets().get(object_id)
-        return tuple(ReviewEvent(terms.version) for terms in versions) if versions else None
+    def with_entry(self, digest: bytes) -> Terms:
+        """What was opened together with an entry, by its message digest."""
+        found = self._entries.get(digest)
+        if found is None:
+            version = self._state.versions.get(digest)
+            if version is None or version.kind not in _GROUPED or not self._at_hand[version.index]:
+                return _NOTHING
+            found = self._entries[digest] = self._with(version)
+        return found
 
-    def dataset_ids(self) -> Iterator[bytes]:
-        return iter(self._datasets())
+    def group(self, key: bytes) -> Terms:
+        """A case, by its application or its dispute, or a correction."""
+        found = self._groups.get(key)
+        if found is not None:
+            return found
+        keys, indexes = self._together(key)
+        if not indexes:
+            return _NOTHING
+        found = _NOTHING
+        for index in sorted(indexes):
+            found = self._opened(self._beside(found, index), index)
+        self._groups.update(dict.fromkeys(keys, found))
+        for table in (found.applications, found.agreements, found.steps):
+            self._entries.update(dict.fromkeys(table, found))
+        return found
 
-    def code(self, name: tuple[str, str]) -> bytes | None:
-        self._datasets()
-        return self._codes.get(name)
+    def granted(self, size: int) -> Layered[tuple[bytes, Party], bool]:
+        """Whose departments had an agreement for a dataset in a directory of a size."""
+        return Layered(KeptTable(lambda key: self._was_granted(*key, size), self._granted))
 
-    def codes(self) -> Iterator[tuple[str, str]]:
-        self._datasets()
-        return iter(self._codes)
+    def all(self, of: Callable[[Terms], Table[bytes, V]], *kinds: bytes) -> Iterator[bytes]:
+        """Every key of a table, which opens all that it is of; without kinds, that is everything."""
+        groups = (self.group(key) for kind in kinds or (CASE, CORRECTION) for key in self._index.keys(kind))
+        found = dict.fromkeys(key for terms in groups for key in of(terms))
+        return iter(found if kinds else dict.fromkeys([*of(self.catalogue), *found]))
 
-    def application(self, digest: bytes) -> ApplicationTerms | None:
-        if digest not in self._applications:
-            terms = self._open(digest, _APPLICATION)
-            found = terms.applications.get(digest) if terms is not None else None
-            # There are no standing approvals here, so what names one was refused.
-            self._applications[digest] = found if found is not None and not found.standing_approval else None
-        return self._applications[digest]
+    @cached_property
+    def _index(self) -> Belongings:
+        given = self._given
+        return given if given is not None else Belongings.of(rows_since(self._state, self._bodies, 0))
 
-    def agreement(self, digest: bytes) -> AgreementTerms | None:
-        if digest not in self._agreements:
-            terms = self._open(digest, _AGREEMENT)
-            self._agreements[digest] = terms.agreements.get(digest) if terms is not None else None
-        return self._agreements[digest]
+    @cached_property
+    def _at_hand(self) -> bytearray:
+        return self._index.marks(self._state.size)
 
-    def events(self, object_id: bytes) -> tuple[Event, ...] | None:
-        """What happened to an application: its versions, and the agreements that answer it."""
-        state = self._state
-        latest = state.versions.get(state.objects.get(object_id, b""))
-        if latest is None or latest.kind != _APPLICATION:
-            return None
-        terms = Terms()
-        for version in sorted(self._about(latest), key=lambda version: version.index):
-            before = replace(self._before(version.index), events=terms.events)
-            with suppress(CoreError):
-                terms = follow(state, before, version)
-        return terms.events.get(object_id)
+    @cached_property
+    def _catalogues(self) -> tuple[list[int], list[Terms]]:
+        indexes = self._index.about(CATALOGUE_KEY)
+        found = [_NOTHING]
+        for index in indexes:
+            found.append(self._opened(found[-1], index))
+        return indexes, found
 
-    def cases(self) -> Iterator[bytes]:
-        """The object ids of every application that gives a case: this opens them all."""
-        versions = (self._state.versions[digest] for digest in self.opened(_APPLICATION))
-        return iter(dict.fromkeys(version.object_id for version in versions))
+    def _with(self, version: Version) -> Terms:
+        indexes, _ = self._catalogues
+        place = bisect_left(indexes, version.index)
+        if place < len(indexes) and indexes[place] == version.index:
+            return self.catalogue
+        keys = self._keys_at(version)
+        found = self.group(keys[0]) if keys else _NOTHING
+        self._read.pop(version.index, None)
+        return found
 
-    def _about(self, latest: Version) -> Iterator[Version]:
-        """The versions of an application, and of the agreements that answer one of them."""
-        state = self._state
-        own = [item for item in state.versions_of(latest.owner) if item.object_id == latest.object_id]
-        applied = [terms for item in own if (terms := self.application(item.digest)) is not None]
-        yield from (terms.version for terms in applied)
-        datasets = [found for terms in applied if (found := self.dataset(terms.dataset)) is not None]
-        for owner in {dataset.version.owner for dataset in datasets}:
-            for item in state.versions_of(owner):
-                answer = self.agreement(item.digest) if item.kind == _AGREEMENT else None
-                if answer is not None and state.versions[answer.application].object_id == latest.object_id:
-                    yield item
+    def _together(self, key: bytes) -> tuple[set[bytes], set[int]]:
+        """The keys and the indexes of all that cannot be opened without each other."""
+        keys, indexes, rest = {key}, set[int](), [key]
+        while rest:
+            for index in self._index.about(rest.pop()):
+                version = self._record(index) if index not in indexes else None
+                indexes.add(index)
+                if isinstance(version, Version) and version.kind == EntryKind.ENTRY_KIND_STEP:
+                    more = set(self._keys_at(version)) - keys
+                    keys |= more
+                    rest += more
+        return keys, indexes
 
-    def opened(self, kind: "EntryKind.ValueType") -> Iterator[bytes]:
-        """The digests of every body of a kind that gives rights: this opens them all."""
-        find = self.application if kind == _APPLICATION else self.agreement
-        for record in self._state.records():
-            if isinstance(record, Version) and record.kind == kind and find(record.digest) is not None:
-                yield record.digest
+    def _keys_at(self, version: Version) -> tuple[bytes, ...]:
+        body = self._bodies.body(version)
+        # Opened soon after, and it is not to be read twice.
+        self._read[version.index] = body
+        return keys_of(self._state, version, body)
 
-    def _open(self, digest: bytes, kind: "EntryKind.ValueType") -> Terms | None:
-        version = self._state.versions.get(digest)
-        if version is None or version.kind != kind:
-            return None
-        return self._with_body(self._before(version.index), version)
-
-    def _before(self, index: int) -> Terms:
-        """What an entry of this index was opened with. That its application came before it, `open_terms` checks."""
-
-        def dataset(object_id: bytes) -> DatasetTerms | None:
-            versions = self._datasets().get(object_id, ())
-            return next((terms for terms in reversed(versions) if terms.version.index < index), None)
-
-        return Terms(
-            Layered(KeptTable(dataset, self.dataset_ids)),
-            Layered(KeptTable(self.application, lambda: self.opened(_APPLICATION))),
-            Layered(KeptTable(self.agreement, lambda: self.opened(_AGREEMENT))),
-            reviews=Layered(KeptTable(self.reviews, self.dataset_ids)),
+    def _beside(self, terms: Terms, index: int) -> Terms:
+        """A case or a correction, with all that it depends on as it was when an entry of this index came."""
+        indexes, catalogues = self._catalogues
+        then = catalogues[bisect_left(indexes, index)]
+        return replace(
+            terms,
+            datasets=then.datasets,
+            codes=then.codes,
+            approvals=then.approvals,
+            consents=then.consents,
+            reviews=then.reviews,
+            granted=self.granted(index),
         )
 
-    def _with_body(self, terms: Terms, version: Version) -> Terms | None:
-        body = self._bodies.body(version)
-        if not body:
-            return None
-        # As its entry left it; what came later is in the state alone.
-        version = replace(version, ended_index=None, superseded_by=None)
-        with suppress(CoreError):
-            return open_terms(self._state, terms, version, body)
+    def _opened(self, terms: Terms, index: int) -> Terms:
+        """Terms with one body more, or as they are where it is not at hand or breaks a rule."""
+        version = self._record(index)
+        if not isinstance(version, Version):
+            return terms
+        read = self._read.pop(index, None)
+        body = self._bodies.body(version) if read is None else read
+        if body:
+            with suppress(CoreError):
+                # As its entry left it; what came later is in the state alone.
+                version = replace(version, ended_index=None, superseded_by=None)
+                return open_body(self._state_at(index), terms, version, body)
+        return terms
+
+    def _record(self, index: int) -> Version | Other | None:
+        return record_at(self._state.chunks, index)
+
+    def _state_at(self, index: int) -> State:
+        """The state, with the objects alone that an entry of this index found, or brought."""
+        state = self._state
+
+        def latest(object_id: bytes) -> bytes | None:
+            digest = state.objects.get(object_id)
+            return digest if digest is not None and self._beginnings[object_id] <= index else None
+
+        return replace(state, objects=Layered(KeptTable(latest, lambda: iter(()))))
+
+    @cached_property
+    def _beginnings(self) -> dict[bytes, int]:
+        """The index of each object's first entry: asked for where the id of a dispute is that of an object."""
+        found: dict[bytes, int] = {}
+        for record in self._state.records():
+            found.setdefault(record.object_id, record.index)
+            if isinstance(record, Other) and record.closes:
+                found.setdefault(record.closes, record.index)
+        return found
+
+    def _was_granted(self, dataset: bytes, department: Party, size: int) -> bool | None:
+        for index in self._index.about(applied_key(dataset, department)):
+            version = self._record(index) if index < size else None
+            agreements = self.group(CASE + version.object_id).agreements if version is not None else None
+            for agreement in agreements.values() if agreements is not None else ():
+                is_theirs = (agreement.dataset, agreement.grantee.own_department) == (dataset, department)
+                if is_theirs and agreement.version.index < size:
+                    return True
         return None
 
-    def _datasets(self) -> Mapping[bytes, tuple[DatasetTerms, ...]]:
-        if self._versions is None:
-            self._versions, self._codes = self._open_datasets()
-        return self._versions
-
-    def _open_datasets(self) -> tuple[dict[bytes, tuple[DatasetTerms, ...]], dict[tuple[str, str], bytes]]:
-        histories = self._state.histories
-        versions = [self._state.versions[digest] for object_id in histories for digest in histories[object_id]]
-        found: dict[bytes, tuple[DatasetTerms, ...]] = {}
-        terms = Terms()
-        for version in sorted(versions, key=lambda version: version.index):
-            opened = self._with_body(terms, version) if version.kind == _DATASET else None
-            if opened is not None:
-                terms = opened
-                dataset = opened.datasets[version.object_id]
-                found[version.object_id] = (*found.get(version.object_id, ()), dataset)
-        return found, dict(terms.codes.items())
+    def _granted(self) -> Iterator[tuple[bytes, Party]]:
+        """This opens every case."""
+        cases = (self.group(key) for key in self._index.keys(CASE))
+        found = (agreement for terms in cases for agreement in terms.agreements.values())
+        return iter(dict.fromkeys((terms.dataset, terms.grantee.own_department) for terms in found))

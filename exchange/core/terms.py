@@ -138,7 +138,7 @@ class Terms:
     The latest version of each dataset stands by object id, the others by message digest. Of each application, by object
     id: the events of its case, and the index of the entry that last ended what was agreed. Of each dispute: its
     application. Of each consent to a standing approval, by that body's digest: its dataset. Of each dataset: its way
-    in the catalogue. Of each correction: how it stands.
+    in the catalogue. Of each correction: how it stands. Of a dataset and a department: that it once had an agreement.
     """
 
     datasets: Table[bytes, DatasetTerms] = Map()  # noqa: RUF009 - an immutable value
@@ -153,6 +153,7 @@ class Terms:
     consents: Table[bytes, bytes] = Map()  # noqa: RUF009
     reviews: Table[bytes, tuple[ReviewEvent, ...]] = Map()  # noqa: RUF009
     corrections: Table[bytes, Correction] = Map()  # noqa: RUF009
+    granted: Table[tuple[bytes, Party], bool] = Map()  # noqa: RUF009
 
 
 def checked_body(version: Version, attachment: bytes) -> bytes:

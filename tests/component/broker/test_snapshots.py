@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.broker.beginning import Beginning, StateFile
+from exchange.broker.beginning import Beginning, StateFile, _blocks
 from exchange.broker.logs import AccessProposal, AuditUnavailableError, DirectoryProposal, Logs
 from exchange.broker.records import AccessRecord
 from exchange.broker.snapshots import DirectoryDiffersError, Snapshots
@@ -17,8 +17,9 @@ from exchange.core.fold import apply
 from exchange.core.keys import key_id
 from exchange.core.snapshot import state_digest
 from exchange.core.state import genesis
+from exchange.core.terms import AgreementTerms
 from exchange.core.wire import decode
-from exchange.store.ports import Log, StoreError
+from exchange.store.ports import Log, StoredEntry, StoreError
 from exchange.v1.access_pb2 import AccessKind, Code
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind
 from tests.component.broker.parts import FailingStore, note_signers, store_of
@@ -177,6 +178,80 @@ async def test_a_broker_begins_with_the_state_that_it_kept(
     await again.append(purpose(world, "tax.audit"))
     check_log(world, store, Log.DIRECTORY)
     await again.close()
+
+
+async def keep_agreements(folder: Path, world: World, store: FailingStore, count: int) -> list[AgreementTerms]:
+    """A broker goes on from what it kept, until it has kept so many agreements more."""
+    state = kept_in(folder, world, store)
+    logs = logs_with(world, store, 2, state.begin(trust_of(world)))
+    found = [world.grant(world.apply_for(world.dataset)) for _ in range(count)]
+    for envelope in world.entries[-2 * count :]:
+        await logs.append(DirectoryProposal(envelope, envelope.attachments[0]))
+    await logs.close()
+    state.close()
+    return found
+
+
+async def test_a_broker_reads_the_bodies_of_one_case_without_the_others(
+    tmp_path: Path, world: World, store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreements = await keep_agreements(tmp_path, world, store, 4)
+    more = await keep_agreements(tmp_path, world, store, 4)
+    directory = begin(tmp_path, world, store).directory
+    assert directory.size > max(directory.state.versions[terms.digest].index for terms in more)
+    read: list[int] = []
+    entry = store.entry
+
+    def reading(log: Log, index: int) -> StoredEntry | None:
+        read.append(index)
+        return entry(log, index)
+
+    monkeypatch.setattr(store, "entry", reading)
+    for wanted in (agreements[1], more[1]):
+        found = directory.agreement(wanted.digest)
+        assert found is not None
+        assert found.version.index in read
+    others = (agreements[0], agreements[2], more[0], more[2])
+    assert not {directory.state.versions[terms.digest].index for terms in others} & set(read)
+    assert {terms.digest for terms in (*agreements, *more)} < set(directory.terms.agreements)
+
+
+async def test_an_index_that_grew_is_the_one_that_is_made_at_once(
+    tmp_path: Path, world: World, store: FailingStore
+) -> None:
+    for _ in range(2):
+        await keep_agreements(tmp_path, world, store, 4)
+    grown = (tmp_path / "directory.state").read_bytes()
+    (tmp_path / "directory.state").unlink()
+    state = kept_in(tmp_path, world, store)
+    await logs_with(world, store, 1000, state.begin(trust_of(world))).close()
+    state.close()
+    assert (tmp_path / "directory.state").read_bytes() == grown
+
+
+async def test_a_kept_state_with_a_damaged_index_is_not_used(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    file = tmp_path / "directory.state"
+    _, (_, rows, *_) = _blocks(file.read_bytes())
+    file.write_bytes(file.read_bytes().replace(rows, bytes(len(rows))))
+    assert begin(tmp_path, world, store).directory.size == 0
+    assert [entry["reason"] for entry in logged] == ["its index was damaged"]
+
+
+async def test_a_kept_state_of_an_earlier_form_is_made_anew(
+    tmp_path: Path, world: World, store: FailingStore, logged: list[dict]
+) -> None:
+    await keep_a_snapshot(tmp_path, world, store)
+    file = tmp_path / "directory.state"
+    kept = file.read_bytes()
+    file.write_bytes(kept.replace(b"directory state 2", b"directory state 1"))
+    state = kept_in(tmp_path, world, store)
+    await logs_with(world, store, 1000, state.begin(trust_of(world))).close()
+    state.close()
+    assert file.read_bytes() == kept
+    assert [entry["reason"] for entry in logged] == ["the file is not one of this kind"]
 
 
 async def test_an_entry_of_before_the_kept_state_is_appended_once(

@@ -13,6 +13,7 @@ from exchange.client.errors import DirectoryDiffersError, EvidenceError, ForkErr
 from exchange.client.mirror import DirectoryMirror
 from exchange.client.storage import MirrorFile, NewParts
 from exchange.core import directory as directory_module
+from exchange.core.belongings import rows_of
 from exchange.core.checkpoint import Checkpoint, sign_checkpoint
 from exchange.core.chunks import CHUNK
 from exchange.core.entries import snapshot_entry
@@ -117,6 +118,7 @@ async def test_a_mirror_without_snapshot_takes_one_from_its_own_entries(
     [
         "DROP TABLE snapshot; DROP TABLE snapshot_parts; PRAGMA user_version = 1",
         "ALTER TABLE snapshot_parts DROP COLUMN digest; UPDATE snapshot_parts SET data = 'x'; PRAGMA user_version = 2",
+        "DROP TABLE belongings; PRAGMA user_version = 3",
     ],
 )
 async def test_a_file_of_a_version_before_gets_a_snapshot(
@@ -140,8 +142,77 @@ async def test_a_body_that_comes_late_gives_its_rights_from_a_snapshot_too(
     mirror = await DirectoryMirror.open(path, trust)
     await mirror.sync(simulator)
     assert mirror.directory.agreement(world.agreement.digest) is None
-    MirrorFile(path).complete({index: world.directory_log.bodies[index]})
+    late = {index: world.directory_log.bodies[index]}
+    MirrorFile(path).complete(late, rows_of(world.directory.state, late))
     assert (await DirectoryMirror.open(path, trust)).directory == world.directory
+
+
+async def test_a_body_that_comes_before_the_first_snapshot_is_found_after_it(
+    path: Path, trust: Trust, simulator: Simulator
+) -> None:
+    world = simulator.world
+    index = world.agreement.version.index
+    simulator.sync_record = lambda record: without_body(record, index)
+    mirror = await DirectoryMirror.open(path, trust)
+    await mirror.sync(simulator)
+    late = {index: world.directory_log.bodies[index]}
+    MirrorFile(path).complete(late, rows_of(world.directory.state, late))
+    take_snapshot(world)
+    await mirror.sync(simulator)
+    assert (await DirectoryMirror.open(path, trust)).directory == world.directory
+
+
+# What bodies are about.
+
+
+async def test_opens_the_bodies_of_one_case_alone(
+    path: Path, trust: Trust, simulator: Simulator, snapshot: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = simulator.world
+    world.adopt()
+    granted = [world.grant(world.apply_for(world.dataset)) for _ in range(3)]
+    take_snapshot(world)
+    mirror = await DirectoryMirror.open(path, trust)
+    await mirror.sync(simulator)
+    read: list[int] = []
+    body = MirrorFile.body
+
+    def reading(file: MirrorFile, index: int) -> bytes:
+        read.append(index)
+        return body(file, index)
+
+    monkeypatch.setattr(MirrorFile, "body", reading)
+    directory = (await DirectoryMirror.open(path, trust)).directory
+    assert not read
+    one, wanted, other = granted
+    assert directory.agreement(wanted.digest) == wanted
+    assert wanted.version.index in read
+    assert not {one.version.index, other.version.index} & set(read)
+
+
+DAMAGES = ("UPDATE belongings SET rows = zeroblob(length(rows))", "UPDATE belongings SET digest = x'00'")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "DELETE FROM belongings"])
+@pytest.mark.usefixtures("snapshot")
+async def test_makes_a_damaged_index_anew(path: Path, trust: Trust, simulator: Simulator, damage: str) -> None:
+    world = simulator.world
+    whole = index_in(path)
+    alter(path, damage)
+    late = {world.agreement.version.index: world.directory_log.bodies[world.agreement.version.index]}
+    MirrorFile(path).complete(late, rows_of(world.directory.state, late))
+    assert index_in(path) is None
+    mirror = await DirectoryMirror.open(path, trust)
+    assert mirror.directory == world.directory
+    take_snapshot(world)
+    await mirror.sync(simulator)
+    assert index_in(path) == whole
+
+
+def index_in(path: Path) -> bytes | None:
+    kept = MirrorFile(path).snapshot()
+    assert kept is not None
+    return kept.belongings
 
 
 def without_body(record: Record, index: int) -> Record:
@@ -175,7 +246,7 @@ def other_state(world: World) -> State:
 def keep_in(path: Path, log: MemoryLog, size: int, state: State) -> None:
     frontier, _ = Frontier().extend([leaf_hash(leaf) for leaf in log.leaves[:size]])
     parts = NewParts(part_hashes(state), lambda number: encode_part(state, number))
-    MirrorFile(path).keep_snapshot(size, frontier.hashes, parts)
+    MirrorFile(path).keep_snapshot(size, frontier.hashes, parts, ())
 
 
 def flip(path: Path, part: int, place: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from immutables import Map
 
 from exchange.core import kept as kept_module
+from exchange.core.belongings import Belongings, rows_since
 from exchange.core.chunks import CHUNK, Folded
 from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion, directory_leaf, snapshot_entry
@@ -515,9 +516,9 @@ def test_the_state_of_an_empty_directory_has_an_encoding() -> None:
 
 def test_a_body_is_read_when_it_is_looked_up_and_once() -> None:
     world = World.standard()
-    bodies = LoggedBodies(world.directory_log)
-    directory = Directory.reopened(reopened(encode_state(world.directory.state)), bodies)
-    assert bodies.asked == []
+    bodies, state = LoggedBodies(world.directory_log), reopened(encode_state(world.directory.state))
+    directory = Directory.reopened(state, bodies, Belongings.of(rows_since(state, bodies, 0)))
+    bodies.asked.clear()
     agreement, index = world.agreement, world.agreement.version.index
     for _ in range(2):
         assert directory.agreement(agreement.digest) == agreement
