@@ -3,21 +3,11 @@
 from dataclasses import replace
 from types import MappingProxyType
 
+from exchange.core.opening import check_grant, check_purposes, named_dataset, named_party, read_row_filter
 from exchange.core.procedure_terms import ApprovalTerms
 from exchange.core.restrictions import read_hours, read_masks
 from exchange.core.state import MAX_ENTRY, State, Version
-from exchange.core.terms import (
-    AgreementTerms,
-    ApplicationTerms,
-    DatasetTerms,
-    Terms,
-    TermsError,
-    check_grant,
-    check_purposes,
-    named_dataset,
-    named_party,
-    read_row_filter,
-)
+from exchange.core.terms import AgreementTerms, ApplicationTerms, DatasetTerms, Terms, TermsError
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.catalogue_pb2 import SharingClass
 from exchange.v1.procedure_pb2 import StandingApproval

@@ -17,10 +17,10 @@ from exchange.core.chunks import CHUNK, record_at
 from exchange.core.corrections import CORRECTION_ACTIONS
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
+from exchange.core.opening import checked_body, named_party
 from exchange.core.review import REVIEW_ACTIONS
 from exchange.core.state import MAX_ENTRY, OBJECT_ID, State, Version
 from exchange.core.steps import read_step
-from exchange.core.terms import checked_body, named_party
 from exchange.core.wire import decode
 from exchange.v1.directory_pb2 import Agreement, Application, EntryKind
 from exchange.v1.procedure_pb2 import Action, Step

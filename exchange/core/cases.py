@@ -13,12 +13,13 @@ from exchange.core.case import Case, Event, actors
 from exchange.core.case_moves import begin, lapse, perform
 from exchange.core.corrections import CORRECTION_ACTIONS, open_correction_step
 from exchange.core.names import Party
+from exchange.core.opening import checked_body, open_terms
 from exchange.core.procedure import TABLE, Act, Stage, Who
 from exchange.core.procedure_terms import StepTerms
 from exchange.core.review import REVIEW_ACTIONS, check_open, open_review_step, submit
 from exchange.core.state import State, Version
 from exchange.core.steps import CASE_ACTS, read_step
-from exchange.core.terms import AgreementTerms, ApplicationTerms, Terms, TermsError, checked_body, open_terms
+from exchange.core.terms import AgreementTerms, ApplicationTerms, Terms, TermsError
 from exchange.v1.directory_pb2 import EntryKind, Role
 from exchange.v1.procedure_pb2 import Action, Step
 

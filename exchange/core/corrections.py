@@ -13,9 +13,10 @@ from exchange.core.clocks import Jurisdiction, Reading, RunningClock, read
 from exchange.core.correction import Correction, Notice, Standing
 from exchange.core.envelope import DIGEST
 from exchange.core.names import Party, is_case_id, is_field
+from exchange.core.opening import named_dataset, named_party
 from exchange.core.procedure_terms import StepTerms
 from exchange.core.state import OBJECT_ID, State, Version
-from exchange.core.terms import MAX_FIELDS, Terms, TermsError, named_dataset, named_party
+from exchange.core.terms import MAX_FIELDS, Terms, TermsError
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.procedure_pb2 import Action, Step
 

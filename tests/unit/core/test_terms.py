@@ -11,7 +11,8 @@ from exchange.core.directory import Directory
 from exchange.core.entries import Body, ObjectVersion
 from exchange.core.errors import CoreError
 from exchange.core.names import Party
-from exchange.core.terms import Terms, TermsError, open_terms
+from exchange.core.opening import open_terms
+from exchange.core.terms import Terms, TermsError
 from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType
 from exchange.v1.request_pb2 import Comparator, Comparison, Filter, NullTest, Value
