@@ -5,9 +5,9 @@ from typing import Any
 
 from exchange.core.envelope import ENTRY, Draft
 from exchange.core.fold import Applied
+from exchange.core.key_rules import possession_statement, succession_statement
 from exchange.core.keys import EcdsaSigner, key_id
 from exchange.core.names import Party
-from exchange.core.rules import possession_statement, succession_statement
 from exchange.core.state import KeyRecord
 from exchange.core.wire import encode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, KeyStatement, Role, Suite

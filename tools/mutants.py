@@ -49,6 +49,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "fold": "fold",
         "guardrails": "guardrails",
         "kept": "snapshot",
+        "key_rules": "key_rules renewed_keys",
         "keys": "keys",
         "layered": "snapshot",
         "opening": "terms snapshot",
@@ -70,7 +71,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 # Where every mutant is killed, and has to be.
-STRICT = [f"{CORE}/{name}.py" for name in ("decision", "guardrails", "response", "rules", "suspending")]
+STRICT = [f"{CORE}/{name}.py" for name in ("decision", "guardrails", "key_rules", "response", "rules", "suspending")]
 
 # Loaded once and inherited by every worker. Nothing of the exchange but its messages: that is imported anew.
 PRELOADED = (

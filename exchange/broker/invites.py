@@ -17,9 +17,9 @@ from exchange.broker.logs import Logs
 from exchange.broker.status import InviteRefusedError, JoinRefusedError, NotPermittedError
 from exchange.core.envelope import decode_envelope
 from exchange.core.errors import CoreError
+from exchange.core.key_rules import possession_statement
 from exchange.core.keys import is_signed, key_id
 from exchange.core.names import Party, lookalike
-from exchange.core.rules import possession_statement
 from exchange.core.state import KeyRecord, is_digest, is_signing
 from exchange.core.wire import decode
 from exchange.store.invites import Invite, InviteStore

@@ -22,10 +22,10 @@ from exchange.cli.errors import CommandError, ExitCode
 from exchange.cli.times import DAY, SECOND, day_of
 from exchange.core.entries import signing_key_statement
 from exchange.core.errors import CoreError, DecodeError, SignatureError
+from exchange.core.key_rules import possession_statement
 from exchange.core.keys import Signer, is_signed, key_id, signing_key
 from exchange.core.lifetimes import HEAD_START, key_lifetime
 from exchange.core.names import Party
-from exchange.core.rules import possession_statement
 from exchange.core.wire import decode, encode
 from exchange.home import Home, HomeError
 from exchange.transport import PeerError, certificate_party

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from exchange.core.envelope import ENTRY, Draft, Envelope
 from exchange.core.errors import DecodeError
+from exchange.core.key_rules import possession_statement, succession_statement
 from exchange.core.keys import Signer
 from exchange.core.names import Party
-from exchange.core.rules import possession_statement, succession_statement
 from exchange.core.state import RULES_OBJECT
 from exchange.core.successions import BREAKS_OBJECT
 from exchange.core.terms import SALT

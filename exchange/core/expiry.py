@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from exchange.core.directory import Directory
+from exchange.core.key_rules import ROOT_SIGNED
 from exchange.core.lifetimes import DAY, SEALING_RENEWAL, SYSTEM_RENEWAL, TLS_RENEWAL, WARNINGS
 from exchange.core.names import Party
-from exchange.core.rules import ROOT_SIGNED
 from exchange.core.state import KeyRecord, State, is_signing
 from exchange.v1.directory_pb2 import Role
 

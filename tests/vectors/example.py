@@ -19,10 +19,10 @@ from exchange.core.decision import Deny
 from exchange.core.entries import ObjectVersion
 from exchange.core.envelope import REQUEST, RESPONSE, Draft, Envelope, batch_statement, sign_batch
 from exchange.core.errors import SealError
+from exchange.core.key_rules import possession_statement
 from exchange.core.keys import EcdsaSigner, key_id, sealing_private_key, sealing_public_bytes
 from exchange.core.merkle import root_of
 from exchange.core.names import Party
-from exchange.core.rules import possession_statement
 from exchange.core.wire import decode, encode
 from exchange.v1.access_pb2 import AccessKind, AccessLeaf, Code
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, Field, FieldType, Purpose, Role

@@ -16,8 +16,8 @@ from exchange.core.entries import (
 )
 from exchange.core.envelope import ENTRY, Draft, decode_envelope, sign
 from exchange.core.errors import DecodeError
+from exchange.core.key_rules import possession_statement, succession_statement
 from exchange.core.keys import is_signed
-from exchange.core.rules import possession_statement, succession_statement
 from exchange.core.terms import SALT
 from exchange.core.wire import decode, encode
 from exchange.v1.directory_pb2 import (

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from exchange.core.entries import revocation_entry
 from exchange.core.envelope import Draft
+from exchange.core.key_rules import possession_statement, succession_statement
 from exchange.core.keys import key_id
 from exchange.core.names import Party
-from exchange.core.rules import possession_statement, succession_statement
 from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import Entry, Role, Suite
 from tests.drafts import DAYS_30, NEW, accepted, key_draft, record_of, refused, role, sealing_draft
