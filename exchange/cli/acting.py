@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from exchange.client.seconds import SecondNeededError
 from exchange.client.session import Session
 from exchange.core.entries import ObjectVersion
 from exchange.core.state import OBJECT_ID
@@ -21,6 +22,9 @@ def act(home: Path, work: Callable[[Session], Awaitable[T]]) -> T:
     Args:
         home: the party's folder.
         work: gets the session.
+
+    Raises:
+        CommandError: the department asks for two stewards, and this one has signed first.
     """
 
     async def run() -> T:
@@ -28,7 +32,12 @@ def act(home: Path, work: Callable[[Session], Awaitable[T]]) -> T:
             await session.sync()
             return await work(session)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except SecondNeededError as error:
+        from exchange.cli.people.countersigning import handed_on
+
+        raise handed_on(Home(home), error) from None
 
 
 def new_object() -> ObjectVersion:

@@ -315,17 +315,17 @@ def write_texts(format: str, **values: str) -> bytes:
     return (json.dumps({"format": format, **values}, indent=2) + "\n").encode()
 
 
-def read_texts(data: bytes, format: str, what: str, keys: tuple[str, ...]) -> dict[str, str]:
+def read_texts(data: bytes, format: str, what: str, keys: tuple[str, ...], most: int = MAX_FILE) -> dict[str, str]:
     """Read a JSON object with exactly these keys, each once, and each a text.
 
     Args:
         data: the file; format: the value of `format` in it; what: it is, for errors.
-        keys: beside `format`.
+        keys: beside `format`; most: bytes that the file may have.
 
     Raises:
         AdmissionError: it is none.
     """
-    if len(data) > MAX_FILE:
+    if len(data) > most:
         raise AdmissionError(f"the file is too long for {what}", exit_code=ExitCode.USAGE)
     try:
         values = json.loads(data, object_pairs_hook=_once)

@@ -18,6 +18,7 @@ from exchange.client.receipt_file import FILE as RECEIPTS
 from exchange.client.receipt_file import ReceiptFile
 from exchange.client.receipts import Alarm, Receipts, log_alarm
 from exchange.client.refusals import knows_signer, refused_size, verify_refusal
+from exchange.client.seconds import require_second
 from exchange.client.storage import DIRECTORY, MirrorFile
 from exchange.client.use_file import FILE as USE
 from exchange.client.use_file import UseFile
@@ -327,12 +328,14 @@ class Session:
             timeout: seconds.
 
         Raises:
+            SecondNeededError: a steward signed it, and the department asks for two.
             RefusedError: the directory's rules, or the broker, refuse it.
             EvidenceError: the receipt does not prove that the log holds exactly this entry.
             BrokenLogError: the log contradicts what it signed before; sticky.
             UnavailableError: no broker, or not in time.
         """
         self.check()
+        require_second(self.directory.state, envelope)
         deadline = asyncio.get_running_loop().time() + timeout
         request = AppendRequest(envelope=envelope.encode())
         try:

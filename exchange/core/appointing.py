@@ -5,12 +5,14 @@ from itertools import pairwise
 
 from exchange.core.errors import NameFormatError
 from exchange.core.names import Party, is_officer
-from exchange.core.people import officer_name
+from exchange.core.people import officer_name, stewardship_name
 from exchange.core.signed import Signed
 from exchange.core.state import EntryError, State
 from exchange.core.wire import MAX_TIME
 from exchange.v1.directory_pb2 import EntryKind, Role
-from exchange.v1.people_pb2 import Mandate, OfficerStanding
+from exchange.v1.people_pb2 import Mandate, OfficerStanding, Stewardship
+
+MOST_STEWARDS = 2
 
 
 def check_officer(state: State, signed: Signed, said: OfficerStanding) -> None:
@@ -29,6 +31,20 @@ def check_officer(state: State, signed: Signed, said: OfficerStanding) -> None:
         raise EntryError(f"the entry does not follow the latest one about officer {said.pseudonym}")
     if said.removed and not latest:
         raise EntryError(f"officer {said.pseudonym} is not registered")
+
+
+def check_stewardship(state: State, signed: Signed, said: Stewardship) -> None:
+    """Check that a department says how many stewards it needs, and that the entry follows what it said before.
+
+    Raises:
+        EntryError: a rule is broken; the text says which.
+    """
+    if signed.signer.role != Role.ROLE_DEPARTMENT:
+        raise EntryError(f"{signed.signer.party} has no stewards: departments do")
+    if said.needed not in (1, MOST_STEWARDS):
+        raise EntryError("one steward signs, or two")
+    if state.people.officers.get(stewardship_name(signed.signer.party), b"") != signed.entry.supersedes:
+        raise EntryError("the entry does not follow the latest one about how many stewards are needed")
 
 
 def check_mandate(state: State, signed: Signed, said: Mandate) -> None:

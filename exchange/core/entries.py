@@ -30,7 +30,7 @@ from exchange.v1.directory_pb2 import (
     Suite,
 )
 from exchange.v1.guardrail_pb2 import Guardrail, Suspension
-from exchange.v1.people_pb2 import Mandate, OfficerStanding
+from exchange.v1.people_pb2 import Mandate, OfficerStanding, Stewardship
 from exchange.v1.procedure_pb2 import Rules, StandingApproval, Step
 
 Body = Dataset | Application | Agreement | Step | StandingApproval
@@ -115,6 +115,13 @@ def officer_entry(owner: Party, version: ObjectVersion, officer: OfficerStanding
     """An unsigned registration or removal of an officer, for the department to sign."""
     entry = _entry(owner, version, EntryKind.ENTRY_KIND_OFFICER)
     entry.officer.CopyFrom(officer)
+    return Draft(ENTRY, encode(entry))
+
+
+def stewardship_entry(owner: Party, version: ObjectVersion, needed: int) -> Draft:
+    """An unsigned word of a department on how many stewards it needs, 1 or 2."""
+    entry = _entry(owner, version, EntryKind.ENTRY_KIND_STEWARDSHIP)
+    entry.stewardship.CopyFrom(Stewardship(needed=needed))
     return Draft(ENTRY, encode(entry))
 
 

@@ -88,7 +88,7 @@ def read_leaf(state: State, leaf: bytes) -> Signed:
         raise EntryError("a leaf carries no attachments")
     signer = signing_record(state, envelope, frame.time)
     entry = decode(Entry, envelope.payload, MAX_ENTRY)
-    signer = standing_in(state, signer, entry)
+    signer = standing_in(state, signer, entry, frame.time)
     if len(entry.object_id) != OBJECT_ID:
         raise EntryError(f"an object id has {OBJECT_ID} bytes")
     return Signed(state.size, frame.time, envelope, entry, signer)

@@ -7,9 +7,9 @@ from immutables import Map
 
 from exchange.core.layered import Table
 from exchange.core.names import Party
-from exchange.v1.people_pb2 import Mandate, OfficerStanding
+from exchange.v1.people_pb2 import Mandate, OfficerStanding, Stewardship
 
-Named: TypeAlias = Mandate | OfficerStanding
+Named: TypeAlias = Mandate | OfficerStanding | Stewardship
 """What an entry says of somebody."""
 
 
@@ -19,8 +19,19 @@ def officer_name(department: Party, pseudonym: str) -> str:
     return f"{department} {pseudonym}"
 
 
+def stewardship_name(department: Party) -> str:
+    """How is looked up how many stewards a department needs."""
+    # No pseudonym has a slash.
+    return f"{department} /stewardship"
+
+
 def officer_names(owner: Party, said: Named | None) -> tuple[str, ...]:
-    """Under which names a version is found among officers: the officer's, and the department's that registers any."""
+    """Under which names a version is found among officers: the officer's, and the department's that registers any.
+
+    How many stewards a department needs is kept beside them.
+    """
+    if isinstance(said, Stewardship):
+        return (stewardship_name(owner),)
     return (officer_name(owner, said.pseudonym), str(owner)) if isinstance(said, OfficerStanding) else ()
 
 

@@ -22,7 +22,7 @@ from exchange.core.state import HISTORIC, MAX_ENTRY, OBJECT_ID, KeyRecord, Other
 from exchange.core.wire import decode, encode
 from exchange.v1.directory_pb2 import DirectoryChunk, EntryKind, EntryState, KeyState, Role, Suite, VersionState
 from exchange.v1.guardrail_pb2 import Guardrail
-from exchange.v1.people_pb2 import Mandate
+from exchange.v1.people_pb2 import Mandate, Stewardship
 
 MAX_CHUNK = 2 * CHUNK * MAX_ENTRY
 
@@ -121,6 +121,8 @@ def _set_version(said: VersionState, version: Version) -> None:
         said.suspension.CopyFrom(version.barring)
     if isinstance(version.named, Mandate):
         said.mandate.CopyFrom(version.named)
+    elif isinstance(version.named, Stewardship):
+        said.stewardship.CopyFrom(version.named)
     elif version.named is not None:
         said.officer.CopyFrom(version.named)
     said.SetInParent()
@@ -157,9 +159,8 @@ def _barring(version: VersionState) -> Barring | None:
 
 def _named(version: VersionState) -> Named | None:
     said = version.WhichOneof("named")
-    if said is None:
-        return None
-    return version.mandate if said == "mandate" else version.officer
+    named: Named | None = getattr(version, said) if said is not None else None
+    return named
 
 
 def _ended(index: int, ended: int, size: int) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from exchange.core.appointing import check_mandate, check_officer
+from exchange.core.appointing import check_mandate, check_officer, check_stewardship
 from exchange.core.key_rules import new_key
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import is_code
@@ -132,6 +132,9 @@ def _revoke_version(state: State, signed: Signed, version: Version) -> State:
     own_system = version.kind == EntryKind.ENTRY_KIND_AGREEMENT and is_system and owner.covers(signer)
     if version.kind == EntryKind.ENTRY_KIND_STEP:
         raise EntryError("a step is done: it cannot be revoked")
+    if version.kind == EntryKind.ENTRY_KIND_STEWARDSHIP:
+        # Else one steward alone could end what asks for two.
+        raise EntryError("how many stewards are needed is not revoked: the department says it anew, with its own key")
     # DESIGN section 1: the coordinator mediates; what anybody has suspended, it lifts.
     lifted = version.kind == EntryKind.ENTRY_KIND_SUSPENSION and signed.signer.role == Role.ROLE_COORDINATOR
     if signer != owner and not own_system and not lifted:
@@ -205,6 +208,12 @@ def _officer(state: State, signed: Signed) -> State:
     return _add_version(state, signed, b"")
 
 
+def _stewardship(state: State, signed: Signed) -> State:
+    """How many stewards the department that signs needs: one object, whose latest version holds."""
+    check_stewardship(state, signed, _body(signed.entry, "stewardship").stewardship)
+    return _add_version(state, signed, b"")
+
+
 def _mandate(state: State, signed: Signed) -> State:
     """What an auditor may read: a mandate has one version."""
     said = _body(signed.entry, "mandate").mandate
@@ -242,7 +251,7 @@ def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
         _said(entry, "purpose"),
         rules=_said(entry, "rules"),
         barring=_said(entry, "guardrail", "suspension"),
-        named=_said(entry, "officer", "mandate"),
+        named=_said(entry, "officer", "mandate", "stewardship"),
     )
     return state.with_version(version)
 
@@ -298,6 +307,7 @@ _RULES: Mapping["EntryKind.ValueType", Rule] = MappingProxyType(
         EntryKind.ENTRY_KIND_GUARDRAIL: _guardrail,
         EntryKind.ENTRY_KIND_OFFICER: _officer,
         EntryKind.ENTRY_KIND_MANDATE: _mandate,
+        EntryKind.ENTRY_KIND_STEWARDSHIP: _stewardship,
         EntryKind.ENTRY_KIND_ERASED: _erased,
         EntryKind.ENTRY_KIND_SNAPSHOT: _snapshot,
         EntryKind.ENTRY_KIND_SUCCESSOR: _successor,

@@ -47,6 +47,7 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_STANDING_APPROVAL: _EntryKind.ValueType  # 13
     ENTRY_KIND_MANDATE: _EntryKind.ValueType  # 14
     ENTRY_KIND_OFFICER: _EntryKind.ValueType  # 15
+    ENTRY_KIND_STEWARDSHIP: _EntryKind.ValueType  # 16
     ENTRY_KIND_SUCCESSOR: _EntryKind.ValueType  # 17
 
 class EntryKind(_EntryKind, metaclass=_EntryKindEnumTypeWrapper): ...
@@ -67,6 +68,7 @@ ENTRY_KIND_RULES: EntryKind.ValueType  # 12
 ENTRY_KIND_STANDING_APPROVAL: EntryKind.ValueType  # 13
 ENTRY_KIND_MANDATE: EntryKind.ValueType  # 14
 ENTRY_KIND_OFFICER: EntryKind.ValueType  # 15
+ENTRY_KIND_STEWARDSHIP: EntryKind.ValueType  # 16
 ENTRY_KIND_SUCCESSOR: EntryKind.ValueType  # 17
 Global___EntryKind: _TypeAlias = EntryKind  # noqa: Y015
 
@@ -171,7 +173,9 @@ class Entry(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     MANDATE_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
+    STEWARDSHIP_FIELD_NUMBER: _builtins.int
     SUCCESSOR_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
@@ -205,7 +209,13 @@ class Entry(_message.Message):
     @_builtins.property
     def officer(self) -> _people_pb2.OfficerStanding: ...
     @_builtins.property
+    def stewardship(self) -> _people_pb2.Stewardship: ...
+    @_builtins.property
     def successor(self) -> Global___Successor: ...
+    @_builtins.property
+    def second(self) -> _people_pb2.Second:
+        """Exactly where the department asks for two stewards, and one of them signs this."""
+
     def __init__(
         self,
         *,
@@ -225,13 +235,15 @@ class Entry(_message.Message):
         rules: _procedure_pb2.Rules | None = ...,
         mandate: _people_pb2.Mandate | None = ...,
         officer: _people_pb2.OfficerStanding | None = ...,
+        stewardship: _people_pb2.Stewardship | None = ...,
         successor: Global___Successor | None = ...,
+        second: _people_pb2.Second | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "mandate", b"mandate", "officer", b"officer", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "guardrail", b"guardrail", "key", b"key", "mandate", b"mandate", "officer", b"officer", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "second", b"second", "snapshot", b"snapshot", "stewardship", b"stewardship", "successor", b"successor", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "mandate", b"mandate", "object_id", b"object_id", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "snapshot", b"snapshot", "successor", b"successor", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_sha256", b"body_sha256", "erased", b"erased", "format", b"format", "guardrail", b"guardrail", "key", b"key", "kind", b"kind", "mandate", b"mandate", "object_id", b"object_id", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "revocation", b"revocation", "rules", b"rules", "second", b"second", "snapshot", b"snapshot", "stewardship", b"stewardship", "successor", b"successor", "supersedes", b"supersedes", "suspension", b"suspension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "mandate", "officer", "successor"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["key", "purpose", "revocation", "body_sha256", "erased", "snapshot", "suspension", "guardrail", "rules", "mandate", "officer", "stewardship", "successor"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -709,6 +721,7 @@ class VersionState(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     MANDATE_FIELD_NUMBER: _builtins.int
     OFFICER_FIELD_NUMBER: _builtins.int
+    STEWARDSHIP_FIELD_NUMBER: _builtins.int
     kind: Global___EntryKind.ValueType
     owner: _builtins.str
     time: _builtins.int
@@ -729,6 +742,8 @@ class VersionState(_message.Message):
     def mandate(self) -> _people_pb2.Mandate: ...
     @_builtins.property
     def officer(self) -> _people_pb2.OfficerStanding: ...
+    @_builtins.property
+    def stewardship(self) -> _people_pb2.Stewardship: ...
     def __init__(
         self,
         *,
@@ -744,14 +759,15 @@ class VersionState(_message.Message):
         rules: _procedure_pb2.Rules | None = ...,
         mandate: _people_pb2.Mandate | None = ...,
         officer: _people_pb2.OfficerStanding | None = ...,
+        stewardship: _people_pb2.Stewardship | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "guardrail", b"guardrail", "mandate", b"mandate", "named", b"named", "officer", b"officer", "purpose", b"purpose", "rules", b"rules", "suspension", b"suspension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "guardrail", b"guardrail", "mandate", b"mandate", "named", b"named", "officer", b"officer", "purpose", b"purpose", "rules", b"rules", "stewardship", b"stewardship", "suspension", b"suspension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "mandate", b"mandate", "named", b"named", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barring", b"barring", "body_sha256", b"body_sha256", "ended_index", b"ended_index", "guardrail", b"guardrail", "kind", b"kind", "mandate", b"mandate", "named", b"named", "officer", b"officer", "owner", b"owner", "purpose", b"purpose", "rules", b"rules", "stewardship", b"stewardship", "superseded_by", b"superseded_by", "suspension", b"suspension", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_barring: _TypeAlias = _typing.Literal["guardrail", "suspension"]  # noqa: Y015
     _WhichOneofArgType_barring: _TypeAlias = _typing.Literal["barring", b"barring"]  # noqa: Y015
-    _WhichOneofReturnType_named: _TypeAlias = _typing.Literal["mandate", "officer"]  # noqa: Y015
+    _WhichOneofReturnType_named: _TypeAlias = _typing.Literal["mandate", "officer", "stewardship"]  # noqa: Y015
     _WhichOneofArgType_named: _TypeAlias = _typing.Literal["named", b"named"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_barring) -> _WhichOneofReturnType_barring | None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65xchange/v1/people.proto\x12\x0b\x65xchange.v1\"5\n\x0fOfficerStanding\x12\x11\n\tpseudonym\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x08\"r\n\x07Mandate\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x02 \x03(\t\x12\x10\n\x08\x64\x61tasets\x18\x03 \x03(\x0c\x12\r\n\x05since\x18\x04 \x01(\x04\x12\r\n\x05until\x18\x05 \x01(\x04\x12\x11\n\tnot_after\x18\x06 \x01(\x04\"`\n\x0b\x41uditorRead\x12\x0f\n\x07mandate\x18\x01 \x01(\x0c\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x0e\n\x06\x62odies\x18\x04 \x01(\x04\x12\x14\n\x0cquery_sha256\x18\x05 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65xchange/v1/people.proto\x12\x0b\x65xchange.v1\"5\n\x0fOfficerStanding\x12\x11\n\tpseudonym\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x08\"\x1d\n\x0bStewardship\x12\x0e\n\x06needed\x18\x01 \x01(\r\"+\n\x06Second\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"r\n\x07Mandate\x12\x0f\n\x07\x61uditor\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x02 \x03(\t\x12\x10\n\x08\x64\x61tasets\x18\x03 \x03(\x0c\x12\r\n\x05since\x18\x04 \x01(\x04\x12\r\n\x05until\x18\x05 \x01(\x04\x12\x11\n\tnot_after\x18\x06 \x01(\x04\"`\n\x0b\x41uditorRead\x12\x0f\n\x07mandate\x18\x01 \x01(\x0c\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\x12\x0e\n\x06\x62odies\x18\x04 \x01(\x04\x12\x14\n\x0cquery_sha256\x18\x05 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OFFICERSTANDING']._serialized_start=41
   _globals['_OFFICERSTANDING']._serialized_end=94
-  _globals['_MANDATE']._serialized_start=96
-  _globals['_MANDATE']._serialized_end=210
-  _globals['_AUDITORREAD']._serialized_start=212
-  _globals['_AUDITORREAD']._serialized_end=308
+  _globals['_STEWARDSHIP']._serialized_start=96
+  _globals['_STEWARDSHIP']._serialized_end=125
+  _globals['_SECOND']._serialized_start=127
+  _globals['_SECOND']._serialized_end=170
+  _globals['_MANDATE']._serialized_start=172
+  _globals['_MANDATE']._serialized_end=286
+  _globals['_AUDITORREAD']._serialized_start=288
+  _globals['_AUDITORREAD']._serialized_end=384
 # @@protoc_insertion_point(module_scope)

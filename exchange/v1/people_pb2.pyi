@@ -43,6 +43,54 @@ class OfficerStanding(_message.Message):
 Global___OfficerStanding: _TypeAlias = OfficerStanding  # noqa: Y015
 
 @_typing.final
+class Stewardship(_message.Message):
+    """How many stewards a department's grants and keys of systems need."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEEDED_FIELD_NUMBER: _builtins.int
+    needed: _builtins.int
+    """1 or 2."""
+    def __init__(
+        self,
+        *,
+        needed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stewardship: _TypeAlias = Stewardship  # noqa: Y015
+
+@_typing.final
+class Second(_message.Message):
+    """A second steward's word for an entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    """SHA-256 of the key's SubjectPublicKeyInfo."""
+    signature: _builtins.bytes
+    """Over PAE("exchange.v1/second", uint16 length || origin || the serialised Entry without its second)."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Second: _TypeAlias = Second  # noqa: Y015
+
+@_typing.final
 class Mandate(_message.Message):
     """What an auditor may read of the access log's bodies. All conditions hold; a list that is empty is everything."""
 

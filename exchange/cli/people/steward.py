@@ -1,12 +1,15 @@
 """`exchange steward`: a department's stewards, each with a key of their own, which signs in the department's place."""
 
 import secrets
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
+from exchange.cli.acting import act, new_object
+from exchange.cli.admission import Admission
 from exchange.cli.admitting import (
     Comparison,
     FingerprintOption,
@@ -16,17 +19,22 @@ from exchange.cli.admitting import (
     admit,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, WrongUsageError, say
+from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
 from exchange.cli.homes import require_own_key
-from exchange.cli.output import grouped, print_json, print_line, print_table
+from exchange.cli.output import clean, grouped, print_json, print_line, print_table
+from exchange.cli.people.countersigning import Waiting, described, read_waiting
 from exchange.cli.texts import check_text
 from exchange.cli.times import day_of, iso, now
 from exchange.client.session import Session
-from exchange.core.entries import revocation_entry
+from exchange.core.entries import ObjectVersion, revocation_entry, stewardship_entry
 from exchange.core.errors import CoreError
+from exchange.core.keys import key_id
 from exchange.core.names import Party
+from exchange.core.people import stewardship_name
 from exchange.core.state import OBJECT_ID, KeyRecord
-from exchange.v1.directory_pb2 import Role
+from exchange.core.wire import decode
+from exchange.home import Home, write_file
+from exchange.v1.directory_pb2 import Key, Role
 
 StewardArgument = Annotated[str, typer.Argument(metavar="PARTY", help="The steward's name, in full.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; everybody can read it.", show_default=False)]
@@ -36,7 +44,7 @@ _ONLY = "only the department's own key admits and removes stewards"
 
 NOBODY_LEFT = (
     "no steward's key is valid: whoever keeps the department's own key adds one with `exchange steward add`; where that"
-    " key is gone too, the department asks the operator, whose root key signs a new one for it"
+    " key is gone too, `exchange key recover` asks the operator, whose root key signs a new one for it"
 )
 
 app = new_group(
@@ -133,6 +141,77 @@ def handover(
     index, _ = act(home, lambda session: _removed(session, party, reason))
     if not as_json:
         print_line(f"{party} signs nothing for the department any more: entry {index} of the directory.")
+
+
+@app.command("require", epilog=example("exchange steward require 2 --home ./housing"))
+def require(
+    count: Annotated[int, typer.Argument(metavar="COUNT", min=1, max=2, help="1 or 2.", show_default=False)],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how many stewards sign what shares data: datasets, agreements, standing approvals, keys of systems.
+
+    With 2, the first steward's command writes a file, and another one's `exchange steward countersign` enters it. What
+    ends or holds something up needs one; the department's own key needs nobody.
+    """
+    require_own_key(home, "only the department's own key says how many stewards it needs")
+    index = act(home, lambda session: _require(session, count))
+    if as_json:
+        print_json({"needed": count, "index": index})
+    else:
+        print_line(f"{'Two stewards sign' if count > 1 else 'One steward signs'}: entry {index} of the directory.")
+
+
+@app.command(
+    "countersign", epilog=example("exchange steward countersign second-3f2a91c0.json --home ./housing-steward-2")
+)
+def countersign(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="What the first one sent.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
+    out: OutOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign what another steward of the department signed first, and enter it."""
+    place = Home(home)
+    if place.role != "steward":
+        raise CommandError(f"{place.party} is a {place.role}: a steward countersigns", "choose the home with --home", 2)
+    own = key_id(place.signer().public_key)
+    waiting, second = act(home, lambda session: _waiting(session, file.read_bytes(), own))
+    for name, value in described(waiting, second):
+        say(f"  {name:20} {clean(str(value))}")
+    if not yes and not sys.stdin.isatty():
+        raise CommandError("nobody has looked at it; nothing was signed", "--yes signs without asking", ExitCode.USAGE)
+    if not yes and not typer.confirm("Sign this for the department?", err=True):
+        raise CommandError("nothing was signed")
+    appended = act(home, lambda session: session.append(session.sign(waiting.draft)))
+    if waiting.entry.WhichOneof("body") == "key":
+        party = Party.parse(decode(Key, waiting.entry.key.statement).party)
+        trust = place.read("trust.toml").decode("utf-8-sig")
+        target = out or file.with_name(f"{party.segments[-1]}-admission.json")
+        write_file(target, Admission(party, appended.certificate, trust).encode(), 0o644)
+        say(f"The admission is in {target}.")
+    if as_json:
+        print_json({"index": appended.index, "signed_first_by": str(second)})
+    else:
+        print_line(f"Entered: entry {appended.index} of the directory.")
+
+
+async def _require(session: Session, count: int) -> int:
+    state, department = session.directory.state, session.party
+    before = state.people.officers.get(stewardship_name(department))
+    version = new_object() if before is None else ObjectVersion(state.versions[before].object_id, before)
+    return (await session.append(session.sign(stewardship_entry(department, version, count)))).index
+
+
+async def _waiting(session: Session, data: bytes, own: bytes) -> tuple[Waiting, Party]:
+    keys = session.directory.state.keys
+    if own not in keys:
+        raise CommandError(
+            "this steward's key is not in the directory", "the department adds it: `exchange steward add`"
+        )
+    waiting = read_waiting(data, session.directory.state, keys[own], now())
+    return waiting, keys[waiting.entry.second.key_id].party
 
 
 async def _stewards(session: Session) -> list[KeyRecord]:

@@ -20,6 +20,7 @@ from exchange.cli.output import grouped
 from exchange.client.answers import Answer
 from exchange.client.errors import ExchangeError, RefusedError, UnavailableError
 from exchange.client.receipt_file import KeptReceipt
+from exchange.client.seconds import require_second
 from exchange.client.session import Appended
 from exchange.core import envelope as envelopes
 from exchange.core.access import verify_release
@@ -126,6 +127,7 @@ class FakeSession:
         )
 
     async def append(self, envelope: Envelope) -> Appended:
+        require_second(self.directory.state, envelope)
         applied = self.world.append_envelope(envelope)
         if applied.reason:
             raise ExchangeError(applied.reason)

@@ -15,7 +15,7 @@ GROUPS = {
     "department": ("invite", "pending", "approve", "sign", "reject", "admit", "leave"),
     "system": ("invite", "pending", "approve", "reject", "add"),
     "head": ("add", "list", "remove"),
-    "steward": ("add", "list", "remove", "handover"),
+    "steward": ("add", "list", "remove", "handover", "require", "countersign"),
     "officer": ("add", "remove", "list"),
     "mandate": ("give", "end", "list"),
     "rules": ("adopt", "show"),

@@ -1,11 +1,14 @@
-"""Officers and mandates, as people type them."""
+"""Officers, mandates and stewards, as people type them."""
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
 
 from exchange.core.names import Party
+from exchange.core.wire import encode
+from exchange.v1.directory_pb2 import Entry
 from exchange.v1.people_pb2 import Mandate
 from tests.component.cli.test_exchange_directory import homes, run, world
 from tests.world import AUDITOR, COORDINATOR, HOUSING, ORIGIN, World
@@ -204,6 +207,7 @@ def test_it_is_told_what_to_do_where_the_last_steward_is_gone(world: World, home
     gone = run(homes / "housing", "steward", "remove", f"{HOUSING}/steward-1", "--reason", "left")
     assert gone.exit_code == 0
     for said in (gone.stderr, run(homes / "housing", "steward", "list").stderr):
+        assert "`exchange key recover`" in said
         assert "adds one with `exchange steward add`" in said
         assert "whose root key signs a new one" in said
 
@@ -251,3 +255,102 @@ def test_a_steward_admits_systems_and_no_heads(world: World, homes: Path) -> Non
     refused = run(first, "head", "add", homes / "chief" / "request.json", "--unchecked")
     assert refused.exit_code != 0
     assert "only keys of systems are its to sign" in refused.stderr
+
+
+def two_stewards(homes: Path) -> tuple[Path, Path]:
+    """Two stewards of housing, which asks for both."""
+    both = steward(homes, "steward-1"), steward(homes, "steward-2")
+    for home in both:
+        (home / "trust.toml").write_text("the trust file")
+    done = run(homes / "housing", "steward", "require", "2")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("Two stewards sign: entry ")
+    return both
+
+
+def waiting_system(homes: Path, first: Path) -> Path:
+    """The file of a system's key that the first steward has signed."""
+    run(homes / "archive", "key", "new", f"{HOUSING}/archive")
+    done = run(first, "system", "add", homes / "archive" / "request.json", "--unchecked")
+    assert done.exit_code == 1
+    assert "asks for two stewards: nothing was entered yet" in done.stderr
+    [path] = first.glob("second-*.json")
+    return path
+
+
+def test_two_stewards_admit_a_system_where_the_department_asks_for_two(world: World, homes: Path) -> None:
+    first, second = two_stewards(homes)
+    size = world.directory.size
+    path = waiting_system(homes, first)
+    assert world.directory.size == size
+    done = run(second, "steward", "countersign", path, "--yes", "--out", homes / "archive-admission.json")
+    assert done.exit_code == 0, done.stderr
+    assert f"signed first by      {HOUSING}/steward-1" in done.stderr
+    assert f"party                {HOUSING}/archive" in done.stderr
+    assert (homes / "archive-admission.json").exists()
+    assert done.stdout == f"Entered: entry {size} of the directory.\n"
+    assert world.directory.state.keys_of(Party(ORIGIN, "housing", "archive"))
+
+
+def test_the_second_steward_sees_what_is_signed(world: World, homes: Path, tmp_path: Path) -> None:
+    first, second = two_stewards(homes)
+    descriptor = tmp_path / "flats.toml"
+    fields = '[[fields]]\nname = "flat_id"\ntype = "text"\n'
+    descriptor.write_text(
+        f'code = "flats"\ntitle = "保障房"\nsystem = "applications"\nkey = "flat_id"\noperations = ["LOOKUP"]\n{fields}'
+    )
+    done = run(first, "dataset", "publish", descriptor)
+    assert "asks for two stewards" in done.stderr
+    [path] = first.glob("second-*.json")
+    shown = run(second, "steward", "countersign", path)
+    assert shown.exit_code == 2
+    assert "nobody has looked at it; nothing was signed" in shown.stderr
+    for line in ("kind                 dataset", "title                保障房", "fields.name          flat_id"):
+        assert line in shown.stderr
+    assert world.directory.dataset_named(str(HOUSING), "flats") is None
+    assert run(second, "steward", "countersign", path, "--yes").exit_code == 0
+    assert world.directory.dataset_named(str(HOUSING), "flats") is not None
+
+
+def test_a_steward_cannot_be_both(world: World, homes: Path) -> None:
+    first, _ = two_stewards(homes)
+    path = waiting_system(homes, first)
+    done = run(first, "steward", "countersign", path, "--yes")
+    assert done.exit_code == 5
+    assert "cannot be the second one to what it signs" in done.stderr
+
+
+def test_what_was_altered_on_its_way_is_signed_by_nobody(world: World, homes: Path) -> None:
+    first, second = two_stewards(homes)
+    path = waiting_system(homes, first)
+    values = json.loads(path.read_text())
+    entry = Entry.FromString(base64.b64decode(values["entry"]))
+    entry.object_id = bytes(16)
+    altered = path.with_name("altered.json")
+    altered.write_text(json.dumps(values | {"entry": base64.b64encode(encode(entry)).decode()}))
+    body = path.with_name("body.json")
+    body.write_text(json.dumps(values | {"attachment": base64.b64encode(b"another request").decode()}))
+    size = world.directory.size
+    for file, problem in ((altered, "did not sign exactly this entry"), (body, "not the one that was signed")):
+        done = run(second, "steward", "countersign", file, "--yes")
+        assert done.exit_code == 5
+        assert problem in done.stderr
+    assert world.directory.size == size
+
+
+def test_only_another_steward_of_the_department_countersigns(world: World, homes: Path) -> None:
+    first, _ = two_stewards(homes)
+    path = waiting_system(homes, first)
+    for home in ("housing", "population"):
+        done = run(homes / home, "steward", "countersign", path, "--yes")
+        assert done.exit_code == 2
+        assert "a steward countersigns" in done.stderr
+    assert run(first, "steward", "require", "1").exit_code == 2
+
+
+def test_a_department_goes_back_to_one_steward(world: World, homes: Path) -> None:
+    first, _ = two_stewards(homes)
+    assert run(homes / "housing", "steward", "require", "1").stdout.startswith("One steward signs: entry ")
+    run(homes / "archive", "key", "new", f"{HOUSING}/archive")
+    assert run(first, "system", "add", homes / "archive" / "request.json", "--unchecked").exit_code == 0
+    assert run(homes / "housing", "officer", "list").exit_code == 0
