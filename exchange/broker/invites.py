@@ -17,7 +17,7 @@ from exchange.broker.logs import Logs
 from exchange.broker.status import InviteRefusedError, JoinRefusedError, NotPermittedError
 from exchange.core.envelope import decode_envelope
 from exchange.core.errors import CoreError
-from exchange.core.key_rules import possession_statement
+from exchange.core.key_rules import DEPARTMENT_SIGNED, possession_statement
 from exchange.core.keys import is_signed, key_id
 from exchange.core.names import Party, lookalike
 from exchange.core.state import KeyRecord, is_digest, is_signing
@@ -45,7 +45,7 @@ MAX_PART = 2048
 
 
 _BELOW_EXCHANGE = frozenset({Role.ROLE_DEPARTMENT, Role.ROLE_COORDINATOR, Role.ROLE_AUDITOR})
-_BELOW_DEPARTMENT = frozenset({Role.ROLE_SYSTEM, Role.ROLE_HEAD})
+_BELOW_DEPARTMENT = DEPARTMENT_SIGNED
 
 # One text for a wrong code, a name without an invite and an invite that was replaced: nobody learns which there are.
 _UNKNOWN = "there is no such invite: it was altered, or another one took its place"
@@ -91,8 +91,7 @@ class Invites:
             NotPermittedError: the peer is not the parent, or has no key that stands.
             InviteRefusedError: the name is taken, looks like another, or cannot have this role.
         """
-        self._check_parent(peer, party)
-        now = self._clock()
+        peer, now = self._parent(peer, party), self._clock()
         if role not in (_BELOW_DEPARTMENT if party.is_system else _BELOW_EXCHANGE):
             raise InviteRefusedError(f"{party} cannot have the role {Role.Name(role)}")
         if not is_digest(code_sha256) or not now < expires_at <= now + LONGEST + MINUTE:
@@ -112,7 +111,7 @@ class Invites:
         Raises:
             NotPermittedError: the peer has no key that stands.
         """
-        self._check_standing(peer)
+        peer = self._acting(peer)
         return [(invite, self.standing(invite)) for invite in self._store.of_parent(str(peer))]
 
     def reject(self, peer: Party, party: Party, reason: str) -> None:
@@ -122,7 +121,7 @@ class Invites:
             NotPermittedError: the peer is not the parent, or has no key that stands.
             InviteRefusedError: there is no such invite, it is fulfilled, or the reason is missing or too long.
         """
-        self._check_parent(peer, party)
+        self._parent(peer, party)
         if not 0 < len(reason) <= MOST_REASON or not reason.isprintable():
             raise InviteRefusedError(f"a reason of 1 to {MOST_REASON} characters is needed, on one line")
         invite = self._store.find(str(party))
@@ -210,14 +209,19 @@ class Invites:
         leaf = decode(DirectoryLeaf, stored.leaf)
         return leaf.time, decode(Entry, decode_envelope(leaf.envelope).payload)
 
-    def _check_parent(self, peer: Party, party: Party) -> None:
-        if party.parent != peer:
+    def _parent(self, peer: Party, party: Party) -> Party:
+        """Whose party this is, and for whom the peer acts."""
+        parent = party.parent
+        if parent is None or parent not in {peer, peer.parent} or self._acting(peer) != parent:
             raise NotPermittedError(f"connected as {peer}, which is not the parent of {party}")
-        self._check_standing(peer)
+        return parent
 
-    def _check_standing(self, peer: Party) -> None:
-        if self._logs.directory.state.role_of(peer, self._clock()) is None:
+    def _acting(self, peer: Party) -> Party:
+        """Whom the peer acts for: a steward's key signs in its department's place."""
+        role = self._logs.directory.state.role_of(peer, self._clock())
+        if role is None:
             raise NotPermittedError(f"{peer} has no valid key in the directory")
+        return peer.own_department if role == Role.ROLE_STEWARD else peer
 
     def _check_name(self, party: Party, before: Invite | None, others: list[Invite]) -> None:
         state = self._logs.directory.state

@@ -39,7 +39,7 @@ def party_of(home: Path, text: str) -> Party:
     Raises:
         WrongUsageError: not a name, or not the name of a party below this one.
     """
-    parent = Home(home).party
+    parent = Home(home).acts_for
     try:
         party = Party.parse(text) if "://" in text else _below(parent, text)
     except CoreError as error:

@@ -83,6 +83,21 @@ def test_a_system_joins_its_department_the_same_way(office: Office, world: World
     assert certificate_party(office.join(request, party=ARCHIVE)[0].certificate) == ARCHIVE
 
 
+def test_a_steward_invites_systems_in_its_departments_place(office: Office, world: World) -> None:
+    steward = Party(ORIGIN, "population", "steward-1")
+    world.admit(steward, Role.ROLE_STEWARD)
+    office.invite(ARCHIVE, Role.ROLE_SYSTEM, parent=steward)
+    assert [invite.parent for invite, _ in office.invites.of_parent(POPULATION)] == [str(POPULATION)]
+    assert office.invites.of_parent(steward) == office.invites.of_parent(POPULATION)
+    with pytest.raises(NotPermittedError, match="is not the parent"):
+        office.invite(Party(ORIGIN, "housing", "archive"), Role.ROLE_SYSTEM, parent=steward)
+    with pytest.raises(NotPermittedError, match="is not the parent"):
+        office.invite(SCHOOLS, parent=steward)
+    world.revoke(key_id(world.keys[steward].public_key), POPULATION)
+    with pytest.raises(NotPermittedError, match="no valid key"):
+        office.invites.reject(steward, ARCHIVE, "left")
+
+
 def test_what_was_handed_in_admits_nobody(office: Office, world: World, request_of_schools: Request) -> None:
     size = world.directory.size
     office.invite()
