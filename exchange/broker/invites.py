@@ -212,7 +212,7 @@ class Invites:
     def _parent(self, peer: Party, party: Party) -> Party:
         """Whose party this is, and for whom the peer acts."""
         parent = party.parent
-        if parent is None or parent not in {peer, peer.parent} or self._acting(peer) != parent:
+        if parent is None or parent not in {peer, peer.own_department} or self._acting(peer) != parent:
             raise NotPermittedError(f"connected as {peer}, which is not the parent of {party}")
         return parent
 
