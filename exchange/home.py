@@ -165,9 +165,17 @@ class Home:
         Raises:
             HomeError: one of them is missing, or they do not belong together, or the certificate has expired.
         """
-        certificate = self.read("tls.pem", self._certificate_hint())
+        certificate = self.certificate()
         self._check_certificate(certificate)
         return TlsIdentity(self._key_bytes("tls.pem"), certificate, self.trust.tls_ca.encode())
+
+    def certificate(self) -> bytes:
+        """The party's TLS certificate with the authority's, PEM, as it lies there.
+
+        Raises:
+            HomeError: it is missing.
+        """
+        return self.read("tls.pem", self._certificate_hint())
 
     def _certificate_hint(self) -> str:
         if self.is_made and self.role in {"root", "broker"}:

@@ -120,7 +120,7 @@ def certificate_end(home: Home) -> int:
     Raises:
         HomeError: there is none, or it cannot be read.
     """
-    return end_of(home.read("tls.pem"), str(home.path / "tls.pem"))
+    return end_of(home.certificate(), str(home.path / "tls.pem"))
 
 
 def end_of(pem: bytes, where: str) -> int:

@@ -148,7 +148,7 @@ async def standing_of(home: Home) -> Standing:
 
 def _certificate_until(home: Home) -> int | None:
     try:
-        return certificate_end(home.read("tls.pem"))
+        return certificate_end(home.certificate())
     except ValueError:
         # What is wrong with it, `tls_identity` says.
         return None

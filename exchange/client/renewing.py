@@ -134,6 +134,6 @@ async def _enter(session: Session, signer: EcdsaSigner) -> None:
 def _fits(session: Session) -> bool:
     """Whether the certificate is good for as long as the present signing key is: it dies with the one that it names."""
     try:
-        return certificate_key(session.home.read("tls.pem")) == key_id(session.signer.public_key)
+        return certificate_key(session.home.certificate()) == key_id(session.signer.public_key)
     except (PeerError, HomeError):
         return True

@@ -104,7 +104,7 @@ def _certificate(home: Home) -> Sequence[Finding]:
     if not (home.path / "tls.pem").exists():
         mend = f"exchange join --status --home {home.path}; or exchange key install ADMISSION --home {home.path}"
         return [fail("certificate", "none yet: the party is not admitted", mend)]
-    pem = home.read("tls.pem")
+    pem = home.certificate()
     until = x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
     mend = renewal(home) if until > time.time() or home.role == "broker" else _anew(home)
     found = ending("certificate", until, time.time(), mend)

@@ -24,7 +24,7 @@ def expiries(home: Home, directory: Directory) -> Mapping[str, int]:
 
 def _certificate(home: Home) -> int | None:
     try:
-        certificate = x509.load_pem_x509_certificate(home.read("tls.pem"))
+        certificate = x509.load_pem_x509_certificate(home.certificate())
     except (HomeError, ValueError):
         return None
     return int(certificate.not_valid_after_utc.timestamp() * 1000)

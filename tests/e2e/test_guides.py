@@ -1,4 +1,4 @@
-"""docs/steward.md, docs/coordinator.md and docs/operator.md, command by command, against a running broker."""
+"""docs/steward.md, docs/coordinator.md and how to join in docs/operator.md, command by command, against a broker."""
 
 import json
 import re
@@ -89,19 +89,21 @@ class Office:
             self.ids["FINGERPRINT"] = printed[1]
         return done
 
-    def follow(self, guide: str) -> int:
-        """Type every command of a guide, in order; returns how many."""
-        count = 0
-        for block in _BLOCK.finditer((ROOT / "docs" / guide).read_text()):
+    def follow(self, guide: str, chapter: str = "") -> list[str]:
+        """Type every command of a guide, or of one chapter of it, in order; returns what each printed."""
+        printed = list[str]()
+        text = (ROOT / "docs" / guide).read_text()
+        if chapter:
+            [text] = re.findall(rf"^## {chapter}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        for block in _BLOCK.finditer(text):
             if block["kind"] == "toml":
                 name = block["text"].splitlines()[0].removeprefix("# ")
                 (self.folder / name).write_text(block["text"])
                 continue
             assert block["kind"] == "sh", block["kind"]
-            for line in block["text"].splitlines():
-                self.must(line, int(block["code"] or 0))
-                count += 1
-        return count
+            code = int(block["code"] or 0)
+            printed.extend(self.must(line, code) for line in block["text"].splitlines())
+        return printed
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def office(founded: Office) -> Office:
 
 def test_the_stewards_guide_can_be_followed(office: Office) -> None:
     office.must("exchange rules adopt cn-national --consent --home ./data-bureau")
-    assert office.follow("steward.md") >= 36
+    assert len(office.follow("steward.md")) >= 37
     # What it promises of the end: nothing can be asked for any more.
     asked = f"--fields full_name --purpose {PURPOSE} --officer officer-17 --home ./housing-applications"
     office.must(f"exchange agreement explain population/household.registration {asked}", code=1)
@@ -134,14 +136,14 @@ def test_the_stewards_guide_can_be_followed(office: Office) -> None:
 
 def test_the_coordinators_guide_can_be_followed(office: Office) -> None:
     office.must("exchange dataset template > households.toml")
-    assert office.follow("coordinator.md") >= 21
+    assert len(office.follow("coordinator.md")) >= 21
 
 
 def test_the_operators_guide_can_be_followed(founded: Office) -> None:
     (founded.folder / "operator").symlink_to(founded.operator)
     # The machine that keeps the root key, and the one that does not.
     shutil.copytree(founded.operator, founded.folder / "root")
-    assert founded.follow("operator.md") >= 24
+    assert len(founded.follow("operator.md", "Inviting and approving")) >= 24
     # What it promises of the end: all of them are parties now.
     for home in ("housing", "schools", "applications"):
         assert "reachable" in founded.must(f"exchange status --home ./{home}")
