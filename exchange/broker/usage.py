@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from exchange.core.decision import Usage
+from exchange.core.decision import UNUSED, Usage
 from exchange.core.directory import Directory
 from exchange.core.envelope import REQUEST, decode_envelope
 from exchange.core.errors import CoreError
@@ -64,7 +64,7 @@ class UsageCounts:
     def glance(self, agreement: AgreementTerms, department: Party, now: int) -> Usage:
         """What is known to be used, without the lock: never too much, and too little only for a moment."""
         counted = self._counts.get((agreement.object_id, department))
-        return counted.tally.usage(now) if counted is not None else Usage()
+        return counted.tally.usage(now) if counted is not None else UNUSED
 
     async def count(self, agreement: AgreementTerms, department: Party) -> None:
         """Have counted what was used of an agreement, unless it is; the long part beside the appends.

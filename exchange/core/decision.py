@@ -44,9 +44,12 @@ class Usage:
         minute: within the last 60 seconds; day: since midnight UTC; total: ever.
     """
 
-    minute: int = 0
-    day: int = 0
-    total: int = 0
+    minute: int
+    day: int
+    total: int
+
+
+UNUSED = Usage(0, 0, 0)
 
 
 # What was used of an agreement: (agreement, the requester's department, now in milliseconds) -> Usage.
@@ -95,7 +98,7 @@ class Allow:
 
 def uncounted(_agreement: AgreementTerms, _department: Party, _now: int) -> Usage:
     """A `Used` that says nothing was: for a request that is counted already, or is not to be counted."""
-    return Usage()
+    return UNUSED
 
 
 def decide(
@@ -297,15 +300,12 @@ def _hours(found: Granted, now: int) -> Deny | None:
 
 def _forbidden(directory: Directory, found: Granted) -> Deny | None:
     """Check 7: a guardrail only denies, whatever any agreement grants."""
-    bars = directory.state.bars
-    if not bars.guardrails:
-        return None
     header, dataset = found.header, found.dataset
     fields = dataset.fields
     sensitivity = max([fields[name].sensitivity for name in header.fields])
     owner = dataset.version.owner
     case = Case(found.requester, owner, dataset.object_id, sensitivity, header.purpose, header.operation)
-    guardrail = bars.forbidding(case)
+    guardrail = directory.state.bars.forbidding(case)
     if guardrail is None:
         return None
     said = guardrail.said

@@ -127,8 +127,8 @@ async def test_departments_are_counted_apart(tmp_path: Path) -> None:
         counted, world = Counted(provider.ledger), provider.world
         now = world.now
         assert counted.usage(world.directory, agreement(world), HOUSING, now) == Usage(0, 2, 2)
-        assert counted.usage(world.directory, agreement(world), CIVIL_AFFAIRS, now) == Usage()
-        assert counted.usage(world.directory, agreement(world), MARRIAGE, now) == Usage()
+        assert counted.usage(world.directory, agreement(world), CIVIL_AFFAIRS, now) == Usage(0, 0, 0)
+        assert counted.usage(world.directory, agreement(world), MARRIAGE, now) == Usage(0, 0, 0)
 
 
 async def test_a_retry_is_not_counted_again(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ async def test_nobody_has_another_departments_agreement_counted(world: World) ->
     broker = Broker(world)
     error = await broker.refused(world.request(party=MARRIAGE, agreement=agreement.digest), peer=MARRIAGE)
     assert error.code == Code.CODE_NO_AGREEMENT
-    assert broker.logs.usage.glance(agreement, MARRIAGE.own_department, world.now) == Usage()
+    assert broker.logs.usage.glance(agreement, MARRIAGE.own_department, world.now) == Usage(0, 0, 0)
     assert not broker.logs.usage._counts
     await broker.close()
 

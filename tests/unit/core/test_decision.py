@@ -7,11 +7,25 @@ from typing import Any
 import pytest
 
 from exchange.core.access import code_name
-from exchange.core.decision import Allow, Deny, check_attachments, decide, decide_again, read_request
+from exchange.core.decision import (
+    Allow,
+    Asked,
+    Deny,
+    Usage,
+    authenticate,
+    check_attachments,
+    decide,
+    decide_again,
+    read_request,
+    uncounted,
+)
 from exchange.core.entries import revocation_entry
 from exchange.core.envelope import REQUEST, Draft, sign_batch
 from exchange.core.errors import DecodeError
 from exchange.core.keys import key_id
+from exchange.core.names import Party
+from exchange.core.terms import AgreementTerms
+from exchange.v1 import guardrail_pb2
 from exchange.v1.access_pb2 import Code
 from tests.attempts import FAULTS, Attempt
 from tests.deciding import CASES, attempt_of
@@ -21,6 +35,7 @@ from tests.world import (
     MARRIAGE,
     ORIGIN,
     POPULATION,
+    PURPOSE,
     REGISTRY,
     World,
 )
@@ -145,6 +160,38 @@ def test_the_same_id_with_the_same_bytes_is_a_retry_and_with_other_bytes_a_repla
     replay = decide(world.directory, other, world.now, taken=world.taken, used=world.used)
     assert isinstance(replay, Deny)
     assert replay.code == Code.CODE_REPLAYED
+
+
+def test_nothing_was_used_of_what_is_not_counted() -> None:
+    world = World.standard()
+    assert uncounted(world.agreement, HOUSING, world.now) == Usage(minute=0, day=0, total=0)
+
+
+def test_nobody_counts_where_nothing_is_limited() -> None:
+    world = World.standard()
+
+    def used(_agreement: AgreementTerms, _department: Party, _now: int) -> Usage:
+        raise AssertionError("the agreement limits nothing")
+
+    assert isinstance(decide(world.directory, world.request(), world.now, taken=world.taken, used=used), Allow)
+
+
+def test_a_header_that_was_read_before_is_not_read_again() -> None:
+    world = World.standard()
+    request = world.request()
+    header = read_request(request)
+    asked = authenticate(world.directory, request, world.now, None, header)
+    assert isinstance(asked, Asked)
+    assert asked.header is header
+
+
+@pytest.mark.parametrize(("label_en", "told"), [("Not allowed", "Not allowed"), ("", "禁止")])
+def test_a_guardrail_says_in_english_what_it_forbids_where_it_can(label_en: str, told: str) -> None:
+    world = World.standard()
+    world.forbid(guardrail_pb2.Test(purpose=PURPOSE), label_en=label_en)
+    decision = decide(world.directory, world.request(), world.now, taken=world.taken, used=world.used)
+    assert isinstance(decision, Deny)
+    assert decision.reason == f"the guardrail no-exports forbids it: {told}"
 
 
 def test_a_retry_signed_anew_is_the_same_message() -> None:
