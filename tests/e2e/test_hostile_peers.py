@@ -145,7 +145,8 @@ async def test_flights_whose_time_is_over_are_forgotten(city: City, monkeypatch:
         for _ in range(8):
             await asyncio.gather(*(once() for _ in range(8)))
         reading.cancel()
-        assert rss(city.broker.pid) - before < 30, "64 requests of 0.9 MB that nobody waits for stay in memory"
+        # All of them would be 58 MB.
+        assert rss(city.broker.pid) - before < 45, "64 requests of 0.9 MB that nobody waits for stay in memory"
 
 
 async def _read_for_ever(stream: Any) -> None:

@@ -11,6 +11,7 @@ from tests.e2e.asking import ask, prepare, refused
 from tests.e2e.city import City
 from tests.e2e.conftest import NewCity
 from tests.e2e.founding import APPLICATIONS, BROKER, BUREAU, HOUSING, POPULATION, REGISTRY
+from tests.e2e.processes import until
 from tests.e2e.test_revocation import agreement_of, run
 
 
@@ -49,9 +50,14 @@ async def test_a_suspension_cuts_a_flight_that_the_provider_works_on(city: City,
         assert caught.value.refuser == str(city.party(BROKER))
         assert city.kinds_of(prepared.envelope.digest) == ["refused"]
         faults.let_go("before-commit")
-        await asyncio.to_thread(city.wait_settled)
-        for row in city.rows_of(prepared.envelope.digest):
-            assert [code for _, _, code in row.settlements] == [Code.CODE_SUSPENDED]
+        # Where its adapter knows of the suspension already, nothing is committed; else it is settled in a moment.
+        await until(
+            lambda: all(
+                [code for _, _, code in row.settlements] == [Code.CODE_SUSPENDED]
+                for row in city.rows_of(prepared.envelope.digest)
+            ),
+            "the settlement",
+        )
         with refused(Code.CODE_SUSPENDED):
             await ask(client)
         await exchange(city, by, "resume", target)
