@@ -1,6 +1,5 @@
 """`exchange head`: a department admits the head of its sharing office, who consents to applications and answers."""
 
-import secrets
 from typing import Annotated
 
 import typer
@@ -16,16 +15,13 @@ from exchange.cli.admitting import (
     require_parent,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, WrongUsageError
 from exchange.cli.homes import require_role
 from exchange.cli.output import grouped, print_json, print_line, print_table
+from exchange.cli.people.keys import described_key, keys_in, parsed, revoke_all, state_of
 from exchange.cli.texts import check_text
-from exchange.cli.times import day_of, iso, now
+from exchange.cli.times import day_of
 from exchange.client.session import Session
-from exchange.core.entries import revocation_entry
-from exchange.core.errors import CoreError
-from exchange.core.names import Party
-from exchange.core.state import OBJECT_ID, KeyRecord
+from exchange.core.state import KeyRecord
 from exchange.v1.directory_pb2 import Role
 
 app = new_group(
@@ -68,11 +64,11 @@ def list_heads(
     """List the heads of a department's sharing office, and whether their keys hold."""
     found = act(home, lambda session: _heads(session, everybody))
     if as_json:
-        print_json([_described(record) for record in found])
+        print_json([described_key(record) for record in found])
     elif not found:
         print_line("No head has a key: `exchange key new exchange://DOMAIN/DEPARTMENT/NAME --role head` makes one.")
     else:
-        rows = [(record.party, _state(record), day_of(record.not_after), grouped(record.key_id)) for record in found]
+        rows = [(record.party, state_of(record), day_of(record.not_after), grouped(record.key_id)) for record in found]
         print_table(("HEAD", "STATE", "UNTIL", "FINGERPRINT"), rows)
 
 
@@ -89,8 +85,8 @@ def remove(
     """Revoke a head's key; what it consented to before stands."""
     require_role(home, "department", "only a department's steward removes its heads")
     check_text("--reason", reason)
-    party = _parsed(head)
-    index = act(home, lambda session: _remove(session, party, reason))
+    party = parsed(head)
+    index = act(home, lambda session: revoke_all(session, party, Role.ROLE_HEAD, reason))
     if as_json:
         print_json({"party": str(party), "index": index, "reason": reason})
     else:
@@ -98,43 +94,4 @@ def remove(
 
 
 async def _heads(session: Session, everybody: bool) -> list[KeyRecord]:
-    department = session.party.own_department
-    return [
-        record
-        for record in session.directory.state.keys.values()
-        if record.role == Role.ROLE_HEAD and (everybody or record.party.own_department == department)
-    ]
-
-
-async def _remove(session: Session, party: Party, reason: str) -> int:
-    keys = [record for record in session.directory.state.keys_of(party) if record.revoked_index is None]
-    if party.parent != session.party or not keys or keys[-1].role != Role.ROLE_HEAD:
-        raise CommandError(f"{party} is no head of {session.party} with a key", "`exchange head list` shows them")
-    index = 0
-    for record in keys:
-        draft = revocation_entry(session.party, secrets.token_bytes(OBJECT_ID), record.key_id, reason)
-        index = (await session.append(session.sign(draft))).index
-    return index
-
-
-def _parsed(text: str) -> Party:
-    try:
-        return Party.parse(text)
-    except CoreError as error:
-        raise WrongUsageError(str(error), "write it in full: exchange://DOMAIN/DEPARTMENT/NAME") from error
-
-
-def _state(record: KeyRecord) -> str:
-    if record.revoked_index is not None:
-        return "removed"
-    return "valid" if record.is_valid(now()) else "not valid now"
-
-
-def _described(record: KeyRecord) -> dict[str, object]:
-    return {
-        "party": str(record.party),
-        "state": _state(record),
-        "not_after": iso(record.not_after),
-        "fingerprint": record.key_id,
-        "index": record.index,
-    }
+    return keys_in(session, Role.ROLE_HEAD, everybody=everybody)

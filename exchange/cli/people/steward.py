@@ -1,6 +1,5 @@
 """`exchange steward`: a department's stewards, each with a key of their own, which signs in the department's place."""
 
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,19 +18,19 @@ from exchange.cli.admitting import (
     admit,
 )
 from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.errors import CommandError, ExitCode, say
 from exchange.cli.homes import require_own_key
 from exchange.cli.output import clean, grouped, print_json, print_line, print_table
 from exchange.cli.people.countersigning import Waiting, described, read_waiting
+from exchange.cli.people.keys import described_key, keys_in, parsed, revoke_all, standing_keys, state_of
 from exchange.cli.texts import check_text
-from exchange.cli.times import day_of, iso, now
+from exchange.cli.times import day_of, now
 from exchange.client.session import Session
-from exchange.core.entries import ObjectVersion, revocation_entry, stewardship_entry
-from exchange.core.errors import CoreError
+from exchange.core.entries import ObjectVersion, stewardship_entry
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.people import stewardship_name
-from exchange.core.state import OBJECT_ID, KeyRecord
+from exchange.core.state import KeyRecord
 from exchange.core.wire import decode
 from exchange.home import Home, write_file
 from exchange.v1.directory_pb2 import Key, Role
@@ -83,12 +82,12 @@ def list_stewards(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
     """List a department's stewards, and whether their keys hold."""
     found = act(home, _stewards)
     if as_json:
-        print_json([_described(record) for record in found])
+        print_json([described_key(record) for record in found])
         return
     if not found:
         print_line("No steward has a key: the department's own key signs for it.")
         return
-    rows = [(record.party, _state(record), day_of(record.not_after), grouped(record.key_id)) for record in found]
+    rows = [(record.party, state_of(record), day_of(record.not_after), grouped(record.key_id)) for record in found]
     print_table(("STEWARD", "STATE", "UNTIL", "FINGERPRINT"), rows)
     _tell_if_nobody_is_left(found)
 
@@ -105,7 +104,7 @@ def remove(
     """Revoke a steward's key: it signs nothing any more, and what it signed before stands."""
     require_own_key(home, _ONLY)
     check_text("--reason", reason)
-    party = _parsed(steward)
+    party = parsed(steward)
     index, left = act(home, lambda session: _removed(session, party, reason))
     if as_json:
         print_json({"party": str(party), "index": index, "reason": reason})
@@ -134,7 +133,7 @@ def handover(
     """Put a new steward's key in the place of another one's: the new one is admitted, then the old one revoked."""
     require_own_key(home, _ONLY)
     check_text("--reason", reason)
-    party = _parsed(steward)
+    party = parsed(steward)
     # Asked before anything is signed: a handover that names nobody must not leave a steward more.
     act(home, lambda session: _standing(session, party))
     admit(home, request, Comparison(fingerprint, unchecked), out, as_json, "steward")
@@ -215,58 +214,19 @@ async def _waiting(session: Session, data: bytes, own: bytes) -> tuple[Waiting, 
 
 
 async def _stewards(session: Session) -> list[KeyRecord]:
-    department = session.party.own_department
-    return [
-        record
-        for record in session.directory.state.keys.values()
-        if record.role == Role.ROLE_STEWARD and record.party.own_department == department
-    ]
+    return keys_in(session, Role.ROLE_STEWARD)
 
 
 async def _standing(session: Session, party: Party) -> list[KeyRecord]:
-    """The keys of a steward that are not revoked.
-
-    Raises:
-        CommandError: there is none.
-    """
-    keys = [record for record in session.directory.state.keys_of(party) if record.revoked_index is None]
-    if party.parent != session.party or not keys or keys[-1].role != Role.ROLE_STEWARD:
-        raise CommandError(f"{party} is no steward of {session.party} with a key", "`exchange steward list` shows them")
-    return keys
+    return standing_keys(session, party, Role.ROLE_STEWARD)
 
 
 async def _removed(session: Session, party: Party, reason: str) -> tuple[int, Sequence[KeyRecord]]:
     """Revoke every key of a steward; the last entry's index, and all stewards' keys then."""
-    index = 0
-    for record in await _standing(session, party):
-        draft = revocation_entry(session.party, secrets.token_bytes(OBJECT_ID), record.key_id, reason)
-        index = (await session.append(session.sign(draft))).index
+    index = await revoke_all(session, party, Role.ROLE_STEWARD, reason)
     return index, await _stewards(session)
 
 
 def _tell_if_nobody_is_left(found: Sequence[KeyRecord]) -> None:
-    if not any(_state(record) == "valid" for record in found):
+    if not any(state_of(record) == "valid" for record in found):
         say(NOBODY_LEFT)
-
-
-def _parsed(text: str) -> Party:
-    try:
-        return Party.parse(text)
-    except CoreError as error:
-        raise WrongUsageError(str(error), "write it in full: exchange://DOMAIN/DEPARTMENT/NAME") from error
-
-
-def _state(record: KeyRecord) -> str:
-    if record.revoked_index is not None:
-        return "removed"
-    return "valid" if record.is_valid(now()) else "not valid now"
-
-
-def _described(record: KeyRecord) -> dict[str, object]:
-    return {
-        "party": str(record.party),
-        "state": _state(record),
-        "not_after": iso(record.not_after),
-        "fingerprint": record.key_id,
-        "index": record.index,
-    }
