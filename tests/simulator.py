@@ -19,7 +19,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from exchange.client.calls import error_of
+from exchange.client.call_errors import error_of
 from exchange.client.errors import UnavailableError
 from exchange.core.access import code_name, refusal_draft
 from exchange.core.cosignature import Cosigner

@@ -198,18 +198,14 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
     servicer = _aio.HealthServicer()
     meter = Meter(Watched(home, config.store_name(home.path), logs, relay, tunnels, witnesses, now_ms))
     logs.written = meter.written
-    # Who does not look pays nothing for it.
-    interceptors = (Guard(), Metering(meter.called)) if config.metrics else (Guard(),)
-    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers(
-        (
-            unary_handler(RELAY, RelayService(relay, peers).handlers()),
-            unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
-            unary_handler(ACCESS, LogService(Auditing(logs, reading, now_ms), reading, store, peers).handlers()),
-            unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
-            GatewayService(gateway, peers).handler(),
-            _health_handler(servicer),
-        )
+    server = _server(
+        meter if config.metrics else None,
+        unary_handler(RELAY, RelayService(relay, peers).handlers()),
+        unary_handler(DIRECTORY, DirectoryService(append, renew, reading, store, peers).handlers()),
+        unary_handler(ACCESS, LogService(Auditing(logs, reading, now_ms), reading, store, peers).handlers()),
+        unary_handler(INVITATION, InvitationService(invites, peers, config.takes_invites_at).handlers()),
+        GatewayService(gateway, peers).handler(),
+        _health_handler(servicer),
     )
     identity = certificate.begin()
     port = _bind(server, config.listen, renewed_credentials(certificate.reader(), identity))
@@ -235,6 +231,14 @@ async def _compose(home: Home, config: BrokerConfig, store: SqlLogStore, http: h
         port,
         upkeep,
     )
+
+
+def _server(meter: Meter | None, *handlers: "grpc.GenericRpcHandler[Any, Any]") -> grpc.aio.Server:
+    """The server of everybody who has a certificate; who does not look at figures pays nothing for them."""
+    interceptors = (Guard(), Metering(meter.called)) if meter is not None else (Guard(),)
+    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers(handlers)
+    return server
 
 
 def _witnesses(

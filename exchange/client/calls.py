@@ -1,4 +1,4 @@
-"""Calls to a broker: the transport seam, gRPC behind it, strict coding, and gRPC's errors as ours."""
+"""Calls to a broker: the transport seam, gRPC behind it, and strict coding."""
 
 import asyncio
 import random
@@ -8,31 +8,22 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
 
-from exchange.client.errors import ExchangeError, RefusedError, ResponseInvalidError, UnavailableError
-from exchange.core.access import MAX_REFUSAL, code_name
+from exchange.client.call_errors import UPDATE, error_of_call
+from exchange.client.errors import ExchangeError, ResponseInvalidError, UnavailableError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
-from exchange.core.envelope import REFUSAL, Envelope, decode_envelope
 from exchange.core.errors import CoreError, DecodeError, NoteError
 from exchange.core.note import Verifier
 from exchange.core.protocol import Announcement, agreed
 from exchange.core.wire import decode_open, encode
 from exchange.transport import (
-    ERROR_DOMAIN,
-    VERSION_UNSUPPORTED,
     TlsIdentity,
     announced,
     announcement_in,
     open_channel,
     own_announcement,
 )
-from exchange.v1.access_pb2 import Code
-from exchange.v1.relay_pb2 import RefusalDetail
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -41,15 +32,11 @@ P = ParamSpec("P")
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 """The longest wait before the first and before any later retry, seconds."""
 
-UPDATE = "`exchange status` shows each broker's release, `exchange --version` this one's: update the older"
-"""What to do where two programs do not understand each other."""
-
 MAX_CHECKPOINT = 16 * 1024
 """Bytes of a signed checkpoint: dozens of cosignatures fit, and a broker cannot fill this party's memory with it."""
 
 # What a broker that stops, has lost its database or hangs answers, or leaves to the connection to say.
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
-_FAILURES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 
 class Transport(Protocol):
@@ -321,85 +308,6 @@ def brokers_checkpoint(note: bytes, verifier: Verifier) -> Checkpoint:
     """
     check_length(note)
     return open_checkpoint(note, verifier)
-
-
-def error_of(code: grpc.StatusCode, message: str, status: Status | None) -> ExchangeError:
-    """What a failed call means: a refusal only where the exchange's own ErrorInfo is among the details.
-
-    Args:
-        code: gRPC's status.
-        message: its text.
-        status: the details that came with it.
-    """
-    details = status.details if status is not None else ()
-    label = _label(details)
-    known = _code(label)
-    if label == VERSION_UNSUPPORTED:
-        # Nothing was decided: the two do not understand each other.
-        return UnavailableError(message, UPDATE, status=code.name)
-    # A broker that fails says so in its own words: nothing was decided.
-    if label and (known is not None or code not in _FAILURES):
-        refusal, why = _signed_refusal(details)
-        unspecified = Code.CODE_UNSPECIFIED
-        return RefusedError(message, code=known or unspecified, label=label, refusal=refusal, unverified=why)
-    hint = ""
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        hint = "the outcome is not known: the same request may be submitted again until it expires"
-    elif code == grpc.StatusCode.UNIMPLEMENTED:
-        hint = UPDATE
-    # A broker that stops cancels what raced it; the same bytes are safe to send again.
-    retry = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-    return UnavailableError(message or f"the call failed: {code.name}", hint, status=code.name, retry=retry)
-
-
-def _label(details: Sequence[Message]) -> str:
-    """The reason that the exchange gave, NO_AGREEMENT; empty without one of its own."""
-    for detail in details:
-        info = ErrorInfo()
-        if detail.Is(ErrorInfo.DESCRIPTOR) and _unpack(detail, info) and info.domain == ERROR_DOMAIN:  # type: ignore[attr-defined]
-            return info.reason or code_name(Code.CODE_UNSPECIFIED)
-    return ""
-
-
-def _signed_refusal(details: Sequence[Message]) -> tuple[Envelope | None, str]:
-    """The refusal's envelope, still closed, and why nobody can rely on it yet."""
-    for detail in details:
-        packed = RefusalDetail()
-        if detail.Is(RefusalDetail.DESCRIPTOR) and _unpack(detail, packed):  # type: ignore[attr-defined]
-            try:
-                return decode_envelope(packed.envelope, REFUSAL, MAX_REFUSAL), "nobody has verified it yet"
-            except CoreError as error:
-                return None, f"the signed refusal is malformed: {error}"
-    return None, "no signed refusal came with it"
-
-
-def _unpack(detail: Message, into: Message) -> bool:
-    try:
-        unpacked: bool = detail.Unpack(into)  # type: ignore[attr-defined]
-    except ProtobufDecodeError:
-        return False
-    return unpacked
-
-
-def _code(label: str) -> "Code.ValueType | None":
-    try:
-        return Code.Value(f"CODE_{label}")
-    except ValueError:
-        return None
-
-
-def error_of_call(error: grpc.aio.AioRpcError, broker: str) -> ExchangeError:
-    """What a failed call to a broker means; as `error_of`."""
-    try:
-        # An AioRpcError has all that is read of a call: its metadata, code and details.
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    except ValueError:
-        # Details that contradict their own status.
-        status = None
-    message = error.details() or ""
-    if status is None:
-        message = f"{broker}: {message}"
-    return error_of(error.code(), message, status)
 
 
 async def _connect(channel: grpc.aio.Channel, timeout: float) -> grpc.ChannelConnectivity | None:

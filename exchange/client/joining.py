@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import grpc
 
-from exchange.client.calls import call_until, error_of_call
+from exchange.client.call_errors import error_of_call
+from exchange.client.calls import call_until
 from exchange.core.wire import encode
 from exchange.transport import JOIN, announced, open_anonymous_channel
 from exchange.v1.directory_pb2 import KeyStatement

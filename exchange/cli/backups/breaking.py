@@ -48,15 +48,7 @@ def declare_break(
 
     require_role(home, "root", "only the root declares a break: name the operator's home")
     place, target = home / "broker" if broker is None else broker, Home(home)
-    if not 1 <= len(reason.strip()) <= MAX_TEXT:
-        raise WrongUsageError(
-            f"--reason: {len(reason)} characters", f"say what happened in 1 to {MAX_TEXT:,} characters"
-        )
-    if target.trust.policy is not None and target.trust.policy.needs_witnesses:
-        text = "witnesses have cosigned what would be given up, and cosign nothing smaller"
-        raise CommandError(text, "the lost entries must come back with `exchange log recover`", ExitCode.FORK)
-    if Home(place).trust.name != target.trust.name:
-        raise CommandError(f"{place} is of another exchange than {home}", "", ExitCode.UNTRUSTED)
+    _check(target, Home(place), reason)
     signed: list[Envelope] = []
 
     def declare(lost: bytes, first: bytes, before: bytes) -> Envelope:
@@ -81,3 +73,16 @@ def declare_break(
     )
     print_line("Adapters whose answers are among them compare with `exchange-adapter reconcile`.")
     print_line(f"Next: exchange broker run --home {place}")
+
+
+def _check(target: Home, broker: Home, reason: str) -> None:
+    """What is known before anything is changed."""
+    if not 1 <= len(reason.strip()) <= MAX_TEXT:
+        raise WrongUsageError(
+            f"--reason: {len(reason)} characters", f"say what happened in 1 to {MAX_TEXT:,} characters"
+        )
+    if target.trust.policy is not None and target.trust.policy.needs_witnesses:
+        text = "witnesses have cosigned what would be given up, and cosign nothing smaller"
+        raise CommandError(text, "the lost entries must come back with `exchange log recover`", ExitCode.FORK)
+    if broker.trust.name != target.trust.name:
+        raise CommandError(f"{broker.path} is of another exchange than {target.path}", "", ExitCode.UNTRUSTED)

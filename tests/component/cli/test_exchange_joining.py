@@ -21,7 +21,8 @@ from exchange.broker.limits import AddressBuckets
 from exchange.broker.status import status_of
 from exchange.cli.main import app
 from exchange.cli.output import grouped
-from exchange.client.calls import call, error_of
+from exchange.client.call_errors import error_of
+from exchange.client.calls import call
 from exchange.client.errors import ExchangeError, UnavailableError
 from exchange.client.joining import Entrance
 from exchange.client.session import Appended

@@ -9,7 +9,8 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from exchange.client import calls
-from exchange.client.calls import GrpcTransport, call, call_until, error_of
+from exchange.client.call_errors import error_of
+from exchange.client.calls import GrpcTransport, call, call_until
 from exchange.client.errors import RefusedError, ResponseInvalidError, UnavailableError
 from exchange.core.protocol import PROTOCOL, SILENT
 from exchange.transport import DIRECTORY_PROVE, VERSIONS, TlsIdentity, own_announcement

@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from exchange.cli.audit.checking.opening import SETTLING, read_entry
+from exchange.cli.audit.checking.opening import SETTLING
 from exchange.cli.audit.checking.tree import Expected, place_of
 from exchange.cli.audit.checking.verification import LoggedEntry
+from exchange.cli.audit.mirror.columns import columns_of, index_problem
 from exchange.cli.audit.mirror.postings import Wanted, names_under, postings
-from exchange.cli.audit.mirror.schema import COLUMNS, SUMMED_UP, VERSION, prepare
+from exchange.cli.audit.mirror.schema import COLUMNS, VERSION, prepare
 from exchange.client.errors import BrokenLogError, EvidenceError, ForkError, RollbackError, UnavailableError
-from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import EMPTY_ROOT, Frontier, Node, frontier_nodes, inclusion_nodes
@@ -391,34 +391,3 @@ class AccessMirror:
 
 def _logged(index: int, leaf: bytes, body: bytes, *stored: object) -> LoggedEntry:
     return LoggedEntry(index, leaf, body, index_problem(stored, columns_of(leaf, body)))
-
-
-def columns_of(leaf: bytes, body: bytes) -> tuple[object, ...]:
-    """What the index says of an entry, in the order of `COLUMNS`; as far as leaf and body can be read."""
-    try:
-        said = read_access_leaf(leaf)
-    except CoreError:
-        return (None,) * len(COLUMNS)
-    about: tuple[object, ...] = (None,) * 4
-    try:
-        header = read_entry(leaf, body).asked
-    except CoreError:
-        header = None
-    if header is not None:
-        about = (header.dataset, header.officer, header.purpose, header.case_id)
-    return (
-        said.time,
-        said.kind,
-        SUMMED_UP if said.counts else said.code,
-        said.requester,
-        said.provider,
-        said.request_id,
-        said.request_digest,
-        *about,
-    )
-
-
-def index_problem(stored: Sequence[object], expected: Sequence[object], names: Sequence[str] = COLUMNS) -> str:
-    """Where an index says something else than leaf and body; empty where it does not."""
-    wrong = [name for name, found, right in zip(names, stored, expected, strict=True) if found != right]
-    return f"its index says something else than the entry: {', '.join(wrong)}" if wrong else ""

@@ -15,7 +15,7 @@ from exchange.cli.audit.checking.findings import Finding, Level
 from exchange.cli.audit.checking.opening import directory_time
 from exchange.cli.audit.checking.tree import place_of
 from exchange.cli.audit.checking.verification import LoggedEntry
-from exchange.cli.audit.mirror.access_mirror import index_problem
+from exchange.cli.audit.mirror.columns import index_problem
 from exchange.client.errors import UnavailableError
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
