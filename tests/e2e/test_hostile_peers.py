@@ -140,13 +140,14 @@ async def test_flights_whose_time_is_over_are_forgotten(city: City, monkeypatch:
             with suppress(ExchangeError):
                 await client.session.transport.unary(SUBMIT, frame, 0.35)
 
-        await asyncio.gather(*(once() for _ in range(8)))
+        # What the process needs for so many at once it keeps; only what comes on top was not forgotten.
+        for _ in range(3):
+            await asyncio.gather(*(once() for _ in range(8)))
         before = rss(city.broker.pid)
         for _ in range(8):
             await asyncio.gather(*(once() for _ in range(8)))
         reading.cancel()
-        # All of them would be 58 MB.
-        assert rss(city.broker.pid) - before < 45, "64 requests of 0.9 MB that nobody waits for stay in memory"
+        assert rss(city.broker.pid) - before < 30, "64 requests of 0.9 MB that nobody waits for stay in memory"
 
 
 async def _read_for_ever(stream: Any) -> None:
