@@ -65,7 +65,8 @@ class Folded(Chunk[R]):
     __slots__ = ("_records",)
 
     def __init__(self, records: tuple[R, ...] = ()) -> None:
-        super().__init__()
+        # Written out, as one is made for every entry.
+        self.digest = b""
         self._records = records
 
     @property

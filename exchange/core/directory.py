@@ -14,12 +14,14 @@ from exchange.core.reopening import reopened_terms
 from exchange.core.state import KeyRecord, State, Version, genesis
 from exchange.core.suspending import holding_up, suspension_problem
 from exchange.core.terms import AgreementTerms, DatasetTerms, Terms
+from exchange.core.values import quick
 from exchange.v1.directory_pb2 import EntryKind, Erased, Role, Suite
 
 _STEP = EntryKind.ENTRY_KIND_STEP
 _FOR_ALL = frozenset({EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STANDING_APPROVAL})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Directory:
     """A snapshot: growing it gives a new one, so a decision keeps the one that it began with."""

@@ -15,6 +15,7 @@ from exchange.core.keys import key_id
 from exchange.core.layered import Table
 from exchange.core.names import Party
 from exchange.core.people import Named, People
+from exchange.core.values import quick
 from exchange.v1.directory_pb2 import EntryKind, Purpose, Role, Suite
 from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.procedure_pb2 import Rules
@@ -56,6 +57,7 @@ class KeyRecord:
         return self.index < size and (self.revoked_index is None or self.revoked_index >= size)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of an object that is no key: a purpose, a dataset, an agreement, an officer, say; or a step."""
@@ -79,6 +81,7 @@ class Version:
         return self.index < size and (self.ended_index is None or self.ended_index >= size)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Other:
     """What a valid entry left that gives no version: a key, or only its object id.
@@ -102,6 +105,7 @@ Record: TypeAlias = Version | Other
 _EMPTY: Folded[Record] = Folded()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class State:
     """What the leaves of the directory log say, up to `size`.
@@ -137,6 +141,8 @@ class State:
 
     def moved(self, size: int, time: int) -> "State":
         """What stands here, at another size and time of the last entry, milliseconds."""
+        if size == self.size and time == self.time:
+            return self
         return State(
             self.origin,
             size,
@@ -171,7 +177,7 @@ class State:
         )
 
     def with_version(self, version: Version) -> "State":
-        """One version more, the latest of its object."""
+        """One version more, the latest of its object: what stands once its entry is folded."""
         purposes, histories = self.purposes, self.histories
         if version.purpose is not None:
             purposes = purposes.set(version.purpose.code, version.digest)
@@ -180,8 +186,8 @@ class State:
             histories = histories.set(version.object_id, (*before, version.digest))
         return State(
             self.origin,
-            self.size,
-            self.time,
+            version.index + 1,
+            version.time,
             self.keys,
             self.parties,
             self.versions.set(version.digest, version),
