@@ -74,6 +74,13 @@ class Folded(Chunk[R]):
         """All of them, by index."""
         return self._records
 
+    def with_record(self, record: R) -> "Folded[R]":
+        """As of any chunk; what comes next, as nearly all do, is put behind the others at once."""
+        records = self._records
+        if records and records[-1].index >= record.index:
+            return super().with_record(record)
+        return Folded((*records, record))
+
 
 def record_at(chunks: Mapping[int, Chunk[R]], index: int) -> R | None:
     """What the entry of an index left, if it left anything.

@@ -141,8 +141,6 @@ class State:
 
     def moved(self, size: int, time: int) -> "State":
         """What stands here, at another size and time of the last entry, milliseconds."""
-        if size == self.size and time == self.time:
-            return self
         return State(
             self.origin,
             size,
@@ -177,7 +175,7 @@ class State:
         )
 
     def with_version(self, version: Version) -> "State":
-        """One version more, the latest of its object: what stands once its entry is folded."""
+        """One version more, the latest of its object."""
         purposes, histories = self.purposes, self.histories
         if version.purpose is not None:
             purposes = purposes.set(version.purpose.code, version.digest)
@@ -186,8 +184,8 @@ class State:
             histories = histories.set(version.object_id, (*before, version.digest))
         return State(
             self.origin,
-            version.index + 1,
-            version.time,
+            self.size,
+            self.time,
             self.keys,
             self.parties,
             self.versions.set(version.digest, version),
