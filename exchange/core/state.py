@@ -329,8 +329,11 @@ class State:
 
     def rules_at(self, size: int) -> Rules:
         """What the coordinator asked for in procedures in a directory of an earlier size: nothing without rules."""
-        found = (self.versions[digest] for digest in self.histories.get(RULES_OBJECT, ()))
-        return next((version.rules for version in found if version.rules and version.stood_at(size)), Rules())
+        for digest in self.histories.get(RULES_OBJECT, ()):
+            version = self.versions[digest]
+            if version.rules and version.stood_at(size):
+                return version.rules
+        return Rules()
 
     def purpose(self, code: str) -> Purpose | None:
         """The registered purpose of this code, unless it is revoked."""

@@ -20,23 +20,24 @@ def quick(kind: type[T]) -> type[T]:
     """
     given = [field for field in fields(kind) if field.init]  # type: ignore[arg-type]
     factories = [field.name for field in given if field.default_factory is not MISSING]
+    # Names that no field has begin with two underscores.
     lines = [
         f"def __init__(self, {', '.join(map(_parameter, given))}):",
-        "    become(self, '__class__', plain)",
-        *(f"    if {name} is missing: {name} = default_{name}()" for name in factories),
+        "    __become(self, '__class__', __plain)",
+        *(f"    if {name} is __missing: {name} = __default_{name}()" for name in factories),
         *(f"    self.{field.name} = {field.name}" for field in given),
-        "    self.__class__ = frozen",
+        "    self.__class__ = __frozen",
         *(["    self.__post_init__()"] if hasattr(kind, "__post_init__") else []),
         # The name that Python 3.13 has for it.
-        f"def __replace__(self, *, {', '.join(f'{field.name}=missing' for field in given)}):",
-        f"    return frozen({', '.join(map(_kept, given))})",
+        f"def __replace__(self, *, {', '.join(f'{field.name}=__missing' for field in given)}):",
+        f"    return __frozen({', '.join(map(_kept, given))})",
     ]
     known: dict[str, Any] = {
-        "become": object.__setattr__,
-        "frozen": kind,
-        "missing": MISSING,
-        "plain": type(kind.__name__, (kind,), _PLAIN),
-        **{f"default_{field.name}": _default(field) for field in given},
+        "__become": object.__setattr__,
+        "__frozen": kind,
+        "__missing": MISSING,
+        "__plain": type(kind.__name__, (kind,), _PLAIN),
+        **{f"__default_{field.name}": _default(field) for field in given},
     }
     exec("\n".join(lines), known)  # noqa: S102 - made of the names of fields alone, as `dataclass` itself does it
     for name in ("__init__", "__replace__"):
@@ -56,8 +57,8 @@ else:
 
 def _parameter(field: Field[Any]) -> str:
     if field.default_factory is not MISSING:
-        return f"{field.name}=missing"
-    return field.name if field.default is MISSING else f"{field.name}=default_{field.name}"
+        return f"{field.name}=__missing"
+    return field.name if field.default is MISSING else f"{field.name}=__default_{field.name}"
 
 
 def _default(field: Field[Any]) -> Any:
@@ -65,4 +66,4 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _kept(field: Field[Any]) -> str:
-    return f"self.{field.name} if {field.name} is missing else {field.name}"
+    return f"self.{field.name} if {field.name} is __missing else {field.name}"

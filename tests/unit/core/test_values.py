@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import FrozenInstanceError, dataclass, field, fields, make_dataclass
 from dataclasses import replace as plain_replace
 from typing import Any
 
@@ -111,6 +111,15 @@ def test_nobody_changes_it(make: Any) -> None:
         with pytest.raises((FrozenInstanceError, TypeError)):
             setattr(value, name, other)
     assert value == Quick(1, "a")
+
+
+def test_fields_may_have_any_names() -> None:
+    names = ("missing", "frozen", "plain", "become", "default_missing", "kind", "value", "changes")
+    kind = quick(make_dataclass("Named", names, frozen=True, slots=True))
+    value = kind(*names)
+    assert [getattr(value, name) for name in names] == [*names]
+    for name in names:
+        assert replace(value, **{name: 1}) == kind(*(1 if other == name else other for other in names))
 
 
 def test_values_of_two_kinds_are_not_equal() -> None:
