@@ -87,6 +87,7 @@ class Standing:
         duties: what the ledger of use asks for: data to be destroyed, corrections to be acknowledged, each in a line.
         expiring: of which people are warned now, the most urgent first.
         pending: keys of any party that stand in public view.
+        waits: how to ask whether the party's invite is approved; empty where it does not wait.
     """
 
     party: Party
@@ -103,6 +104,7 @@ class Standing:
     duties: tuple[str, ...] = ()
     expiring: tuple[Expiring, ...] = ()
     pending: tuple[KeyRecord, ...] = ()
+    waits: str = ""
 
     @property
     def caveats(self) -> list[str]:
@@ -122,7 +124,9 @@ async def standing_of(home: Home) -> Standing:
     """
     trust = home.trust if (home.path / "trust.toml").exists() else None
     if trust is None or not (home.path / "tls.pem").exists():
-        return Standing(home.party, home.role, trust, None, _keys(home, None), (), None, None, None)
+        return Standing(
+            home.party, home.role, trust, None, _keys(home, None), (), None, None, None, waits=home.waits_hint
+        )
     brokers, unusable = await _brokers(home, trust)
     synced = await _directory(home, any(state == "reachable" for _, state, _ in brokers))
     directory, problem = synced.directory, synced.problem
@@ -282,7 +286,7 @@ def _access(home: Home, trust: Trust) -> tuple[Checkpoint | None, ExchangeError 
 
 
 def _keys(home: Home, directory: Directory | None) -> tuple[KeyStanding, ...]:
-    found = [_key("signing", key_id(home.signer().public_key), directory)]
+    found = [_key("signing", key_id(home.signer().public_key), directory)] if home.has_signing_key else []
     found += [_key("sealing", digest, directory) for digest in home.sealing_keys()]
     return tuple(found)
 

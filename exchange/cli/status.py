@@ -20,7 +20,7 @@ from exchange.cli.standing import LogStanding, Standing, standing_of
 from exchange.cli.times import SECOND, age, day_of, days_left, iso, now
 from exchange.core.keys import key_id
 from exchange.core.protocol import Announcement
-from exchange.home import Home, HomeError
+from exchange.home import ROOT, Home, HomeError
 
 if TYPE_CHECKING:
     from exchange.store.growth import Growth
@@ -29,6 +29,8 @@ app = new_command()
 
 _HALF = 16
 """Bytes of a fingerprint that stand on one line."""
+
+_ADMITTED_BY_FILES = "the parent admits the key request, and sends an admission to install"
 
 _VALUES = 59
 """Columns beside the longest name: directory witnesses."""
@@ -91,20 +93,15 @@ def _shown(standing: Standing) -> dict[str, object]:
     trust, until = standing.trust, standing.certificate_until
     pairs: dict[str, object] = {"party": f"{standing.party} ({standing.role})"}
     if trust is None:
-        pairs["exchange"] = "no trust file yet: `exchange key install` brings it"
+        pairs["exchange"] = "no trust file yet: " + (standing.waits or "`exchange key install` brings it")
     else:
         pairs["exchange"] = f"{trust.name}, root {grouped(key_id(trust.root_key)[:8])} …"
-    signing, *sealing = standing.keys
-    pairs["signing key"] = [
-        grouped(signing.id[:_HALF]),
-        grouped(signing.id[_HALF:]),
-        _until(signing.state, signing.until),
-    ]
-    if sealing:
+    pairs["signing key"] = _signing_key(standing)
+    if sealing := [key for key in standing.keys if key.use == "sealing"]:
         latest = sorted(sealing, key=lambda key: key.until or 0, reverse=True)
         pairs["sealing keys"] = [f"{grouped(key.id[:4])} …: {_until(key.state, key.until)}" for key in latest]
     if until is None:
-        pairs["certificate"] = "none yet: the parent admits the key request, and sends an admission to install"
+        pairs["certificate"] = "none yet: " + (standing.waits or _ADMITTED_BY_FILES)
     else:
         pairs["certificate"] = _until(days_left(until, now()), until)
     if standing.brokers:
@@ -124,6 +121,14 @@ def _shown(standing: Standing) -> dict[str, object]:
     if standing.duties:
         pairs["to do"] = list(standing.duties)
     return pairs
+
+
+def _signing_key(standing: Standing) -> list[str]:
+    key = next((key for key in standing.keys if key.use == "signing"), None)
+    if key is None:
+        rests = standing.role == ROOT
+        return ["kept elsewhere, as it should be" if rests else "NOT here: restore it from this home's backup"]
+    return [grouped(key.id[:_HALF]), grouped(key.id[_HALF:]), _until(key.state, key.until)]
 
 
 def _broker(state: str, announced: Announcement | None) -> str:

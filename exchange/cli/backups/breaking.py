@@ -14,7 +14,7 @@ from exchange.cli.times import now
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import Envelope, sign
 from exchange.core.state import MAX_TEXT
-from exchange.home import Home, write_file
+from exchange.home import ROOT, Home, write_file
 from exchange.v1.directory_pb2 import Successor
 
 DECLARE_EXAMPLE = example(
@@ -46,7 +46,7 @@ def declare_break(
     """
     from exchange.broker.recovery import Declared
 
-    require_role(home, "root", "only the root declares a break: name the operator's home")
+    require_role(home, ROOT, "only the root declares a break: name the operator's home")
     place, target = home / "broker" if broker is None else broker, Home(home)
     _check(target, Home(place), reason)
     signed: list[Envelope] = []

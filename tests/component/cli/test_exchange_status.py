@@ -265,6 +265,23 @@ def test_a_key_that_waits_says_from_when_it_is_valid(home: Home) -> None:
     assert key.state == "not valid yet: takes effect 2109-05-15T07:35:11Z after 72 hours in public view"
 
 
+def test_where_the_root_key_is_kept_elsewhere_the_rest_is_shown(tmp_path: Path) -> None:
+    home = Home.create(tmp_path / "operator", Party("city.example"), "root")
+    assert "signing key  kept elsewhere, as it should be" in status(home).stdout
+    assert json.loads(status(home, "--json").stdout)["keys"] == []
+
+
+def test_a_department_without_its_key_is_told_where_to_get_it(home: Home) -> None:
+    (home.keys / "signing.pem").unlink()
+    assert "signing key  NOT here: restore it from this home's backup" in status(home).stdout
+
+
+def test_who_used_an_invite_is_told_how_to_ask_for_its_approval(home: Home) -> None:
+    home.write("invite.json", b"")
+    for line in ("exchange     no trust file yet", "certificate  none yet"):
+        assert f"{line}: it waits to be approved: `exchange join --status --home {home.path}`" in status(home).stdout
+
+
 # --- witnesses
 
 
