@@ -147,3 +147,7 @@ def test_the_operators_guide_can_be_followed(founded: Office) -> None:
     # What it promises of the end: all of them are parties now.
     for home in ("housing", "schools", "applications"):
         assert "reachable" in founded.must(f"exchange status --home ./{home}")
+    # The root key is on the other machine alone from now on.
+    (founded.operator / "keys" / "signing.pem").unlink()
+    for command in ("status", "doctor"):
+        assert "kept elsewhere, as it should be" in founded.must(f"exchange {command} --home ./operator")

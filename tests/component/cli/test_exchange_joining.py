@@ -217,6 +217,28 @@ def test_waiting_ends_with_the_approval(office: Office, monkeypatch: pytest.Monk
     assert "has joined" in must("join", "--wait", "--home", "schools")
 
 
+def test_waiting_outlasts_a_broker_that_is_started_anew(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    invite()
+    typed, real = fingerprint(), exchange.cli.joining.join.ask
+    pauses = list[float]()
+
+    def ask(arrival: Any) -> JoinResponse:
+        if len(pauses) in (1, 2):
+            raise UnavailableError("no broker could be reached")
+        return real(arrival)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            must("department", "approve", "schools", "--fingerprint", typed, "--home", "operator")
+
+    monkeypatch.setattr(exchange.cli.joining.join, "ask", ask)
+    monkeypatch.setattr(exchange.cli.joining.join, "time", SimpleNamespace(sleep=pause))
+    done = run("join", "--wait", "--home", "schools")
+    assert "has joined" in done.stdout, done.output
+    assert done.stderr.count("asking again until it answers") == 1
+
+
 def test_a_retry_after_a_lost_answer_has_the_same_keys(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     invite()
     real = exchange.cli.joining.arriving.hand_in
