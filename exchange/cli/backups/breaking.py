@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.backups.recovering import recovered, said_of
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line
-from exchange.cli.times import now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.times import now
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import Envelope, sign
 from exchange.core.state import MAX_TEXT

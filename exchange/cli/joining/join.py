@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.fingerprints import is_fingerprint
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.fingerprints import is_fingerprint
+from exchange.cli.frame.output import clean, grouped, print_json, print_line, print_pairs
+from exchange.cli.frame.times import age, day_of, iso, now
 from exchange.cli.joining.arriving import Arrival, arrive, ask, install, resume
-from exchange.cli.output import clean, grouped, print_json, print_line, print_pairs
-from exchange.cli.times import age, day_of, iso, now
 from exchange.client.errors import RefusedError, UnavailableError
 from exchange.core.keys import key_id
 from exchange.v1.joining_pb2 import JoinResponse, JoinState

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from typer.testing import CliRunner, Result
 
-import exchange.cli.standing as standing
-import exchange.cli.status as status_command
+import exchange.cli.health.standing as standing
+import exchange.cli.health.status as status_command
 import exchange.client.session as session
+from exchange.cli.frame.output import grouped
 from exchange.cli.main import app
-from exchange.cli.output import grouped
 from exchange.client.errors import ForkError, UnavailableError
 from exchange.client.receipt_file import KeptReceipt, ReceiptFile
 from exchange.client.session import MIRROR
