@@ -284,7 +284,7 @@ def _new_object(state: State, entry: Entry) -> None:
         raise EntryError("this entry supersedes nothing")
     object_id = entry.object_id
     # Whoever took it first would keep the coordinator from ever adopting rules.
-    is_taken = object_id in _RESERVED and _RESERVED[object_id] != entry.kind
+    is_taken = _RESERVED.get(object_id, entry.kind) != entry.kind
     if is_taken or object_id in state.objects:
         raise EntryError("the object id is in use")
 

@@ -114,3 +114,19 @@ def test_any_two_leaves_of_a_small_tree_lead_to_its_root(size: int, first: int, 
     climber = Climber()
     for index in (first, second):
         assert climber.root(hashes[index], index, size, paths[index]) == root_of(hashes)
+
+
+@pytest.mark.parametrize(("size", "first", "second"), _all_pairs([4, 5, 8]))
+def test_after_any_path_a_damaged_one_leads_elsewhere(size: int, first: int, second: int) -> None:
+    """Its leaf, or any one hash of its path, is another: that of the neighbour, or of nobody."""
+    hashes, paths = TREES[size]
+    leaf, path = hashes[second], paths[second]
+    others = (bytes(32), hashes[first], *paths[first])
+    damaged = [(other, path) for other in others if other != leaf]
+    damaged += [
+        (leaf, (*path[:at], other, *path[at + 1 :])) for at in range(len(path)) for other in others if other != path[at]
+    ]
+    for changed, way in damaged:
+        climber = Climber()
+        assert climber.root(hashes[first], first, size, paths[first]) == root_of(hashes)
+        assert climber.root(changed, second, size, way) == path_root(changed, second, size, way) != root_of(hashes)
