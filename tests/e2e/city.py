@@ -28,6 +28,7 @@ from exchange.core import entries
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
+from exchange.core.lifetimes import SEALING_KEY
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
 from exchange.home import Home
@@ -81,10 +82,15 @@ class City:
     # --- making one -----------------------------------------------------------------------------------
 
     @classmethod
-    def build(cls, path: Path) -> "City":
-        """Make a template: everything is entered in the directory, nothing runs."""
+    def build(cls, path: Path, *, sealing: int = SEALING_KEY) -> "City":
+        """Make a template: everything is entered in the directory, nothing runs.
+
+        Args:
+            path: a folder.
+            sealing: how long its sealing keys are valid, milliseconds.
+        """
         path.mkdir(parents=True, exist_ok=True)
-        asyncio.run(Founding(path, _TEMPLATE_ADDRESS).build())
+        asyncio.run(Founding(path, _TEMPLATE_ADDRESS, sealing=sealing).build())
         return cls(path, _TEMPLATE_ADDRESS)
 
     def copy(self, path: Path, *, faulty: bool = False) -> "City":

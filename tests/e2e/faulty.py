@@ -8,7 +8,8 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               released                       the answer's entry is durable, the answer has not left
               withhold                       receipts are not sent to adapters
               read-only                      the database takes no writes
-              refuse                         entries of the directory are refused without a reason
+              refuse                         entries of the directory and renewals are refused without a reason
+              stumble                        entries of the directory fail in a way that nobody foresaw
               disk, fsync                    its database is on a disk of apsw's (from its start), which fails to sync
     adapter   asking                         before the source is asked
               before-commit, after-commit    around the commit of an answer to the ledger
@@ -23,15 +24,21 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               signer                         answers are signed with the key of the home that it names
               sealing                        another sealing key is made, at every look (each second)
               give-up                        seconds until a tunnel whose receipts stay out is attached anew
+              later                          so many seconds have passed: its clock is ahead
+              version                        it is of this version (from its start)
+    both      hurry                          figures are looked at often, and keys every second (from its start)
+              free                           so many bytes are left on the disk
 """
 
 import asyncio
 import functools
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tests.e2e.faults import HOLD, Faults
@@ -47,6 +54,7 @@ def break_broker(faults: Faults) -> None:
     from exchange.broker.append import AppendCommand
     from exchange.broker.logs import EntryRefusedError
     from exchange.broker.relay import Relay
+    from exchange.broker.renewing import RenewCommand
     from exchange.broker.tunnel import Tunnel
     from exchange.store.sql import SqlLogStore
 
@@ -66,9 +74,12 @@ def break_broker(faults: Faults) -> None:
     async def append(original: Callable[..., Any], *arguments: Any) -> Any:
         if faults.value("refuse"):
             raise EntryRefusedError("refused")
+        if faults.value("stumble"):
+            raise LookupError("nobody foresaw this")
         return await original(*arguments)
 
     _wrap(AppendCommand, "__call__", append)
+    _wrap(RenewCommand, "__call__", append)
     _wrap(SqlLogStore, "locked", locked)
     _wrap(Tunnel, "settle", settle)
 
@@ -92,6 +103,42 @@ def break_adapter(faults: Faults) -> None:
     _break_answers(faults)
     _break_tunnel(faults)
     _hurry_sealing_keys(faults)
+    _be_later(faults)
+
+
+def break_figures(faults: Faults) -> None:
+    """Wrap what a program reads for its figures."""
+    import adapters.renewals
+    import exchange.metrics.gauges
+    import exchange.metrics.serving
+
+    if faults.value("hurry"):
+        exchange.metrics.serving.SAMPLE_SECONDS = 0.5
+        adapters.renewals.RENEW_SECONDS = 1
+    if version := faults.value("version"):
+        exchange.metrics.gauges.version = lambda _: version
+    disk_usage, statvfs = shutil.disk_usage, os.statvfs
+
+    def usage(path: Any) -> Any:
+        free = faults.value("free")
+        return disk_usage(path)._replace(free=int(free)) if free else disk_usage(path)
+
+    def blocks(path: Any) -> Any:
+        free = faults.value("free")
+        return SimpleNamespace(f_bavail=int(free), f_frsize=1) if free else statvfs(path)
+
+    shutil.disk_usage, os.statvfs = usage, blocks  # type: ignore[assignment]
+
+
+def _be_later(faults: Faults) -> None:
+    from exchange.client.session import Session
+
+    def init(original: Callable[..., Any], session: Any, *arguments: Any, **named: Any) -> None:
+        original(session, *arguments, **named)
+        clock = session.clock
+        session.clock = lambda: clock() + 1000 * int(faults.value("later") or 0)
+
+    _wrap(Session, "__init__", init)
 
 
 def _hurry_sealing_keys(faults: Faults) -> None:
@@ -222,6 +269,7 @@ def main() -> None:
     faults = Faults(Path(os.environ["EXCHANGE_TEST_FAULTS"]))
     if faults.value("disk"):
         break_disk(faults)
+    break_figures(faults)
     if role == "broker":
         from exchange.cli.main import app
 

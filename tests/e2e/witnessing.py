@@ -23,6 +23,7 @@ from tests.e2e.founding import BROKER
 from tests.e2e.processes import Program
 
 NAMES = ("audit-office", "university", "archive")
+QUICK = ("witness_round_seconds = 0.2", "witness_heartbeat_seconds = 0.5", "missing_quorum_seconds = 0.5")
 
 
 class Witnesses:
@@ -78,7 +79,9 @@ class Witnesses:
     def start(self, *names: str) -> None:
         """Start some, and wait until they listen."""
         for name in names:
-            self._programs[name].start()
+            self._programs[name].start(wait=False)
+        for name in names:
+            self._programs[name].wait_ready()
 
     def stop(self, *names: str) -> None:
         """Stop some as their operators do."""
@@ -117,9 +120,8 @@ def witnessed(
     authority: Authority | None = None,
 ) -> Iterator[Witnesses]:
     """A city with its witnesses, everything running but those that are left out."""
-    quick = ("witness_round_seconds = 0.2", "witness_heartbeat_seconds = 0.5", "missing_quorum_seconds = 0.5")
     city = template.copy(path)
-    witnesses = Witnesses(city, (*quick, *settings), authority)
+    witnesses = Witnesses(city, (*QUICK, *settings), authority)
     try:
         witnesses.start(*running)
         with city.running():
