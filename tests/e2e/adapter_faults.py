@@ -43,7 +43,9 @@ def adapter_down(desk: Desk) -> Iterator[None]:
 @contextmanager
 def broker_gone(desk: Desk) -> Iterator[None]:
     """The only broker has ended."""
+    mark = desk.city.registry.mark()
     desk.city.broker.stop()
+    desk.city.registry.wait_for("not attached", mark)
     yield
     desk.city.restart_broker()
 
@@ -121,6 +123,7 @@ def revocation_refused(desk: Desk) -> Iterator[None]:
     """An agreement is revoked at the adapter, and the broker does not take the entry."""
     desk.broker_faults.switch_on("refuse")
     desk.type(f"exchange-adapter revoke {_agreement(desk)} --reason misused --home ./registry")
+    desk.city.registry.wait_for("revocation refused")
     yield
     mark = desk.city.registry.mark()
     desk.broker_faults.switch_off("refuse")

@@ -22,6 +22,7 @@ from tests.e2e.asking import prepare, refused
 from tests.e2e.faults import Faults
 from tests.e2e.founding import APPLICATIONS, BROKER, BUREAU, CIVIL
 from tests.e2e.night_desk import Desk, Fault, above, below, grown, silent
+from tests.e2e.processes import TIMEOUT
 from tests.e2e.witnessing import NAMES
 
 OFFICE, UNIVERSITY, _ = NAMES
@@ -76,7 +77,8 @@ def database_locked(desk: Desk) -> Iterator[None]:
         desk.run(ask)
         yield
         other.execute("ROLLBACK")
-    desk.city.wait_settled()
+    desk.city.wait_settled(timeout=TIMEOUT)
+    desk.wait_attached()
     desk.run(ask_again)
 
 
@@ -190,7 +192,9 @@ def _held(faults: Faults, point: str, seconds: float) -> Iterator[None]:
 @contextmanager
 def system_away(desk: Desk) -> Iterator[None]:
     """A department's adapter has ended."""
+    mark = desk.city.broker.mark()
     desk.city.registry.stop()
+    desk.city.broker.wait_for("tunnel ended", mark)
     yield
     desk.city.registry.start()
 
@@ -198,7 +202,9 @@ def system_away(desk: Desk) -> Iterator[None]:
 @contextmanager
 def quorum_away(desk: Desk) -> Iterator[None]:
     """Two of three witnesses."""
+    mark = desk.city.broker.mark()
     desk.witnesses.stop(OFFICE, UNIVERSITY)
+    desk.city.broker.wait_for("a witness did not cosign", mark)
     yield
     desk.witnesses.start(OFFICE, UNIVERSITY)
 

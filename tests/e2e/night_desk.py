@@ -110,6 +110,7 @@ class Desk:
                 while left:
                     try:
                         await ask(client, **changes)
+                        await asyncio.sleep(0.05)
                     except RefusedError as error:
                         if error.code != code:
                             raise
@@ -164,7 +165,19 @@ class Desk:
         else:
             self.city.restart_broker()
             self.city.start()
-        self.city.wait_settled(timeout=30)
+        self.city.wait_settled(timeout=TIMEOUT)
+        self.wait_attached()
+
+    def wait_attached(self) -> None:
+        """Wait until requests reach the registry; and until every witness cosigns, where there are some."""
+        attached = above("exchange_attached_systems", 0)
+        missing = above("exchange_witnesses_missing", 0)
+
+        def is_well() -> bool:
+            page = self.figures(BROKER)
+            return attached({}, page) and not missing({}, page)
+
+        wait_until(is_well, "an adapter that is attached", explain=lambda: str(self.figures(BROKER)))
 
     # --- the runbook
 
@@ -180,30 +193,40 @@ class Desk:
     def type(self, line: str, code: int = 0) -> str:
         """Type a line that ends as it must; what it printed."""
         program, *arguments = line.split()
-        if line.startswith("curl -s "):
-            for address, name in _PORTS.items():
-                line = line.replace(address, self._addresses[name])
-            address, _, path = line.removeprefix("curl -s http://").partition("/")
-            return fetch(address, f"/{path}")[1]
-        if line == "exchange broker run --home ./broker":
-            self.city.restart_broker()
-            return self.city.broker.output
-        if line == "exchange-adapter run --home ./registry":
-            self.city.registry.start()
-            return self.city.registry.output
+        match line.partition(" | "):
+            case ("exchange broker run --home ./broker", _, _):
+                self.city.restart_broker()
+                return self.city.broker.output
+            case ("exchange-adapter run --home ./registry", _, _):
+                self.city.registry.start()
+                return self.city.registry.output
+            case (asked, _, filtered) if program == "curl":
+                page = self._page(asked.removeprefix("curl -s http://"))
+                return _shell(filtered, code, page) if filtered else page
         if line == "exchange log fsck --home ./broker":
-            # As the chapter says: the file is there again, and the broker does not run.
-            self.bring_back()
+            # As the chapter says: the broker does not run, and the file is there again.
             self.city.broker.stop()
-        if program in _APPS:
-            done = CliRunner().invoke(_APPS[program], arguments)
-            assert done.exit_code == code, f"{line}\n{done.stdout}{done.stderr}"
-            return done.stdout
-        # Looks at files.
-        assert program in {"grep", "tail", "df"}, line
-        shell = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
-        assert shell.returncode == code, f"{line}\n{shell.stdout}{shell.stderr}"
-        return shell.stdout
+            self.bring_back()
+        if program not in _APPS:
+            assert program in {"grep", "tail", "df"}, line
+            return _shell(line, code)
+        done = CliRunner().invoke(_APPS[program], arguments)
+        assert done.exit_code == code, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _page(self, url: str) -> str:
+        for address, name in _PORTS.items():
+            url = url.replace(address, self._addresses[name])
+        address, _, path = url.partition("/")
+        return fetch(address, f"/{path}")[1]
+
+
+def _shell(line: str, code: int, given: str = "") -> str:
+    """What a line of the shell finds; it does find something."""
+    done = subprocess.run(["/bin/sh", "-c", line], input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
+    assert done.stdout, line
+    return done.stdout
 
 
 @dataclass(frozen=True, slots=True)
