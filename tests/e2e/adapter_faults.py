@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from exchange.cli.times import now
+from exchange.cli.frame.times import now
 from exchange.client import Session
 from exchange.core.trust import encode_trust
 from exchange.v1.access_pb2 import Code
