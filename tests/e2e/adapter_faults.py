@@ -16,7 +16,7 @@ from exchange.v1.access_pb2 import Code
 from tests.e2e.alarms import Figures
 from tests.e2e.city import free_port
 from tests.e2e.founding import BROKER, POPULATION, REGISTRY
-from tests.e2e.night_desk import Desk, Fault, above, below, grown, silent
+from tests.e2e.night_desk import WITNESSED, Desk, Fault, above, below, grown, silent
 from tests.e2e.processes import wait_until
 from tests.e2e.test_rotation import old_certificate
 from tests.e2e.witnessing import NAMES
@@ -211,11 +211,9 @@ FAULTS: Mapping[str, Fault] = {
     "AdapterNotAttached": Fault(broker_gone, REGISTRY, below("exchange_adapter_attached_brokers", 1)),
     "AdapterMissesBroker": Fault(broker_missing, REGISTRY, is_partly_attached),
     "ReceiptsOwed": Fault(receipts_withheld, REGISTRY, above("exchange_adapter_owed_seconds", MINUTE)),
-    "ReceiptsNotCosigned": Fault(
-        nobody_cosigns, REGISTRY, above("exchange_adapter_late_receipts", 0), "witnessed_desk"
-    ),
+    "ReceiptsNotCosigned": Fault(nobody_cosigns, REGISTRY, above("exchange_adapter_late_receipts", 0), WITNESSED),
     "SourceFails": Fault(table_gone, REGISTRY, grown(5, refusals("PROVIDER_UNAVAILABLE"))),
-    "DirectoryStale": Fault(directory_stale, REGISTRY, grown(5, refusals("STATE_STALE")), "witnessed_desk"),
+    "DirectoryStale": Fault(directory_stale, REGISTRY, grown(5, refusals("STATE_STALE")), WITNESSED),
     "RevocationWaits": Fault(revocation_refused, REGISTRY, above("exchange_adapter_waiting_orders", 0), "other_desk"),
     "DatasetStopped": Fault(dataset_stopped, REGISTRY, above("exchange_adapter_stopped_datasets", 0)),
     "DiskFullSoon": Fault(disk_fills, BROKER, fills_within(14)),

@@ -21,7 +21,7 @@ from tests.e2e.alarms import Figures
 from tests.e2e.asking import prepare, refused
 from tests.e2e.faults import Faults
 from tests.e2e.founding import APPLICATIONS, BROKER, BUREAU, CIVIL
-from tests.e2e.night_desk import Desk, Fault, above, below, grown, silent
+from tests.e2e.night_desk import WITNESSED, Desk, Fault, above, below, grown, silent
 from tests.e2e.processes import TIMEOUT
 from tests.e2e.witnessing import NAMES
 
@@ -231,7 +231,7 @@ def slower(name: str, bound: str) -> Callable[[Figures, Figures], bool]:
 
 FAULTS: Mapping[str, Fault] = {
     "BrokerDown": Fault(broker_down, BROKER, silent),
-    "BrokerNotServing": Fault(not_serving, BROKER, below("exchange_broker_serving", 1), "witnessed_desk"),
+    "BrokerNotServing": Fault(not_serving, BROKER, below("exchange_broker_serving", 1), WITNESSED),
     "DatabaseUnreadable": Fault(database_away, BROKER, below("exchange_database_up", 1)),
     "LogNotWritten": Fault(database_locked, BROKER, grown(0, requests("AUDIT_UNAVAILABLE"))),
     "CallsFail": Fault(
@@ -243,6 +243,6 @@ FAULTS: Mapping[str, Fault] = {
     "AnswersSlow": Fault(slow_source, BROKER, slower("exchange_request_seconds", "1.0")),
     "CommitsSlow": Fault(slow_disk, BROKER, slower("exchange_append_seconds", "0.5")),
     "SystemsMissing": Fault(system_away, BROKER, below("exchange_attached_systems", 1)),
-    "WitnessQuorumMissing": Fault(quorum_away, BROKER, below("exchange_witness_quorum", 1), "witnessed_desk"),
-    "WitnessMissing": Fault(witness_away, BROKER, above("exchange_witnesses_missing", 0), "witnessed_desk"),
+    "WitnessQuorumMissing": Fault(quorum_away, BROKER, below("exchange_witness_quorum", 1), WITNESSED),
+    "WitnessMissing": Fault(witness_away, BROKER, above("exchange_witnesses_missing", 0), WITNESSED),
 }

@@ -17,7 +17,7 @@ from adapters.cli import app as adapter_app
 from exchange.cli.main import app as exchange_app
 from exchange.client import ExchangeClient, RefusedError
 from exchange.v1.access_pb2 import Code
-from tests.e2e.alarms import Figures, figures
+from tests.e2e.alarms import PROMTOOL, Figures, figures, require_firing, require_quiet
 from tests.e2e.asking import ask
 from tests.e2e.city import City
 from tests.e2e.faults import Faults
@@ -25,6 +25,9 @@ from tests.e2e.founding import BROKER, REGISTRY
 from tests.e2e.processes import ROOT, TIMEOUT, wait_until
 from tests.e2e.watching import fetch, watch
 from tests.e2e.witnessing import Witnesses
+
+WITNESSED = "witnessed_desk"
+"""The fixture that gives a desk whose city has witnesses."""
 
 _CHAPTER = re.compile(r"^## (?P<name>[^\n]+)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```sh(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -229,6 +232,14 @@ def _shell(line: str, code: int, given: str = "") -> str:
     return done.stdout
 
 
+@contextmanager
+def at_work(city: City, witnesses: Witnesses | None = None) -> Iterator[Desk]:
+    """A desk whose city runs as long as the block does; of witnesses, which run already."""
+    desk = Desk(city, witnesses)
+    with city.running():
+        yield desk
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What an alert is about.
@@ -244,6 +255,28 @@ class Fault:
     home: str
     shows: Callable[[Figures, Figures], bool]
     city: str = "desk"
+
+
+def go_through(alert: str, fault: Fault, desk: Desk, folder: Path) -> None:
+    """Make a fault, see it in the figures, follow its chapter, and see its end; promtool judges where there is one.
+
+    Args:
+        alert: its name; fault: makes it; desk: in whose city; folder: for promtool's files.
+    """
+    before = desk.scrape()
+    with fault.make(desk):
+        wait_until(
+            lambda: fault.shows(before[fault.home], desk.figures(fault.home)),
+            f"figures of {alert}",
+            explain=lambda: str(desk.figures(fault.home)),
+        )
+        if PROMTOOL is not None:
+            require_firing(folder, alert, before, desk.scrape())
+        assert desk.follow(alert)
+    mended = desk.scrape()
+    wait_until(lambda: not fault.shows(mended[fault.home], desk.figures(fault.home)), f"an end of {alert}")
+    if PROMTOOL is not None:
+        require_quiet(folder, [alert], desk.scrape())
 
 
 def above(name: str, limit: float) -> Callable[[Figures, Figures], bool]:
