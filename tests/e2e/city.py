@@ -43,7 +43,7 @@ from tests.e2e.founding import (
     RESIDENTS,
     Founding,
 )
-from tests.e2e.processes import Program, wait_until
+from tests.e2e.processes import TIMEOUT, Program, wait_until
 
 # Of each log: its head's size, how many entries are stored, and the first and last index of these.
 EXTENTS = (
@@ -241,7 +241,7 @@ class City:
         """How many answers of a ledger nothing settles yet."""
         return sum(not row.settlements for row in self.ledger(name))
 
-    def wait_settled(self, name: str = REGISTRY, timeout: float = 15.0) -> None:
+    def wait_settled(self, name: str = REGISTRY, timeout: float = TIMEOUT) -> None:
         """Wait until nothing is owed."""
         wait_until(lambda: not self.owed(name), f"{self.owed(name)} receipts owed to {name}", timeout)
 

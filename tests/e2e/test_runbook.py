@@ -16,8 +16,6 @@ from tests.e2e.processes import wait_until
 FAULTS: dict[str, Fault] = {**broker_faults.FAULTS, **adapter_faults.FAULTS}
 BEGINNING = "Before anything happens"
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def shared_desk(template: City, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:

@@ -16,8 +16,6 @@ FAULTS = {
     if fault.city == WITNESSED
 }
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def shared_witnessed_desk(template: City, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
