@@ -1,7 +1,7 @@
 """How a party stands: its keys and certificate, its mirror, the brokers it can reach."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -30,6 +30,7 @@ from exchange.core.protocol import Announcement
 from exchange.core.state import KeyRecord
 from exchange.core.trust import Trust
 from exchange.home import Home, HomeError
+from exchange.succession import next_signer
 from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
 from exchange.v1.log_pb2 import ReadRequest, ReadResponse
 
@@ -282,9 +283,19 @@ def _access(home: Home, trust: Trust) -> tuple[Checkpoint | None, ExchangeError 
 
 
 def _keys(home: Home, directory: Directory | None) -> tuple[KeyStanding, ...]:
-    found = [_key("signing", key_id(home.signer().public_key), directory)]
+    found = [_signing_key(home, directory)]
     found += [_key("sealing", digest, directory) for digest in home.sealing_keys()]
     return tuple(found)
+
+
+def _signing_key(home: Home, directory: Directory | None) -> KeyStanding:
+    """The one that the home signs with; where it is gone, the one that waits to take its place."""
+    following = None if (home.keys / "signing.pem").exists() else next_signer(home)
+    if following is None:
+        return _key("signing", key_id(home.signer().public_key), directory)
+    found = _key("signing", key_id(following.public_key), directory)
+    # Where no other key of the party is in force, nobody shows it the entry that it waits for.
+    return found if found.until is not None else replace(found, state="waits: `exchange key install` goes over to it")
 
 
 def _key(use: str, digest: bytes, directory: Directory | None) -> KeyStanding:

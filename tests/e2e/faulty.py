@@ -1,8 +1,10 @@
-"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter ARGUMENTS`.
+"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter|command ARGUMENTS`.
 
 It runs the real program after wrapping a few of its functions; the programs themselves know nothing of it. What goes
 wrong, and when, `tests.e2e.faults` says, which tests write.
 
+    any       clock                          seconds by which its clock is ahead; looked at whenever it is read, if it
+                                             was there at the start
     broker    submitted                      a request came in
               before-commit, after-commit    around the commit of both logs
               released                       the answer's entry is durable, the answer has not left
@@ -30,8 +32,11 @@ import functools
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tests.e2e.faults import HOLD, Faults
@@ -40,6 +45,31 @@ _TICK = 0.005
 
 # Seconds; tests wait for adapters to attach again, and to offer again.
 LONGEST_WAIT, STRAY = 0.2, 1.0
+
+
+def move_clock(faults: Faults) -> None:
+    """Give the product another wall clock than the machine's: whatever imports `time` from here on reads that.
+
+    gRPC is imported before, and keeps the machine's: it counts its deadlines by it. TLS keeps it too, so that what a
+    broker certifies is valid by that.
+    """
+    import grpc.aio  # noqa: F401 - for its import alone
+
+    def ahead() -> int:
+        return int(faults.value("clock") or 0)
+
+    moved = ModuleType("time")
+    vars(moved).update(vars(time))
+    moved.time = lambda: time.time() + ahead()  # type: ignore[attr-defined]
+    moved.time_ns = lambda: time.time_ns() + ahead() * 1_000_000_000  # type: ignore[attr-defined]
+    sys.modules["time"] = moved
+    from exchange.broker.authority import Authority
+
+    def issue(original: Callable[..., bytes], authority: Any, *arguments: Any, **named: Any) -> bytes:
+        csr, party, key, now, *hosts = arguments
+        return original(authority, csr, party, key, now - timedelta(seconds=ahead()), *hosts, **named)
+
+    _wrap(Authority, "issue", issue)
 
 
 def break_broker(faults: Faults) -> None:
@@ -222,10 +252,14 @@ def main() -> None:
     faults = Faults(Path(os.environ["EXCHANGE_TEST_FAULTS"]))
     if faults.value("disk"):
         break_disk(faults)
+    if faults.value("clock"):
+        move_clock(faults)
     if role == "broker":
         from exchange.cli.main import app
 
         break_broker(faults)
+    elif role == "command":
+        from exchange.cli.main import app
     else:
         from adapters.cli import app
 
