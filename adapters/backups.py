@@ -10,7 +10,6 @@ from adapters.ledger import Ledger, LedgerError
 from adapters.orders import Orders, OrdersError
 from exchange.backup.checks import Check
 from exchange.backup.manifest import HOME
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.backups.commands import (
     FileArgument,
     NewHomeOption,
@@ -25,6 +24,7 @@ from exchange.cli.backups.commands import (
     take,
     verify,
 )
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.client.errors import ExchangeError
 from exchange.home import Home
 

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from adapters import recipient_commands
-from exchange.cli.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, LazyCommand, example
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.output import clean, print_json, print_line, print_table
-from exchange.cli.service_log import log_to_stderr
-from exchange.cli.times import iso, now
+from exchange.cli.frame.application import DEFAULT_HOME, CommandGroup, HomeOption, JsonOption, LazyCommand, example
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import clean, print_json, print_line, print_table
+from exchange.cli.frame.service_log import log_to_stderr
+from exchange.cli.frame.times import iso, now
 from exchange.core.names import Party
 from exchange.home import Home
 
@@ -94,7 +94,7 @@ def doctor(home: HomeOption = DEFAULT_HOME, config: ConfigOption = None, as_json
     did but something could not be checked.
     """
     from adapters.doctor import of_adapter
-    from exchange.cli.findings import show_findings
+    from exchange.cli.frame.findings import show_findings
     from exchange.health.checks import examine
 
     findings = examine(of_adapter(Home(home), _config_path(home, config)))

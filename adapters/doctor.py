@@ -16,7 +16,7 @@ from adapters.ledger import Ledger, LedgerError
 from adapters.metrics import DAY, DAYS
 from adapters.orders import Orders, OrdersError
 from adapters.tunnel import LONGEST_OWED, MOST_OWED
-from exchange.cli.times import now
+from exchange.cli.frame.times import now
 from exchange.health.checks import Check, Finding, OnlineCheck, fail, ok, warn
 from exchange.health.files import SOON, VERY_SOON, disk
 from exchange.health.party import of_party, running

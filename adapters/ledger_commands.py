@@ -5,8 +5,8 @@ import asyncio
 import typer
 
 from adapters.lost_answers import declare_lost
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.output import print_json, print_line
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.output import print_json, print_line
 from exchange.home import Home
 
 app = new_group(

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.errors import ExitCode, say
-from exchange.cli.output import print_json, print_line, print_table
-from exchange.cli.times import iso
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import ExitCode, say
+from exchange.cli.frame.output import print_json, print_line, print_table
+from exchange.cli.frame.times import iso
 from exchange.core.names import Party
 from exchange.home import Home
 

@@ -14,8 +14,8 @@ from typing import Final
 from adapters.host import LEDGER
 from adapters.ledger import Ledger, LedgerError, LedgerReader, Settlement, Stored
 from adapters.ledger_breaks import Start
-from exchange.cli.output import clean
-from exchange.cli.times import iso
+from exchange.cli.frame.output import clean
+from exchange.cli.frame.times import iso
 from exchange.client.calls import brokers_checkpoint, call
 from exchange.client.cosignatures import unseen
 from exchange.client.errors import EvidenceError, RefusedError, ResponseInvalidError, UnavailableError

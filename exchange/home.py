@@ -36,6 +36,7 @@ __all__ = ["NEXT", "UNFINISHED", "Home", "HomeError", "PrivateKey", "check_writa
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
+ROOT = "root"
 STEWARD = "steward"
 """The role of a home whose key signs in its department's place."""
 
@@ -137,7 +138,7 @@ class Home:
             HomeError: no trust file, it cannot be read, or it is of another exchange than the home.
         """
         path, again = self.path / "trust.toml", "get the exchange's trust file again, from somebody you know"
-        data = self.read("trust.toml", self._waits_hint() or "put the exchange's trust file there")
+        data = self.read("trust.toml", self.waits_hint or "put the exchange's trust file there")
         try:
             trust = parse_trust(data.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
@@ -147,6 +148,11 @@ class Home:
         if self.is_made and trust.name != self.party.domain:
             raise HomeError(f"{path} is of {trust.name}; this home belongs to {self.party.domain}", again, _UNTRUSTED)
         return trust
+
+    @property
+    def has_signing_key(self) -> bool:
+        """Whether the party's signing key is here; the root's belongs elsewhere."""
+        return (self.keys / "signing.pem").exists()
 
     def signer(self) -> EcdsaSigner:
         """The party's signing key.
@@ -178,11 +184,13 @@ class Home:
         return self.read("tls.pem", self._certificate_hint())
 
     def _certificate_hint(self) -> str:
-        if self.is_made and self.role in {"root", "broker"}:
+        if self.is_made and self.role in {ROOT, "broker"}:
             return "restore this home from its backup"
-        return self._waits_hint() or "not admitted yet: its parent signs the request, and gives back the certificate"
+        return self.waits_hint or "not admitted yet: its parent signs the request, and gives back the certificate"
 
-    def _waits_hint(self) -> str:
+    @property
+    def waits_hint(self) -> str:
+        """How somebody who used an invite asks whether it is approved; empty where none was used, or it was."""
         waits = (self.path / "invite.json").exists()
         return f"it waits to be approved: `exchange join --status --home {self.path}`" if waits else ""
 
@@ -352,7 +360,7 @@ class Home:
 
     def _key_hint(self, name: str) -> str:
         """A key of the exchange itself was made once, by `exchange init`, and nothing else makes it again."""
-        if self.is_made and (self.role in {"root", "broker"} or name.startswith("sealing-")):
+        if self.is_made and (self.role in {ROOT, "broker"} or name.startswith("sealing-")):
             return "restore it from this home's backup"
         return "private keys are made with `exchange key new`; a lost signing key, with `exchange key recover`"
 

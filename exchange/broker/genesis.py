@@ -22,7 +22,7 @@ from exchange.core.names import Party
 from exchange.core.note import NoteSigner
 from exchange.core.state import OBJECT_ID
 from exchange.core.trust import Trust, encode_trust
-from exchange.home import Home, HomeError, write_file
+from exchange.home import ROOT, Home, HomeError, write_file
 from exchange.store.ports import Batch, Head, Log, NewEntry, StoreError
 from exchange.store.postgres import PostgresDatabase
 from exchange.store.sql import SqlLogStore
@@ -67,7 +67,7 @@ def found(
     config = new_config(listen, hosts, database, join_listen)
     if config.is_shared:
         _check_empty(config)
-    operator = Home.create(path, root, "root", finished=False)
+    operator = Home.create(path, root, ROOT, finished=False)
     broker = Home.create(path / "broker", Party(name, "broker"), "broker")
     for home in (operator, broker):
         home.new_private_key("signing")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import CommandGroup, LazyCommand, example
+from exchange.cli.frame.application import CommandGroup, LazyCommand, example
 
 COMMANDS = (
     ("init", "Found an exchange: root key, logs, TLS authority, trust file."),
@@ -37,15 +37,19 @@ COMMANDS = (
     ("doctor", "Find what is wrong here, and the command that mends it."),
 )
 
-PLACES = {
-    "certificates": "keys.certificates",
-    "doctor": "health.doctor",
-    "join": "joining.join",
-    "mandate": "people.mandate",
-    "officer": "people.officer",
-    "steward": "people.steward",
+PACKAGES = {
+    "agreements": ("agreement",),
+    "backups": ("backup",),
+    "brokers": ("init", "broker", "log"),
+    "datasets": ("dataset",),
+    "governing": ("purpose", "rules", "guardrail", "suspend", "resume", "suspensions", "clocks", "report"),
+    "health": ("status", "doctor"),
+    "joining": ("join", "department", "system"),
+    "keys": ("key", "certificates"),
+    "people": ("head", "steward", "officer", "mandate"),
+    "using": ("request", "use", "correction"),
 }
-"""Commands whose module lies in a package of its own, below `exchange.cli`."""
+"""Where the commands are, below `exchange.cli`: each in a module of its name."""
 
 
 class Exchange(CommandGroup):
@@ -53,8 +57,9 @@ class Exchange(CommandGroup):
 
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]
+        packages = {name: package for package, names in PACKAGES.items() for name in names}
         for name, help in COMMANDS:
-            self.add_command(LazyCommand(name, help, f"exchange.cli.{PLACES.get(name, name)}"))
+            self.add_command(LazyCommand(name, help, f"exchange.cli.{packages[name]}.{name}"))
 
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ from exchange.core.keys import key_id
 from exchange.core.state import KeyRecord
 from exchange.health.checks import Finding, OnlineCheck, fail, ok, warn
 from exchange.health.files import SOON, VERY_SOON, ending, succession
-from exchange.home import Home
+from exchange.home import ROOT, Home
 
 SECONDS = 20.0
 """For what may have a long log to read."""
@@ -61,8 +61,7 @@ def _witnessed(session: Session) -> Sequence[Finding]:
 def _keys(home: Home, directory: Directory) -> Sequence[Finding]:
     if not directory.size:
         return [fail("signing key", "not known: no directory was ever read here", "see above", checked=False)]
-    own = directory.state.keys.get(key_id(home.signer().public_key))
-    found = [_key("signing key", own, succession(home))]
+    found = [_signing_key(home, directory)]
     sealing = [directory.state.keys.get(digest) for digest in home.sealing_keys()]
     valid = [record for record in sealing if record is not None and record.revoked_index is None]
     if home.role == "system" and sealing:
@@ -71,6 +70,15 @@ def _keys(home: Home, directory: Directory) -> Sequence[Finding]:
         mend = f"exchange-adapter run --home {home.path}; it makes its own, and logs why it cannot"
         found.append(_key("sealing key", newest, mend, (6, 2)))
     return found
+
+
+def _signing_key(home: Home, directory: Directory) -> Finding:
+    name = "signing key"
+    if home.has_signing_key:
+        return _key(name, directory.state.keys.get(key_id(home.signer().public_key)), succession(home))
+    if home.role == ROOT:
+        return ok(name, "kept elsewhere, as it should be")
+    return fail(name, f"not in {home.keys}", "restore it from this home's backup")
 
 
 def _key(name: str, record: KeyRecord | None, mend: str, days: tuple[int, int] = (SOON, VERY_SOON)) -> Finding:

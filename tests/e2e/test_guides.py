@@ -11,12 +11,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.city.stage import NAME, PURPOSE, Stage
+from exchange.cli.audit.main import app as audit_app
 from exchange.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(?P<kind>[a-z]+)(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PRINT = re.compile(r"^fingerprint +((?:[0-9a-f]{4} ?){16})$", re.MULTILINE)
 _ID = re.compile(r"^(application|agreement) +([0-9a-f]{64})$", re.MULTILINE)
+_APPS = {"exchange": app, "exchange-audit": audit_app}
 _MANDATE = re.compile(r"exchange (mandate) end ([0-9a-f]{12})")
 
 # The broker outlives whoever started it; the fixture ends it by its process id.
@@ -79,8 +81,7 @@ class Office:
             typed = re.sub(rf"\b{name}\b", value, typed)
         command, _, file = typed.partition(" > ")
         program, *arguments = shlex.split(command)
-        assert program == "exchange"
-        done = CliRunner().invoke(app, arguments)
+        done = CliRunner().invoke(_APPS[program], arguments)
         if file:
             (self.folder / file).write_text(done.stdout)
         found = (*_ID.findall(done.stdout), *_MANDATE.findall(done.stdout))
@@ -92,18 +93,22 @@ class Office:
     def follow(self, guide: str, chapter: str = "") -> list[str]:
         """Type every command of a guide, or of one chapter of it, in order; returns what each printed."""
         printed = list[str]()
-        text = (ROOT / "docs" / guide).read_text()
-        if chapter:
-            [text] = re.findall(rf"^## {chapter}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-        for block in _BLOCK.finditer(text):
-            if block["kind"] == "toml":
-                name = block["text"].splitlines()[0].removeprefix("# ")
-                (self.folder / name).write_text(block["text"])
+        for kind, text, code in blocks(guide, chapter):
+            if kind == "toml":
+                name = text.splitlines()[0].removeprefix("# ")
+                (self.folder / name).write_text(text)
                 continue
-            assert block["kind"] == "sh", block["kind"]
-            code = int(block["code"] or 0)
-            printed.extend(self.must(line, code) for line in block["text"].splitlines())
+            assert kind == "sh", kind
+            printed.extend(self.must(line, code) for line in text.splitlines())
         return printed
+
+
+def blocks(guide: str, chapter: str = "") -> list[tuple[str, str, int]]:
+    """The blocks of a guide, or of one chapter of it: its language, its text, the exit code of its lines."""
+    text = (ROOT / "docs" / guide).read_text()
+    if chapter:
+        [text] = re.findall(rf"^## {chapter}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return [(block["kind"], block["text"], int(block["code"] or 0)) for block in _BLOCK.finditer(text)]
 
 
 @pytest.fixture
@@ -147,3 +152,7 @@ def test_the_operators_guide_can_be_followed(founded: Office) -> None:
     # What it promises of the end: all of them are parties now.
     for home in ("housing", "schools", "applications"):
         assert "reachable" in founded.must(f"exchange status --home ./{home}")
+    # The root key is on the other machine alone from now on.
+    (founded.operator / "keys" / "signing.pem").unlink()
+    for command in ("status", "doctor"):
+        assert "kept elsewhere, as it should be" in founded.must(f"exchange {command} --home ./operator")

@@ -22,8 +22,8 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.cli import app as adapter_app
+from exchange.cli.frame.times import now
 from exchange.cli.main import app as exchange_app
-from exchange.cli.times import now
 from exchange.core.trust import encode_trust
 from exchange.health import network
 from exchange.v1.access_pb2 import Code

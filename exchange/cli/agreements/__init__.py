@@ -1,1 +1,1 @@
-"""The commands of `exchange agreement` that move a case: steps, answers, disputes, and what is told of them."""
+"""`exchange agreement`: what is applied for, answered and granted, in which terms, and what is due."""

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.cli.errors import CommandError, WrongUsageError
-from exchange.cli.output import print_line
+from exchange.cli.frame.errors import CommandError, WrongUsageError
+from exchange.cli.frame.output import print_line
 from exchange.core.entries import Body
 from exchange.core.envelope import ENTRY, Draft
 from exchange.core.errors import CoreError

@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.agreements.answers import print_draft, write_answer
+from exchange.cli.agreements.drafting import Approving, draft_approval
+from exchange.cli.agreements.grants import SHOWN_ID
 from exchange.cli.agreements.steps import DraftOption
 from exchange.cli.agreements.taking import append_checked
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.drafting import Approving, draft_approval
-from exchange.cli.errors import WrongUsageError
-from exchange.cli.grants import SHOWN_ID
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line
-from exchange.cli.times import end_of_day
+from exchange.cli.frame.acting import act, new_object, new_salt
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import WrongUsageError
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.times import end_of_day
 from exchange.client.datasets import find_dataset
 from exchange.client.session import Session
 from exchange.core.entries import body_entry

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act, new_object
+from exchange.cli.agreements.grants import find_grant
 from exchange.cli.agreements.steps import IdArgument
 from exchange.cli.agreements.taking import Taken, application_of, print_taken, take
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, WrongUsageError
-from exchange.cli.grants import find_grant
-from exchange.cli.texts import check_text
-from exchange.cli.times import now
+from exchange.cli.frame.acting import act, new_object
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import CommandError, WrongUsageError
+from exchange.cli.frame.texts import check_text
+from exchange.cli.frame.times import now
 from exchange.client.session import Session
 from exchange.core.procedure import Act, Stage
 from exchange.v1.procedure_pb2 import Action, Outcome, Step

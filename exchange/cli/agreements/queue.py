@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
+from exchange.cli.agreements.grants import SHOWN_ID
 from exchange.cli.agreements.telling import Told, jurisdiction_of, tell_all
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.grants import SHOWN_ID
-from exchange.cli.output import print_csv, print_json, print_line, print_table
-from exchange.cli.reviewing import reading_of, standing_of
-from exchange.cli.times import day_of, iso
+from exchange.cli.datasets.reviewing import reading_of, standing_of
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.output import print_csv, print_json, print_line, print_table
+from exchange.cli.frame.times import day_of, iso
 from exchange.client.datasets import dataset_name, published_datasets
 from exchange.client.session import Session
 from exchange.core.clocks import Jurisdiction, Reading, State, describe

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
+from exchange.cli.agreements.grants import SHOWN_ID, Shown, show_all
 from exchange.cli.agreements.queue import CsvOption
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.errors import say
-from exchange.cli.grants import SHOWN_ID, Shown, show_all
-from exchange.cli.output import listed, print_csv, print_json, print_line, print_table
-from exchange.cli.progress import bar
-from exchange.cli.times import DAY, day_of, iso, now
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import say
+from exchange.cli.frame.output import listed, print_csv, print_json, print_line, print_table
+from exchange.cli.frame.progress import bar
+from exchange.cli.frame.times import DAY, day_of, iso, now
 from exchange.client.session import Session
 from exchange.client.uses import own_uses
 from exchange.core.directory import Directory

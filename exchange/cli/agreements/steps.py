@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act, new_object, new_salt
 from exchange.cli.agreements.answers import print_draft, read_answer, write_answer
+from exchange.cli.agreements.grants import find_application, find_grant
 from exchange.cli.agreements.taking import (
     Taken,
     about_version,
@@ -16,13 +16,13 @@ from exchange.cli.agreements.taking import (
     take,
 )
 from exchange.cli.agreements.telling import tell_case
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
-from exchange.cli.errors import CommandError, WrongUsageError
-from exchange.cli.grants import find_application, find_grant
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line
-from exchange.cli.texts import check_text
-from exchange.cli.times import now
+from exchange.cli.frame.acting import act, new_object, new_salt
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, WrongUsageError
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.texts import check_text
+from exchange.cli.frame.times import now
 from exchange.client.session import Session
 from exchange.core.entries import body_entry
 from exchange.core.procedure import Timer

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from exchange.cli.acting import new_object, new_salt
+from exchange.cli.agreements.grants import SHOWN_ID, Shown, find_grant
 from exchange.cli.agreements.telling import Told, tell_case
-from exchange.cli.errors import CommandError
-from exchange.cli.grants import SHOWN_ID, Shown, find_grant
-from exchange.cli.output import print_json, print_line
-from exchange.cli.times import now
+from exchange.cli.frame.acting import new_object, new_salt
+from exchange.cli.frame.errors import CommandError
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.times import now
 from exchange.client.session import Session
 from exchange.core.entries import body_entry, directory_leaf
 from exchange.core.envelope import Draft, Envelope

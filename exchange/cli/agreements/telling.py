@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from exchange.cli.errors import say_once
-from exchange.cli.grants import SHOWN_ID
-from exchange.cli.output import listed, print_line, print_table
-from exchange.cli.times import day_of, iso, now
+from exchange.cli.agreements.grants import SHOWN_ID
+from exchange.cli.frame.errors import say_once
+from exchange.cli.frame.output import listed, print_line, print_table
+from exchange.cli.frame.times import day_of, iso, now
 from exchange.client.datasets import dataset_name
 from exchange.core.calendar import CalendarError
 from exchange.core.case import Case, Event, waits_for

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.bundles.format import CHUNK, BundleWriter, Manifest, Ranges
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.opening import is_withheld
@@ -25,9 +24,10 @@ from exchange.cli.audit.mirror.sources import LogName, MirroredLog, altered, log
 from exchange.cli.audit.searching.criteria import request_id
 from exchange.cli.audit.verify.logs import parsed_range
 from exchange.cli.audit.verify.outcome import ranges_text
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.output import print_json, print_line
-from exchange.cli.progress import Advance, bar
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.progress import Advance, bar
 from exchange.core.access import read_access_leaf
 from exchange.core.errors import CoreError
 from exchange.core.policy import Policy, encode_policy

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.findings import Finding, plural
 from exchange.cli.audit.checking.policies import Standing
 from exchange.cli.audit.exports.formats import FORMATS, NOTE, open_writer
@@ -17,9 +16,10 @@ from exchange.cli.audit.mirror.offline import AuditHome, opened_home
 from exchange.cli.audit.mirror.witnessed import mirror_standing
 from exchange.cli.audit.searching.options import Typed, searched
 from exchange.cli.audit.searching.rows import proven_entries
-from exchange.cli.errors import ExitCode, WrongUsageError, say
-from exchange.cli.output import clean, print_json, print_line
-from exchange.cli.progress import bar
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import clean, print_json, print_line
+from exchange.cli.frame.progress import bar
 from exchange.core.directory import Directory
 from exchange.core.note import encode_base64
 

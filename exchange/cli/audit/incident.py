@@ -11,7 +11,6 @@ from typing import Annotated, Final
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.audit.bundle import pack
 from exchange.cli.audit.checking.findings import Finding, plural
 from exchange.cli.audit.checking.policies import SEEN_BY_MANY, Standing, read_policy
@@ -23,12 +22,13 @@ from exchange.cli.audit.incidents.selection import Selection, about, chosen, sel
 from exchange.cli.audit.mirror.offline import AuditHome, opened_home
 from exchange.cli.audit.searching.criteria import moment
 from exchange.cli.audit.sign import SUFFIX, signature_of
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.homes import require_role
-from exchange.cli.output import clean, print_json, print_line, print_pairs
-from exchange.cli.progress import bar
-from exchange.cli.texts import check_text
-from exchange.cli.times import iso, now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import clean, print_json, print_line, print_pairs
+from exchange.cli.frame.progress import bar
+from exchange.cli.frame.texts import check_text
+from exchange.cli.frame.times import iso, now
 from exchange.core.directory import Directory
 from exchange.core.note import encode_base64
 from exchange.home import Home

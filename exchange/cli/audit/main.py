@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import CommandGroup, LazyCommand, example
+from exchange.cli.frame.application import CommandGroup, LazyCommand, example
 
 COMMANDS = (
     ("sync", "Mirror both logs, and verify that each only grew."),

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.policies import (
     SEEN_BY_MANY,
@@ -24,8 +23,9 @@ from exchange.cli.audit.mirror.sources import (
     mirrored_log,
     proven_path,
 )
-from exchange.cli.errors import WrongUsageError, say
-from exchange.cli.output import print_json, print_line
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import WrongUsageError, say
+from exchange.cli.frame.output import print_json, print_line
 from exchange.core.note import encode_base64
 from exchange.core.policy import Policy
 from exchange.core.tlog_proof import TlogProof, encode_proof

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.findings import Finding, plural
 from exchange.cli.audit.mirror.offline import AuditHome, opened_home
 from exchange.cli.audit.mirror.witnessed import kept_standing, mirror_standing
@@ -18,9 +17,10 @@ from exchange.cli.audit.searching.criteria import Criteria
 from exchange.cli.audit.searching.following import follow
 from exchange.cli.audit.searching.options import Typed, searched
 from exchange.cli.audit.searching.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.errors import ExitCode, WrongUsageError, say
-from exchange.cli.homes import require_role
-from exchange.cli.output import clean, print_json, print_table
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import ExitCode, WrongUsageError, say
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import clean, print_json, print_table
 from exchange.core.directory import Directory
 from exchange.home import Home
 

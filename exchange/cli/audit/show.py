@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.checks import Check, counts_of, judge
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.opening import READ, REFUSALS, REFUSED, RELEASED, UNRELEASED, directory_time
@@ -28,9 +27,10 @@ from exchange.cli.audit.searching.rows import (
     read_of,
     shortened,
 )
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
-from exchange.cli.times import iso
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.output import clean, print_json, print_line, print_pairs, print_table
+from exchange.cli.frame.times import iso
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.policies import SEEN_BY_MANY, read_policy
 from exchange.cli.audit.mirror.offline import AuditHome, opened_home
 from exchange.cli.audit.mirror.sources import LogName, log_standing, mirrored_log, proven_path
-from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line
-from exchange.cli.times import now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import CommandError, ExitCode
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.times import now
 from exchange.core.keys import Signer, key_id
 from exchange.core.report import Report, sign_report
 from exchange.core.tlog_proof import TlogProof

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.exports.output_file import check_free, written_whole
 from exchange.cli.audit.mirror.witnessed import kept_standing
@@ -14,9 +13,10 @@ from exchange.cli.audit.searching.criteria import moment
 from exchange.cli.audit.subjects.answering import become_adapter
 from exchange.cli.audit.subjects.merging import NO_MIRROR, Merged, described, merge, table
 from exchange.cli.audit.subjects.office import Office, keep_key, opened_office
-from exchange.cli.errors import ExitCode, WrongUsageError, say
-from exchange.cli.output import clean, print_json, print_line, print_table
-from exchange.cli.times import now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import clean, print_json, print_line, print_table
+from exchange.cli.frame.times import now
 from exchange.core.envelope import sign
 from exchange.core.keys import SEALING_PRIVATE, sealing_public_bytes
 from exchange.core.state import OBJECT_ID

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.policies import Standing, of_quorum
 from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
@@ -13,10 +12,11 @@ from exchange.cli.audit.mirror.breaks import settle_breaks
 from exchange.cli.audit.mirror.fetch import fetch_access_log
 from exchange.cli.audit.mirror.offline import opened_home
 from exchange.cli.audit.mirror.seen import hold_to_later, keep_evidence
-from exchange.cli.homes import require_role
-from exchange.cli.output import clean, print_json, print_line, print_pairs
-from exchange.cli.progress import bar
-from exchange.cli.times import iso
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import clean, print_json, print_line, print_pairs
+from exchange.cli.frame.progress import bar
+from exchange.cli.frame.times import iso
 from exchange.client.cosignatures import split_view
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import Session

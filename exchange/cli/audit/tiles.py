@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.mirror.offline import opened_home
 from exchange.cli.audit.mirror.sources import LogName, LogOption, MirroredLog, altered, mirrored_log
 from exchange.cli.audit.mirror.witnessed import mirror_standing
-from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.output import print_json, print_line
-from exchange.cli.progress import Advance, bar
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import CommandError, ExitCode
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.progress import Advance, bar
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.merkle import leaf_hash, root_of

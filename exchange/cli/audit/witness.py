@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.output import print_json, print_line, print_pairs
-from exchange.cli.service_log import log_to_stderr
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.output import print_json, print_line, print_pairs
+from exchange.cli.frame.service_log import log_to_stderr
 from exchange.witness.config import LISTEN, MEMORY, WitnessHome, new_config
 from exchange.witness.memory import WitnessMemory
 

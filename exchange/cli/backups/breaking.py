@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.backups.recovering import recovered, said_of
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line
-from exchange.cli.times import now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.times import now
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import Envelope, sign
 from exchange.core.state import MAX_TEXT
 from exchange.core.trust import Trust
-from exchange.home import Home, write_file
+from exchange.home import ROOT, Home, write_file
 from exchange.v1.directory_pb2 import Successor
 
 DECLARE_EXAMPLE = example(
@@ -52,7 +52,7 @@ def declare_break(
     """
     from exchange.broker.recovery import Declared
 
-    require_role(home, "root", "only the root declares a break: name the operator's home")
+    require_role(home, ROOT, "only the root declares a break: name the operator's home")
     place, target = home / "broker" if broker is None else broker, Home(home)
     _check(target, Home(place), reason)
     _check_witnesses(target.trust, new_witnesses)

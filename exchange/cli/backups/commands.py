@@ -17,10 +17,10 @@ from exchange.backup.manifest import HOME, BackupError, Manifest
 from exchange.backup.reading import check_exchange, extract, is_encrypted
 from exchange.backup.writing import Copy, Request, create
 from exchange.cli.backups.mirrors import mirrors
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.output import clean, print_json, print_line, print_pairs, print_table
-from exchange.cli.progress import bar
-from exchange.cli.times import iso, now
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import clean, print_json, print_line, print_pairs, print_table
+from exchange.cli.frame.progress import bar
+from exchange.cli.frame.times import iso, now
 from exchange.core.trust import parse_trust
 from exchange.home import Home
 

@@ -14,9 +14,9 @@ from exchange.backup.writing import Copy
 from exchange.broker.anchor import Anchor, AnchorError
 from exchange.broker.config import BrokerConfig, load_config
 from exchange.broker.genesis import load_authority, log_signers, write_config
-from exchange.cli.errors import ExitCode, WrongUsageError
-from exchange.cli.log import check_logs
-from exchange.cli.progress import bar
+from exchange.cli.brokers.log import check_logs
+from exchange.cli.frame.errors import ExitCode, WrongUsageError
+from exchange.cli.frame.progress import bar
 from exchange.core.errors import CoreError
 from exchange.home import Home, HomeError
 from exchange.store.copying import copy_store

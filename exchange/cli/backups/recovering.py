@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exchange.backup.databases import is_database, tables_of
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.mirror.access_mirror import FILE as ACCESS_MIRROR
 from exchange.cli.audit.mirror.access_mirror import AccessMirror
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line
-from exchange.cli.progress import bar
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line
+from exchange.cli.frame.progress import bar
 from exchange.client.session import MIRROR
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.checkpoint import open_checkpoint

@@ -1,1 +1,1 @@
-"""`exchange doctor`."""
+"""How a party stands: `exchange status` and `exchange doctor`."""

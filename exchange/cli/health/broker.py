@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from exchange.broker.anchor import AnchorError
 from exchange.broker.config import BrokerConfig, load_config
-from exchange.cli.growth import amount
-from exchange.cli.times import now
+from exchange.cli.brokers.growth import amount
+from exchange.cli.frame.times import now
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import CoreError
 from exchange.core.note import Verifier

@@ -2,8 +2,8 @@
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.findings import show_findings
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.findings import show_findings
 from exchange.health.checks import Check, OnlineCheck, examine
 from exchange.health.files import disk
 from exchange.health.party import of_party

@@ -1,1 +1,1 @@
-"""Joining by invite: the parent's side, the newcomer's, and the root's that is kept offline."""
+"""Who joins, by invite or by files: the parent's side, the newcomer's, the offline root's; and who leaves."""

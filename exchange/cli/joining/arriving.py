@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from exchange.cli.admission import (
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.times import now
+from exchange.cli.joining.admission import (
     Admission,
     KeyRequest,
     certificate_end,
@@ -13,9 +15,7 @@ from exchange.cli.admission import (
     read_key_request,
     tls_public_key,
 )
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
 from exchange.cli.joining.invite_file import InviteFile, check_expiry, read_invite
-from exchange.cli.times import now
 from exchange.client.joining import Entrance, hand_in
 from exchange.core.trust import parse_trust
 from exchange.home import UNFINISHED, Home, HomeError, write_file

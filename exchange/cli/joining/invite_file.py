@@ -15,10 +15,10 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from exchange.cli.admission import AdmissionError, read_texts, role_of, write_texts
-from exchange.cli.errors import ExitCode
-from exchange.cli.output import grouped
-from exchange.cli.times import SECOND, iso
+from exchange.cli.frame.errors import ExitCode
+from exchange.cli.frame.output import grouped
+from exchange.cli.frame.times import SECOND, iso
+from exchange.cli.joining.admission import AdmissionError, read_texts, role_of, write_texts
 from exchange.core.errors import CoreError
 from exchange.core.keys import key_id
 from exchange.core.names import Party

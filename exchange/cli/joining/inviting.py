@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
-from exchange.cli.admission import ROLES, KeyRequest, key_request_of, role_of
-from exchange.cli.admitting import Admitted, Comparison, append_request, check_fingerprint, check_parent
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.frame.times import DAY, SECOND, day_of, iso, now
 from exchange.cli.joining import pending
+from exchange.cli.joining.admission import ROLES, KeyRequest, key_request_of, role_of
+from exchange.cli.joining.admitting import Admitted, Comparison, append_request, check_fingerprint, check_parent
 from exchange.cli.joining.invite_file import CODE, InviteFile
 from exchange.cli.joining.offline import read_signed
-from exchange.cli.output import grouped, print_json, print_line, print_pairs
-from exchange.cli.times import DAY, SECOND, day_of, iso, now
 from exchange.client.session import Session
 from exchange.core.directory import Directory
 from exchange.core.keys import key_id

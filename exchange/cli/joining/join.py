@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.fingerprints import is_fingerprint
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.fingerprints import is_fingerprint
+from exchange.cli.frame.output import clean, grouped, print_json, print_line, print_pairs
+from exchange.cli.frame.times import age, day_of, iso, now
 from exchange.cli.joining.arriving import Arrival, arrive, ask, install, resume
-from exchange.cli.output import clean, grouped, print_json, print_line, print_pairs
-from exchange.cli.times import age, day_of, iso, now
-from exchange.client.errors import RefusedError
+from exchange.client.errors import RefusedError, UnavailableError
 from exchange.core.keys import key_id
 from exchange.v1.joining_pb2 import JoinResponse, JoinState
 
@@ -66,11 +66,16 @@ def join(
 
 
 def _decided(arrival: Arrival) -> JoinResponse:
-    pause = FIRST_PAUSE
+    pause, away = FIRST_PAUSE, False
     while True:
         time.sleep(pause)
         try:
             answer = ask(arrival)
+        except UnavailableError as error:
+            # Days may go by until somebody approves; a broker is started anew meanwhile.
+            if not away:
+                say(f"{error}; asking again until it answers")
+            away = True
         except RefusedError as error:
             # Others behind the same address ask, too.
             if error.label != _BUSY:
@@ -78,6 +83,7 @@ def _decided(arrival: Arrival) -> JoinResponse:
         else:
             if answer.state != JoinState.JOIN_STATE_WAITING:
                 return answer
+            away = False
         pause = min(1.2 * pause, LAST_PAUSE)
 
 
@@ -127,6 +133,8 @@ def _show_waiting(arrival: Arrival, answer: JoinResponse, as_json: bool) -> None
 def _say_waiting(arrival: Arrival) -> None:
     say(f"{arrival.request.party} waits for {arrival.parent}. Read out the fingerprint by telephone:")
     say(f"  {grouped(arrival.request.fingerprint)}")
+    say("and have them read out the root fingerprint:")
+    say(f"  {grouped(_root(arrival))}")
 
 
 def _described(arrival: Arrival, state: str, since: int) -> dict[str, object]:

@@ -3,12 +3,19 @@
 import base64
 from pathlib import Path
 
-from exchange.cli.acting import new_object
-from exchange.cli.admission import AdmissionError, KeyRequest, base64_of, read_key_request, read_texts, write_texts
-from exchange.cli.admitting import Comparison, check_fingerprint, check_parent
-from exchange.cli.errors import ExitCode, WrongUsageError
-from exchange.cli.output import grouped, print_json, print_line, print_pairs
-from exchange.cli.times import now
+from exchange.cli.frame.acting import new_object
+from exchange.cli.frame.errors import ExitCode, WrongUsageError
+from exchange.cli.frame.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.frame.times import now
+from exchange.cli.joining.admission import (
+    AdmissionError,
+    KeyRequest,
+    base64_of,
+    read_key_request,
+    read_texts,
+    write_texts,
+)
+from exchange.cli.joining.admitting import Comparison, check_fingerprint, check_parent
 from exchange.core.entries import key_entry
 from exchange.core.envelope import ENTRY, Envelope, decode_envelope, sign, verify_signature
 from exchange.core.errors import CoreError

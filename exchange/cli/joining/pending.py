@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from exchange.cli.acting import act
-from exchange.cli.admission import ROLES
-from exchange.cli.errors import CommandError, WrongUsageError
-from exchange.cli.output import grouped, print_json, print_line, print_table
-from exchange.cli.times import age, iso, now
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.errors import CommandError, WrongUsageError
+from exchange.cli.frame.output import grouped, print_json, print_line, print_table
+from exchange.cli.frame.times import age, iso, now
+from exchange.cli.joining.admission import ROLES
 from exchange.client.calls import call
 from exchange.client.session import TIMEOUT, Session
 from exchange.core.errors import CoreError

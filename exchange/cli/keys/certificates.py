@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
-from exchange.cli.errors import ExitCode, WrongUsageError, say
-from exchange.cli.output import print_json, print_line, print_table
-from exchange.cli.times import DAY, day_of, days_left, iso, now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_command
+from exchange.cli.frame.errors import ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import print_json, print_line, print_table
+from exchange.cli.frame.times import DAY, day_of, days_left, iso, now
 from exchange.client.errors import ExchangeError
 from exchange.client.session import Session
 from exchange.core.directory import Directory

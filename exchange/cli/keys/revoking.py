@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.output import clean, grouped, print_json, print_line, print_table
+from exchange.cli.frame.texts import check_text
+from exchange.cli.frame.times import day_of, iso, now
 from exchange.cli.keys.succeeding import require_key_id
-from exchange.cli.output import clean, grouped, print_json, print_line, print_table
-from exchange.cli.texts import check_text
-from exchange.cli.times import day_of, iso, now
 from exchange.client.errors import ExchangeError
 from exchange.client.key_accesses import KeyAccess, own_accesses_of
 from exchange.client.session import MIRROR, Session

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
-from exchange.cli.admission import KeyRequest, new_key_request, read_key_request
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.output import grouped, print_json, print_line, print_pairs
-from exchange.cli.times import day_of, iso, now
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import grouped, print_json, print_line, print_pairs
+from exchange.cli.frame.times import day_of, iso, now
+from exchange.cli.joining.admission import KeyRequest, new_key_request, read_key_request
 from exchange.client.errors import ExchangeError, RefusedError
 from exchange.client.renewing import adopt_if_entered, renew_certificate, renew_signing_key
 from exchange.client.session import Session

@@ -1,1 +1,1 @@
-"""Commands about people: the officers of departments, and the mandates of auditors."""
+"""People: stewards, heads and officers of departments, and the mandates of auditors."""

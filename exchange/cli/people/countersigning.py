@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from exchange.cli.admission import AdmissionError, base64_of, read_texts, write_texts
-from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.output import grouped
-from exchange.cli.times import iso
+from exchange.cli.frame.errors import CommandError, ExitCode
+from exchange.cli.frame.output import grouped
+from exchange.cli.frame.times import iso
+from exchange.cli.joining.admission import AdmissionError, base64_of, read_texts, write_texts
 from exchange.client.seconds import SecondNeededError
 from exchange.core.envelope import ENTRY, Draft
 from exchange.core.errors import CoreError

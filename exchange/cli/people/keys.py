@@ -2,8 +2,8 @@
 
 import secrets
 
-from exchange.cli.errors import CommandError, WrongUsageError
-from exchange.cli.times import iso, now
+from exchange.cli.frame.errors import CommandError, WrongUsageError
+from exchange.cli.frame.times import iso, now
 from exchange.client.session import Session
 from exchange.core.entries import revocation_entry
 from exchange.core.errors import CoreError

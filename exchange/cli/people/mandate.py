@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.grants import SHORTEST_ID, SHOWN_ID
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line, print_table
-from exchange.cli.texts import check_text
-from exchange.cli.times import day_of, end_of_day, first_moment, iso, now
+from exchange.cli.agreements.grants import SHORTEST_ID, SHOWN_ID
+from exchange.cli.frame.acting import act
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line, print_table
+from exchange.cli.frame.texts import check_text
+from exchange.cli.frame.times import day_of, end_of_day, first_moment, iso, now
 from exchange.client.datasets import dataset_name, find_dataset
 from exchange.client.session import Session
 from exchange.core.directory import Directory

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act, new_object
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.homes import require_role
-from exchange.cli.output import print_json, print_line, print_table
-from exchange.cli.times import day_of, iso
+from exchange.cli.frame.acting import act, new_object
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.homes import require_role
+from exchange.cli.frame.output import print_json, print_line, print_table
+from exchange.cli.frame.times import day_of, iso
 from exchange.client.session import Session
 from exchange.core.directory import Directory
 from exchange.core.entries import ObjectVersion, officer_entry

@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.acting import act, new_object
-from exchange.cli.admission import Admission
-from exchange.cli.admitting import (
+from exchange.cli.frame.acting import act, new_object
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
+from exchange.cli.frame.errors import CommandError, ExitCode, say
+from exchange.cli.frame.homes import require_own_key
+from exchange.cli.frame.output import clean, grouped, print_json, print_line, print_table
+from exchange.cli.frame.texts import check_text
+from exchange.cli.frame.times import day_of, now
+from exchange.cli.joining.admission import Admission
+from exchange.cli.joining.admitting import (
     Comparison,
     FingerprintOption,
     OutOption,
@@ -17,14 +23,8 @@ from exchange.cli.admitting import (
     UncheckedOption,
     admit,
 )
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example, new_group
-from exchange.cli.errors import CommandError, ExitCode, say
-from exchange.cli.homes import require_own_key
-from exchange.cli.output import clean, grouped, print_json, print_line, print_table
 from exchange.cli.people.countersigning import Waiting, described, read_waiting
 from exchange.cli.people.keys import described_key, keys_in, parsed, revoke_all, standing_keys, state_of
-from exchange.cli.texts import check_text
-from exchange.cli.times import day_of, now
 from exchange.client.session import Session
 from exchange.core.entries import ObjectVersion, stewardship_entry
 from exchange.core.keys import key_id

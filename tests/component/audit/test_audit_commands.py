@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from exchange.cli import progress
 from exchange.cli.audit import verify
 from exchange.cli.audit.main import COMMANDS, app
 from exchange.cli.audit.mirror.access_mirror import FILE
+from exchange.cli.frame import progress
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.entries import ObjectVersion

@@ -16,7 +16,7 @@ from exchange.catalogue.errors import SchemaError
 from exchange.catalogue.fields import FieldProfile, Profile
 from exchange.catalogue.readers import KINDS, read_profile
 from exchange.catalogue.readers import source as source_module
-from exchange.cli.descriptors import TEMPLATE
+from exchange.cli.datasets.descriptors import TEMPLATE
 
 Write = Callable[[str, str | bytes], Path]
 

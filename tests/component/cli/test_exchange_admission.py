@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from exchange.cli.admission import (
+from exchange.cli.frame.times import DAY, YEAR
+from exchange.cli.joining.admission import (
     Admission,
     AdmissionError,
     KeyRequest,
@@ -21,7 +22,6 @@ from exchange.cli.admission import (
     read_key_request,
     role_of,
 )
-from exchange.cli.times import DAY, YEAR
 from exchange.core.entries import signing_key_statement
 from exchange.core.keys import EcdsaSigner
 from exchange.core.names import Party

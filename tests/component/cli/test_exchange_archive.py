@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-import exchange.cli.log as log
-from exchange.cli import archiving
-from exchange.cli.archiving import Month, month_of, parse_month
+import exchange.cli.brokers.log as log
+from exchange.cli.brokers import archiving
+from exchange.cli.brokers.archiving import Month, month_of, parse_month
 from exchange.cli.main import app
 from exchange.core.merkle import leaf_hash
 from exchange.store.ports import Log

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from exchange.cli import guardrail_file
-from exchange.cli import terms as terms_file
+from exchange.cli.agreements import terms as terms_file
+from exchange.cli.governing import guardrail_file
 from exchange.core.terms import AgreementTerms
 from exchange.v1.terms_pb2 import Hours, Limits
 from tests.component.cli.test_exchange_directory import RESIDENTS, apply, homes, run, waiting, world

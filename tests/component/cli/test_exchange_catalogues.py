@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from exchange.catalogue.ckan import MAX_FILE, PackageError, descriptor_text, read_package
 from exchange.catalogue.dcat import CONTEXT, catalogue
-from exchange.cli.descriptors import read_descriptor
-from exchange.cli.descriptors.source import open_file
+from exchange.cli.datasets.descriptors import read_descriptor
+from exchange.cli.datasets.descriptors.source import open_file
 from exchange.cli.main import app
 from exchange.v1.catalogue_pb2 import Level, Sharing, SharingClass
 from tests.world import ORIGIN, POPULATION, World

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.cli import clocks
+from exchange.cli.frame.times import SECOND
+from exchange.cli.governing import clocks
 from exchange.cli.main import app
-from exchange.cli.times import SECOND
 
 ANSWER = "application.answer.conditional"
 NOW = 1_798_678_800 * SECOND  # 2026-12-31T09:00 in Shanghai

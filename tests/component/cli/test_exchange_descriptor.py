@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.descriptors import TEMPLATE, DescriptorFileError, read_descriptor
+from exchange.cli.datasets.descriptors import TEMPLATE, DescriptorFileError, read_descriptor
 from exchange.core.names import Party
 from exchange.v1.catalogue_pb2 import Level, SharingClass
 from exchange.v1.directory_pb2 import Dataset, FieldType

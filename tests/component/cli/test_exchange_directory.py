@@ -9,14 +9,14 @@ from types import SimpleNamespace, TracebackType
 import pytest
 from typer.testing import CliRunner, Result
 
-import exchange.cli.acting
-import exchange.cli.times
-from exchange.cli.admission import Admission, new_key_request
-from exchange.cli.descriptors import TEMPLATE
-from exchange.cli.errors import say_once
-from exchange.cli.grants import show_all
+import exchange.cli.frame.acting
+import exchange.cli.frame.times
+from exchange.cli.agreements.grants import show_all
+from exchange.cli.datasets.descriptors import TEMPLATE
+from exchange.cli.frame.errors import say_once
+from exchange.cli.frame.output import grouped
+from exchange.cli.joining.admission import Admission, new_key_request
 from exchange.cli.main import app
-from exchange.cli.output import grouped
 from exchange.client.answers import Answer
 from exchange.client.errors import ExchangeError, RefusedError, UnavailableError
 from exchange.client.receipt_file import KeptReceipt
@@ -137,9 +137,9 @@ class FakeSession:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World.standard()
-    monkeypatch.setattr(exchange.cli.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
+    monkeypatch.setattr(exchange.cli.frame.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
     # The world has a clock of its own; so that sorting by time tells something, each look at it is a second later.
-    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
+    monkeypatch.setattr(exchange.cli.frame.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
     return world
 
 
@@ -812,7 +812,7 @@ class FakeClient:
 
 @pytest.fixture
 def client(world: World, monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
-    import exchange.cli.request as module
+    import exchange.cli.using.request as module
 
     fake = type("WorldClient", (FakeClient,), {"world": world, "asked": {}})
     monkeypatch.setattr(module, "ExchangeClient", fake)

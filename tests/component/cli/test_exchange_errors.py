@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import exchange.cli.main as main
 import exchange.client.errors as client_errors
 import exchange.core.errors as core_errors
-from exchange.cli.errors import CommandError, ExitCode, diagnose, report
-from exchange.cli.refusals import HINTS
-from exchange.cli.where import WhereError
+from exchange.cli.frame.errors import CommandError, ExitCode, diagnose, report
+from exchange.cli.frame.refusals import HINTS
+from exchange.cli.frame.where import WhereError
 from exchange.client.errors import ExchangeError, RefusedError
 from exchange.core.errors import NameFormatError
 from exchange.core.trust import TrustError
@@ -162,8 +162,8 @@ def test_an_interrupt_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    __import__("exchange.cli.status")
-    monkeypatch.setattr(sys.modules["exchange.cli.status"], "Home", interrupted)
+    __import__("exchange.cli.health.status")
+    monkeypatch.setattr(sys.modules["exchange.cli.health.status"], "Home", interrupted)
     result = CliRunner().invoke(main.app, ["status"])
     assert (result.exit_code, result.output) == (130, "")
 

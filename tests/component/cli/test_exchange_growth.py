@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import exchange.cli.growth as growth
-import exchange.cli.status as status_command
-from exchange.cli.growth import growth_of, shown
+import exchange.cli.brokers.growth as growth
+import exchange.cli.health.status as status_command
+from exchange.cli.brokers.growth import growth_of, shown
 from exchange.cli.main import app
 from exchange.store.sql import SqlLogStore
 from tests.component.audit.copies import ask, busy_world

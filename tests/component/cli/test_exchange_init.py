@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from exchange.broker.app import BrokerError
+from exchange.cli.frame.output import grouped
 from exchange.cli.main import app
-from exchange.cli.output import grouped
 from exchange.core.keys import key_id
 from exchange.home import Home
 

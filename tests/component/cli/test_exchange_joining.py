@@ -11,16 +11,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from typer.testing import CliRunner, Result
 
-import exchange.cli.acting
+import exchange.cli.frame.acting
+import exchange.cli.frame.times
 import exchange.cli.joining.arriving
 import exchange.cli.joining.join
-import exchange.cli.times
 from exchange.broker.authority import found_authority
 from exchange.broker.joining import InvitationService, JoiningService
 from exchange.broker.limits import AddressBuckets
 from exchange.broker.status import status_of
+from exchange.cli.frame.output import grouped
 from exchange.cli.main import app
-from exchange.cli.output import grouped
 from exchange.client.call_errors import error_of
 from exchange.client.calls import call
 from exchange.client.errors import ExchangeError, UnavailableError
@@ -127,9 +127,9 @@ def office(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logged: object) -> O
         request = JoinRequest(party=party, code=entrance.code, statement=encode(statement), csr=csr)
         return await call(Services(office, None), JOIN, request, JoinResponse, 1.0)
 
-    monkeypatch.setattr(exchange.cli.acting, "Session", type("Session", (OfficeSession,), {"office": office}))
+    monkeypatch.setattr(exchange.cli.frame.acting, "Session", type("Session", (OfficeSession,), {"office": office}))
     monkeypatch.setattr(exchange.cli.joining.arriving, "hand_in", hand_in)
-    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: office.now * 1_000_000))
+    monkeypatch.setattr(exchange.cli.frame.times, "time", SimpleNamespace(time_ns=lambda: office.now * 1_000_000))
     monkeypatch.chdir(tmp_path)
     for party, role, key in ((EXCHANGE, "root", "root"), (POPULATION, "department", str(POPULATION))):
         home = Home.create(tmp_path / ("operator" if role == "root" else "population"), party, role)
@@ -215,6 +215,28 @@ def test_waiting_ends_with_the_approval(office: Office, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(exchange.cli.joining.join, "time", SimpleNamespace(sleep=pause))
     assert "has joined" in must("join", "--wait", "--home", "schools")
+
+
+def test_waiting_outlasts_a_broker_that_is_started_anew(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    invite()
+    typed, real = fingerprint(), exchange.cli.joining.join.ask
+    pauses = list[float]()
+
+    def ask(arrival: Any) -> JoinResponse:
+        if len(pauses) in (1, 2):
+            raise UnavailableError("no broker could be reached")
+        return real(arrival)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            must("department", "approve", "schools", "--fingerprint", typed, "--home", "operator")
+
+    monkeypatch.setattr(exchange.cli.joining.join, "ask", ask)
+    monkeypatch.setattr(exchange.cli.joining.join, "time", SimpleNamespace(sleep=pause))
+    done = run("join", "--wait", "--home", "schools")
+    assert "has joined" in done.stdout, done.output
+    assert done.stderr.count("asking again until it answers") == 1
 
 
 def test_a_retry_after_a_lost_answer_has_the_same_keys(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +358,7 @@ def test_the_broker_refuses_an_expired_invite_whatever_the_clock_here_says(
     invite("schools", "--expires", "12h")
     slow = office.now
     office.now += DAY
-    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: slow * 1_000_000))
+    monkeypatch.setattr(exchange.cli.frame.times, "time", SimpleNamespace(time_ns=lambda: slow * 1_000_000))
     done = run("join", "schools.invite", "--home", "schools")
     assert done.exit_code == 1
     assert "the invite has expired: ask for another one" in done.stderr

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from typer.testing import CliRunner, Result
 
-from exchange.cli.admission import Admission, read_key_request
+from exchange.cli.frame.output import grouped
+from exchange.cli.frame.times import now
+from exchange.cli.joining.admission import Admission, read_key_request
 from exchange.cli.main import app
-from exchange.cli.output import grouped
-from exchange.cli.times import now
 from exchange.core.keys import EcdsaSigner, key_id
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner, Verifier
@@ -180,7 +180,7 @@ def test_install_refuses_a_root_that_nobody_compared(home: Home) -> None:
 def test_install_asks_a_person_to_compare_the_root(
     home: Home, monkeypatch: pytest.MonkeyPatch, answer: str, exit_code: int
 ) -> None:
-    monkeypatch.setattr(sys.modules["exchange.cli.key"], "sys", type("Terminal", (), {"stdin": Terminal()}))
+    monkeypatch.setattr(sys.modules["exchange.cli.keys.key"], "sys", type("Terminal", (), {"stdin": Terminal()}))
     arguments = ["key", "install", str(admission_for(home)), "--home", str(home.path)]
     result = CliRunner().invoke(app, arguments, input=answer)
     assert result.exit_code == exit_code

@@ -8,12 +8,12 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from typer.testing import CliRunner, Result
 
-import exchange.cli.acting
+import exchange.cli.frame.acting
+import exchange.cli.frame.times
+import exchange.cli.health.standing as standing
 import exchange.cli.keys.certificates
 import exchange.cli.keys.succeeding
-import exchange.cli.standing as standing
-import exchange.cli.times
-from exchange.cli.admission import Admission, read_key_request
+from exchange.cli.joining.admission import Admission, read_key_request
 from exchange.cli.main import app
 from exchange.client.session import Session
 from exchange.core.entries import key_entry
@@ -56,9 +56,9 @@ def homes(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Path
         broker = Renewing(world, home.party)
         return Session(home, broker, broker.clock)
 
-    for module in (exchange.cli.acting, exchange.cli.keys.succeeding, exchange.cli.keys.certificates):
+    for module in (exchange.cli.frame.acting, exchange.cli.keys.succeeding, exchange.cli.keys.certificates):
         monkeypatch.setattr(module, "Session", session)
-    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
+    monkeypatch.setattr(exchange.cli.frame.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
     return tmp_path
 
 
@@ -367,7 +367,7 @@ def serving(homes: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
             return None
 
     monkeypatch.setattr(standing, "GrpcTransport", Serving)
-    monkeypatch.setattr(standing, "Session", exchange.cli.acting.Session)
+    monkeypatch.setattr(standing, "Session", exchange.cli.frame.acting.Session)
     return homes
 
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from exchange.broker import fsck
-from exchange.cli import log
+from exchange.cli.brokers import log
 from exchange.cli.main import app
 from exchange.core.access import read_access_leaf
 from exchange.core.names import Party

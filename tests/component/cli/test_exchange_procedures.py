@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import Result
 
-import exchange.cli.acting
-import exchange.cli.times
+import exchange.cli.frame.acting
+import exchange.cli.frame.times
 from exchange.client.uses import Use
 from exchange.core.entries import ObjectVersion
 from exchange.core.procedure import Stage
@@ -51,8 +51,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world.register(PURPOSE)
     world.admit_heads()
     world.publish(sharing=Sharing(sharing_class=SharingClass.SHARING_CLASS_UNCONDITIONAL))
-    monkeypatch.setattr(exchange.cli.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
-    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
+    monkeypatch.setattr(exchange.cli.frame.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
+    monkeypatch.setattr(exchange.cli.frame.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
     return world
 
 
@@ -509,7 +509,9 @@ def test_a_month_is_reported(world: World, homes: Path, due: dict[str, str], mon
     done(homes / "housing", "agreement", "withdraw", due["returned"])
     done(homes / "population", "agreement", "sign", due["has time"])
     done(homes / "housing", "agreement", "rate", due["has time"], "--rating", "5")
-    monkeypatch.setattr("exchange.cli.report.own_uses", uses_of(world, world.now - 90 * DAY, world.now, world.now))
+    monkeypatch.setattr(
+        "exchange.cli.governing.report.own_uses", uses_of(world, world.now - 90 * DAY, world.now, world.now)
+    )
     report = json.loads(done(homes / "housing", "report", "month", "2027-01", "--json").stdout)
     (population,) = report["departments"]
     assert (population["received"], population["decided"], population["on_time_rate"]) == (2, 2, 0.5)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.cli import acting, request
+from exchange.cli.frame import acting
 from exchange.cli.main import app
+from exchange.cli.using import request
 from exchange.client import Session, sqlite_file
 from exchange.core.tlog_proof import parse_proof, verify_proof
 from tests.simulator import Simulator, make_home, trust_of

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-import exchange.cli.acting
-import exchange.cli.log as log
+import exchange.cli.brokers.log as log
+import exchange.cli.frame.acting
 from exchange.broker import retention
 from exchange.cli.main import app
 from exchange.home import Home
@@ -134,7 +134,7 @@ def test_a_broker_without_a_database_cannot_be_asked(home: Path) -> None:
 
 @pytest.fixture
 def homes(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(exchange.cli.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
+    monkeypatch.setattr(exchange.cli.frame.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
     for party, role in ((COORDINATOR, "coordinator"), (POPULATION, "department"), (AUDITOR, "auditor")):
         Home.create(tmp_path / role, party, role)
     return tmp_path

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner, Result
 
-import exchange.cli.similar
+import exchange.cli.datasets.similar
 from exchange.catalogue.readers import read_profile
+from exchange.cli.datasets.similar import find_similar, print_similar
 from exchange.cli.main import app
-from exchange.cli.similar import find_similar, print_similar
 from exchange.client.datasets import published_datasets
 from exchange.v1.catalogue_pb2 import SharingClass
 from exchange.v1.directory_pb2 import Dataset
@@ -32,7 +32,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 
         return asyncio.run(run())
 
-    monkeypatch.setattr(exchange.cli.similar, "act", act)
+    monkeypatch.setattr(exchange.cli.datasets.similar, "act", act)
     return world
 
 

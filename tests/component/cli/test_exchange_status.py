@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from typer.testing import CliRunner, Result
 
-import exchange.cli.standing as standing
-import exchange.cli.status as status_command
+import exchange.cli.health.standing as standing
+import exchange.cli.health.status as status_command
 import exchange.client.session as session
+from exchange.cli.frame.output import grouped
 from exchange.cli.main import app
-from exchange.cli.output import grouped
 from exchange.client.errors import ForkError, UnavailableError
 from exchange.client.receipt_file import KeptReceipt, ReceiptFile
 from exchange.client.session import MIRROR
@@ -263,6 +263,23 @@ def test_a_key_that_waits_says_from_when_it_is_valid(home: Home) -> None:
     directory = SimpleNamespace(state=SimpleNamespace(keys={digest: record}))
     [key] = standing._keys(home, directory)  # type: ignore[arg-type]
     assert key.state == "not valid yet: takes effect 2109-05-15T07:35:11Z after 72 hours in public view"
+
+
+def test_where_the_root_key_is_kept_elsewhere_the_rest_is_shown(tmp_path: Path) -> None:
+    home = Home.create(tmp_path / "operator", Party("city.example"), "root")
+    assert "signing key  kept elsewhere, as it should be" in status(home).stdout
+    assert json.loads(status(home, "--json").stdout)["keys"] == []
+
+
+def test_a_department_without_its_key_is_told_where_to_get_it(home: Home) -> None:
+    (home.keys / "signing.pem").unlink()
+    assert "signing key  NOT here: restore it from this home's backup" in status(home).stdout
+
+
+def test_who_used_an_invite_is_told_how_to_ask_for_its_approval(home: Home) -> None:
+    home.write("invite.json", b"")
+    for line in ("exchange     no trust file yet", "certificate  none yet"):
+        assert f"{line}: it waits to be approved: `exchange join --status --home {home.path}`" in status(home).stdout
 
 
 # --- witnesses

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import exchange.cli.times
-from exchange.cli import acting
+import exchange.cli.frame.times
+from exchange.cli.frame import acting
 from exchange.cli.main import app
 from exchange.client import Session, use_file
 from exchange.client.use_file import FILE, UseFile
@@ -50,7 +50,7 @@ def simulator(world: World, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     simulator = Simulator(world)
     monkeypatch.setattr(use_file, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(acting, "Session", lambda home: Session(home, simulator, simulator.clock))
-    monkeypatch.setattr(exchange.cli.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
+    monkeypatch.setattr(exchange.cli.frame.times, "time", SimpleNamespace(time_ns=lambda: world.now * 1_000_000))
     return simulator
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-import exchange.cli.acting
-import exchange.cli.leaving
+import exchange.cli.frame.acting
+import exchange.cli.joining.leaving
 from exchange.core.keys import key_id
 from exchange.home import Home
 from tests.component.cli.test_exchange_directory import FakeSession, run
@@ -17,7 +17,7 @@ from tests.world import HOUSING, POPULATION, REGISTRY, World
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World.standard()
-    monkeypatch.setattr(exchange.cli.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
+    monkeypatch.setattr(exchange.cli.frame.acting, "Session", type("WorldSession", (FakeSession,), {"world": world}))
     return world
 
 
@@ -61,7 +61,7 @@ def test_rights_end_before_keys_and_the_signing_key_is_the_last(world: World, ho
 
 
 def test_what_was_stopped_in_the_middle_goes_on(world: World, home: Path) -> None:
-    first = next(exchange.cli.leaving.endings(world.directory, POPULATION, b""))
+    first = next(exchange.cli.joining.leaving.endings(world.directory, POPULATION, b""))
     assert first.what == "agreement"
     world.revoke(first.target, POPULATION)
     result = leave(home, "--yes")
@@ -89,6 +89,6 @@ def test_only_a_department_leaves(tmp_path: Path, role: str) -> None:
 
 
 def test_what_ends_is_listed_kind_by_kind(world: World, home: Path) -> None:
-    found = [item.what for item in exchange.cli.leaving.endings(world.directory, POPULATION, b"")]
+    found = [item.what for item in exchange.cli.joining.leaving.endings(world.directory, POPULATION, b"")]
     kinds = list(dict.fromkeys(found))
     assert kinds == ["agreement", "dataset", f"key of {REGISTRY}", f"key of {POPULATION}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.cli.errors import ExitCode
+from exchange.cli.frame.errors import ExitCode
 from tests.component.deployment.reading import DEPLOY, DRAIN, is_accepted, unit
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))

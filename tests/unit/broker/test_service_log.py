@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from exchange.cli.service_log import log_to_stderr
+from exchange.cli.frame.service_log import log_to_stderr
 
 
 @pytest.fixture(autouse=True)

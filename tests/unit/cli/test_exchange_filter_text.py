@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.cli.filter_text import filter_text
-from exchange.cli.where import parse_where
+from exchange.cli.frame.filter_text import filter_text
+from exchange.cli.frame.where import parse_where
 from exchange.v1.directory_pb2 import FieldType
 from exchange.v1.request_pb2 import Comparator, Comparison, Filter, Filters, Membership, NullTest, Value
 

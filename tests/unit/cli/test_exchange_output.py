@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from exchange.cli.errors import WrongUsageError
-from exchange.cli.fingerprints import is_fingerprint
-from exchange.cli.output import clean, grouped, print_json, print_pairs, print_table
-from exchange.cli.times import age, day_of, days_left, end_of_day, iso, now
+from exchange.cli.frame.errors import WrongUsageError
+from exchange.cli.frame.fingerprints import is_fingerprint
+from exchange.cli.frame.output import clean, grouped, print_json, print_pairs, print_table
+from exchange.cli.frame.times import age, day_of, days_left, end_of_day, iso, now
 
 
 def test_a_table_is_aligned_text_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from exchange.broker.authority import found_authority
-from exchange.cli.admission import AdmissionError, write_texts
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.frame.errors import WrongUsageError
+from exchange.cli.frame.output import grouped
+from exchange.cli.frame.times import DAY
+from exchange.cli.joining.admission import AdmissionError, write_texts
 from exchange.cli.joining.invite_file import (
     FORMAT,
     InviteError,
@@ -22,8 +24,6 @@ from exchange.cli.joining.invite_file import (
     read_invite,
 )
 from exchange.cli.joining.inviting import span_of
-from exchange.cli.output import grouped
-from exchange.cli.times import DAY
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.note import NoteSigner

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.cli.screen import COLUMNS, LINES, on_one_screen, packed
+from exchange.cli.frame.screen import COLUMNS, LINES, on_one_screen, packed
 
 WORDS = st.text("abcdefgh ", min_size=1, max_size=200).filter(str.strip)
 NAMES = st.text("abcdefgh", min_size=1, max_size=20)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.cli.where import WhereError, parse_where
+from exchange.cli.frame.where import WhereError, parse_where
 from exchange.core.filters import check_filter
 from exchange.v1.directory_pb2 import (
     FIELD_TYPE_BOOLEAN,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from exchange.cli.audit.checking.opening import READ, REFUSALS, REFUSED, RELEASED, OpenedEntry
-from exchange.cli.times import iso
+from exchange.cli.frame.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name
 from exchange.core.decision import LIFETIME, SKEW, Allow, Deny, authenticate, authorise, uncounted

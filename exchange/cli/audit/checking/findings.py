@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from exchange.cli.errors import ExitCode
+from exchange.cli.frame.errors import ExitCode
 
 
 class Level(IntEnum):

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.output import clean
-from exchange.cli.times import SECOND, iso
+from exchange.cli.frame.errors import CommandError, ExitCode
+from exchange.cli.frame.output import clean
+from exchange.cli.frame.times import SECOND, iso
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.errors import NoteError
 from exchange.core.note import Verifier

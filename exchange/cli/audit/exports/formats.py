@@ -11,7 +11,7 @@ from typing import IO, Any, Final, Protocol
 
 from exchange.cli.audit.exports import ocsf
 from exchange.cli.audit.exports.rows import COLUMNS, NUMBERS, ExportRow
-from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.frame.errors import CommandError, ExitCode
 
 BATCH: Final = 5_000
 """Rows of a Parquet row group."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
 
 
 def check_free(path: Path, *, force: bool) -> None:

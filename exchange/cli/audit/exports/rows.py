@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from exchange.cli.audit.checking.opening import OpenedEntry
 from exchange.cli.audit.searching.rows import ProvenEntry, dataset_of, operation_of
-from exchange.cli.times import iso
+from exchange.cli.frame.times import iso
 from exchange.core.access import code_name, kind_name
 from exchange.core.directory import Directory
 from exchange.core.merkle import leaf_hash

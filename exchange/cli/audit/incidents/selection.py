@@ -10,7 +10,7 @@ from exchange.cli.audit.mirror.access_mirror import AccessMirror
 from exchange.cli.audit.mirror.postings import Wanted
 from exchange.cli.audit.searching.criteria import party
 from exchange.cli.audit.searching.rows import ProvenEntry, proven_entries
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.frame.errors import WrongUsageError
 from exchange.client.datasets import dataset_name
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.access_mirror import AccessMirror
-from exchange.cli.progress import Advance
+from exchange.cli.frame.progress import Advance
 from exchange.client.calls import call
 from exchange.client.errors import (
     EvidenceError,

@@ -9,8 +9,8 @@ from pathlib import Path
 from exchange.cli.audit.checking.tree import Expected
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
-from exchange.cli.errors import CommandError, ExitCode
-from exchange.cli.times import now
+from exchange.cli.frame.errors import CommandError, ExitCode
+from exchange.cli.frame.times import now
 from exchange.client.errors import BrokenLogError
 from exchange.client.receipt_file import FILE as RECEIPTS
 from exchange.client.receipt_file import ReceiptFile

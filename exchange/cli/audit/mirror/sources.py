@@ -11,7 +11,7 @@ from exchange.cli.audit.checking.tree import place_of
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.nodes import StreamedNodes
 from exchange.cli.audit.mirror.offline import AuditHome
-from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.frame.errors import CommandError, ExitCode
 from exchange.client.errors import ForkError
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.errors import NoteError

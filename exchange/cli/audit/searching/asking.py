@@ -12,7 +12,7 @@ from exchange.cli.audit.mirror.seen import keep_evidence
 from exchange.cli.audit.searching.criteria import Criteria
 from exchange.cli.audit.searching.options import Typed
 from exchange.cli.audit.searching.rows import ProvenEntry
-from exchange.cli.progress import bar
+from exchange.cli.frame.progress import bar
 from exchange.client.calls import brokers_checkpoint, call
 from exchange.client.errors import BrokenLogError, EvidenceError
 from exchange.client.session import Session

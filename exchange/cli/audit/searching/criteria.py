@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from exchange.cli.audit.checking.opening import OpenedEntry
 from exchange.cli.audit.mirror.postings import Wanted
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.frame.errors import WrongUsageError
 from exchange.core.directory import Directory
 from exchange.core.errors import NameFormatError
 from exchange.core.names import SCHEME, Party

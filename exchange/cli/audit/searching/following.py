@@ -13,9 +13,9 @@ from exchange.cli.audit.mirror.offline import mirrored_erasures
 from exchange.cli.audit.mirror.seen import keep_evidence
 from exchange.cli.audit.searching.options import Typed
 from exchange.cli.audit.searching.rows import COLUMNS, ProvenEntry, described, proven_entries, row
-from exchange.cli.errors import ExitCode, say
-from exchange.cli.output import RunningTable, clean, print_json_line
-from exchange.cli.progress import bar
+from exchange.cli.frame.errors import ExitCode, say
+from exchange.cli.frame.output import RunningTable, clean, print_json_line
+from exchange.cli.frame.progress import bar
 from exchange.client.errors import BrokenLogError, UnavailableError
 from exchange.client.session import Session
 from exchange.client.storage import ACCESS

@@ -20,7 +20,7 @@ from exchange.cli.audit.searching.criteria import (
     party,
     request_id,
 )
-from exchange.cli.errors import WrongUsageError
+from exchange.cli.frame.errors import WrongUsageError
 from exchange.client.datasets import find_dataset
 from exchange.client.errors import UsageError
 from exchange.core.directory import Directory

@@ -11,7 +11,7 @@ from exchange.cli.audit.checking.tree import Expected, prove
 from exchange.cli.audit.checking.verification import LoggedEntry
 from exchange.cli.audit.mirror.access_mirror import PAGE, AccessMirror
 from exchange.cli.audit.mirror.postings import Wanted
-from exchange.cli.times import iso
+from exchange.cli.frame.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.access import code_name, kind_name
 from exchange.core.directory import Directory

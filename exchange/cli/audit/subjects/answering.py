@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.frame.errors import CommandError, ExitCode
 
 PROGRAM: Final = "exchange-adapter"
 

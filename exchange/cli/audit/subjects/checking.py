@@ -15,8 +15,8 @@ from exchange.cli.audit.checking.opening import RELEASED, SETTLING, OpenedEntry
 from exchange.cli.audit.mirror.access_mirror import AccessMirror
 from exchange.cli.audit.mirror.postings import Wanted
 from exchange.cli.audit.searching.rows import ProvenEntry, proven_entries
-from exchange.cli.output import listed
-from exchange.cli.progress import Advance
+from exchange.cli.frame.output import listed
+from exchange.cli.frame.progress import Advance
 from exchange.core.directory import Directory
 from exchange.core.erasures import Erasures
 from exchange.v1.request_pb2 import RequestHeader

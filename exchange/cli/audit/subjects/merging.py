@@ -8,9 +8,9 @@ from exchange.cli.audit.checking.checks import short
 from exchange.cli.audit.mirror.naming import Names, names_of
 from exchange.cli.audit.subjects.checking import Doubt, Remark, Seen, check_coverage, match_row
 from exchange.cli.audit.subjects.office import Office, key_of, read_file
-from exchange.cli.errors import CommandError, WrongUsageError
-from exchange.cli.progress import bar
-from exchange.cli.times import iso
+from exchange.cli.frame.errors import CommandError, WrongUsageError
+from exchange.cli.frame.progress import bar
+from exchange.cli.frame.times import iso
 from exchange.client.datasets import dataset_name
 from exchange.core.envelope import SUBJECT_ANSWER, SUBJECT_REQUEST, Envelope, decode_envelope
 from exchange.core.errors import CoreError

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 from exchange.cli.audit.mirror.access_mirror import FILE, AccessMirror
 from exchange.cli.audit.mirror.naming import History
 from exchange.cli.audit.mirror.offline import opened_home, read_directory
-from exchange.cli.errors import CommandError, ExitCode
+from exchange.cli.frame.errors import CommandError, ExitCode
 from exchange.client.errors import BrokenLogError
 from exchange.client.session import MIRROR
 from exchange.client.storage import MirrorFile

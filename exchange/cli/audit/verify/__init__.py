@@ -1,7 +1,7 @@
 """`exchange-audit verify`: each subcommand says what was asked, what was verified, and by which checkpoint."""
 
-from exchange.cli.application import new_group
 from exchange.cli.audit.verify import bundle, consistency, head, logs, proof, report
+from exchange.cli.frame.application import new_group
 
 app = new_group(
     "Verify a log, or evidence that somebody brings, by the trust file alone.",

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.bundles.format import BundleReader
 from exchange.cli.audit.checking.findings import Finding
 from exchange.cli.audit.checking.policies import PolicyOption, Standing, read_policy, standing
@@ -14,7 +13,8 @@ from exchange.cli.audit.mirror.offline import erasures_of, is_mirrored, opened_h
 from exchange.cli.audit.mirror.seen import compare, keep_evidence
 from exchange.cli.audit.mirror.sources import LogName
 from exchange.cli.audit.verify.outcome import Copy, print_outcome, verified
-from exchange.cli.errors import CommandError, ExitCode, say
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, say
 from exchange.client.errors import BrokenLogError, EvidenceError
 from exchange.core.errors import CoreError
 from exchange.core.note import Verifier

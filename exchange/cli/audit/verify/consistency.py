@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.checking.findings import plural
 from exchange.cli.audit.checking.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.mirror.offline import is_mirrored, opened_home
 from exchange.cli.audit.mirror.seen import compare, keep_evidence, log_of
 from exchange.cli.audit.mirror.sources import LogName
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError
-from exchange.cli.output import print_json, print_line, print_pairs
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError
+from exchange.cli.frame.output import print_json, print_line, print_pairs
 from exchange.client.errors import BrokenLogError, ForkError
 from exchange.core.errors import CoreError
 from exchange.core.note import MAX_NOTE, encode_base64

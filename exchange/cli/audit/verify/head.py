@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.checking.policies import (
     SEEN_BY_MANY,
     PolicyOption,
@@ -13,9 +12,10 @@ from exchange.cli.audit.checking.policies import (
 )
 from exchange.cli.audit.mirror.offline import AuditHome, opened_home
 from exchange.cli.audit.mirror.sources import LogName, altered, log_standing, mirrored_log, root_at
-from exchange.cli.errors import ExitCode
-from exchange.cli.output import print_json, print_line, print_pairs
-from exchange.cli.times import age, iso, now
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import ExitCode
+from exchange.cli.frame.output import print_json, print_line, print_pairs
+from exchange.cli.frame.times import age, iso, now
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import encode_base64
 from exchange.core.policy import MAX_AGE, MAX_AHEAD

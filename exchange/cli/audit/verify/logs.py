@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.checking.findings import Finding, Level, plural, span
 from exchange.cli.audit.checking.policies import PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.checking.tree import Expected, ProvenLeaves, TreeCheck, WholeTree
@@ -18,7 +17,8 @@ from exchange.cli.audit.mirror.seen import compare, keep_evidence
 from exchange.cli.audit.mirror.sources import LogName, LogOption, log_standing, mirrored_log
 from exchange.cli.audit.verify.database import BrokerDatabase
 from exchange.cli.audit.verify.outcome import Copy, Outcome, print_outcome, verified
-from exchange.cli.errors import WrongUsageError, say
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import WrongUsageError, say
 from exchange.client.errors import BrokenLogError
 from exchange.core.checkpoint import Checkpoint
 from exchange.core.note import Verifier

@@ -9,9 +9,9 @@ from exchange.cli.audit.checking.remembered import Remembered
 from exchange.cli.audit.checking.tree import Expected, TreeCheck, WholeTree
 from exchange.cli.audit.checking.verification import LoggedEntry, Verification
 from exchange.cli.audit.mirror.sources import LogName
-from exchange.cli.errors import ExitCode
-from exchange.cli.output import clean, print_json, print_line, print_pairs
-from exchange.cli.progress import bar, counted
+from exchange.cli.frame.errors import ExitCode
+from exchange.cli.frame.output import clean, print_json, print_line, print_pairs
+from exchange.cli.frame.progress import bar, counted
 from exchange.core.erasures import Erasures
 from exchange.core.note import encode_base64
 from exchange.core.trust import Trust

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.checking.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.mirror.offline import is_mirrored, opened_home
 from exchange.cli.audit.mirror.seen import compare, keep_evidence, log_of
 from exchange.cli.audit.mirror.sources import LogName
-from exchange.cli.errors import CommandError, ExitCode, WrongUsageError, say
-from exchange.cli.output import print_json, print_line, print_pairs
-from exchange.cli.times import iso
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, WrongUsageError, say
+from exchange.cli.frame.output import print_json, print_line, print_pairs
+from exchange.cli.frame.times import iso
 from exchange.client.errors import BrokenLogError
 from exchange.core.access import code_name, kind_name, read_access_leaf
 from exchange.core.note import encode_base64

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli.application import DEFAULT_HOME, HomeOption, JsonOption, example
 from exchange.cli.audit.checking.policies import SEEN_BY_MANY, PolicyOption, Standing, read_policy, standing
 from exchange.cli.audit.mirror.offline import AuditHome, is_mirrored, opened_home
 from exchange.cli.audit.mirror.sources import LogName, mirrored_log, root_at
 from exchange.cli.audit.sign import digest_of
-from exchange.cli.errors import CommandError, ExitCode, say
-from exchange.cli.output import print_json, print_line, print_pairs
-from exchange.cli.times import iso
+from exchange.cli.frame.application import DEFAULT_HOME, HomeOption, JsonOption, example
+from exchange.cli.frame.errors import CommandError, ExitCode, say
+from exchange.cli.frame.output import print_json, print_line, print_pairs
+from exchange.cli.frame.times import iso
 from exchange.core.errors import CoreError
 from exchange.core.report import MAX_REPORT, SignedReport, open_report
 from exchange.home import Home

@@ -1,0 +1,1 @@
+"""The operator's commands: an exchange is founded, its brokers run, its logs are kept."""

@@ -1,0 +1,1 @@
+"""Datasets: described, reviewed, published, found."""
