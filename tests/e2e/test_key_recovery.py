@@ -30,7 +30,7 @@ from tests.e2e.founding import (
 )
 from tests.e2e.test_revocation import agreement_of
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def fingerprint(home: Home) -> str:

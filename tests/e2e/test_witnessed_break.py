@@ -19,7 +19,7 @@ from tests.e2e.processes import TIMEOUT
 from tests.e2e.test_witnesses import SPLIT, answered
 from tests.e2e.witnessing import NAMES, Witnesses, trust_witnesses, witnessed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 AGAIN = ("audit-office-2", "university-2", "archive-2")
 FORK = 4

@@ -17,7 +17,7 @@ from tests.e2e.founding import APPLICATIONS, REGISTRY
 from tests.e2e.processes import until
 from tests.e2e.test_rotation import old_certificate
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 SET_IT = "set the clock that is wrong, and renew again"
 
