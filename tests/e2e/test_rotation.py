@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from exchange.broker.genesis import load_authority
-from exchange.client import ExchangeClient, RefusedError, keeping
+from exchange.client import ExchangeClient, RefusedError
 from exchange.client.renewing import renew_certificate, renew_signing_key
 from exchange.client.session import Session, wall_clock
 from exchange.core.keys import key_id
@@ -180,15 +180,13 @@ async def test_certificates_near_their_end_are_renewed_by_the_services_themselve
 
 
 async def test_an_open_client_renews_its_certificate_and_goes_over_to_other_keys_without_one_failed_request(
-    city: City, monkeypatch: pytest.MonkeyPatch
+    city: City,
 ) -> None:
     home = city.home(APPLICATIONS)
-    # It looks every hour whether anything is due.
-    monkeypatch.setattr(keeping, "RENEW_SECONDS", 0.2)
+    old_certificate(city, APPLICATIONS, 61)
     async with city.client() as client:
         old = client.session.signer.public_key
         async with asking(client) as asked:
-            old_certificate(city, APPLICATIONS, 61)
             await until(lambda: certificate_end(home) > wall_clock() + TLS_CERTIFICATE - DAY, "it is renewed")
             await asked.more()
             # A command beside it enters another signing key, with a certificate that is good for that alone.

@@ -16,6 +16,7 @@ from tests.e2e.clocks import HOUR, TYPED, timed
 from tests.e2e.founding import APPLICATIONS, REGISTRY
 from tests.e2e.processes import until
 from tests.e2e.test_rotation import old_certificate
+from tests.e2e.test_witnesses import answered
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -51,7 +52,7 @@ async def test_an_adapter_whose_clock_is_wrong_says_so_and_renews_once_it_is_set
         city.registry.start()
         await until(lambda: certificate_end(home) > wall_clock() + TLS_CERTIFICATE - DAY, "the certificate is renewed")
         async with city.client() as client:
-            await ask(client)
+            await answered(client)
         city.wait_settled()
         city.check()
 
