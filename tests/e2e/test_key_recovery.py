@@ -28,6 +28,7 @@ from tests.e2e.founding import (
     POPULATION,
     REGISTRY,
 )
+from tests.e2e.processes import TIMEOUT
 from tests.e2e.test_revocation import agreement_of
 
 pytestmark = pytest.mark.timeout(600)
@@ -100,12 +101,12 @@ async def test_a_stolen_department_key_is_recovered_after_three_days_in_public_v
         clocks.move(73 * HOUR)
         assert "No key stands in public view" in await clocks.types(HOUSING, "key", "pending")
         assert "is in use" in await clocks.types(POPULATION, "key", "install", admission)
-        mark = city.registry.mark()
         given = await renewed(clocks, POPULATION, REGISTRY)
-        await city.registry.seen("the tunnel of the old certificate has ended", mark)
         async with clocks.client() as client:
-            answer = await ask(client, 2)
-            assert answer.response.key_id.hex() == given
+            # The adapter that runs goes over to it within a second or two.
+            async with asyncio.timeout(TIMEOUT):
+                while (await ask(client, 2)).response.key_id.hex() != given:  # noqa: ASYNC110 - the adapter looks each second
+                    await asyncio.sleep(0.1)
             # What the department orders is obeyed; what the old key orders is not.
             said = await clocks.types(thief, "agreement", "revoke", agreement, "--reason", "test", code=1)
             assert "is revoked" in said
