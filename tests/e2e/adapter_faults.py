@@ -63,11 +63,11 @@ def broker_missing(desk: Desk) -> Iterator[None]:
 @contextmanager
 def _minutes_later(desk: Desk) -> Iterator[None]:
     """A minute passes at once, for the adapter and for who looks at its home."""
-    desk.registry_faults.switch_on("later", str(MINUTE + 5))
+    desk.registry_faults.switch_on("clock", str(MINUTE + 5))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adapters.doctor.now", lambda: now() + (MINUTE + 5) * 1000)
         yield
-    desk.registry_faults.switch_off("later")
+    desk.registry_faults.switch_on("clock", "0")
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter ARGUMENTS`.
+"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter|command ARGUMENTS`.
 
 It runs the real program after wrapping a few of its functions; the programs themselves know nothing of it. What goes
 wrong, and when, `tests.e2e.faults` says, which tests write.
 
+    any       clock                          seconds by which its clock is ahead; looked at whenever it is read, if it
+                                             was there at the start
     broker    submitted                      a request came in
               before-commit, after-commit    around the commit of both logs
               released                       the answer's entry is durable, the answer has not left
@@ -24,7 +26,6 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               signer                         answers are signed with the key of the home that it names
               sealing                        another sealing key is made, at every look (each second)
               give-up                        seconds until a tunnel whose receipts stay out is attached anew
-              later                          so many seconds have passed: its clock is ahead
               version                        it is of this version (from its start)
     both      hurry                          figures are looked at often, and keys every second (from its start)
               free                           so many bytes are left on the disk
@@ -36,9 +37,11 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from tests.e2e.faults import HOLD, Faults
@@ -47,6 +50,31 @@ _TICK = 0.005
 
 # Seconds; tests wait for adapters to attach again, and to offer again.
 LONGEST_WAIT, STRAY = 0.2, 1.0
+
+
+def move_clock(faults: Faults) -> None:
+    """Give the product another wall clock than the machine's: whatever imports `time` from here on reads that.
+
+    gRPC is imported before, and keeps the machine's: it counts its deadlines by it. TLS keeps it too, so that what a
+    broker certifies is valid by that.
+    """
+    import grpc.aio  # noqa: F401 - for its import alone
+
+    def ahead() -> int:
+        return int(faults.value("clock") or 0)
+
+    moved = ModuleType("time")
+    vars(moved).update(vars(time))
+    moved.time = lambda: time.time() + ahead()  # type: ignore[attr-defined]
+    moved.time_ns = lambda: time.time_ns() + ahead() * 1_000_000_000  # type: ignore[attr-defined]
+    sys.modules["time"] = moved
+    from exchange.broker.authority import Authority
+
+    def issue(original: Callable[..., bytes], authority: Any, *arguments: Any, **named: Any) -> bytes:
+        csr, party, key, now, *hosts = arguments
+        return original(authority, csr, party, key, now - timedelta(seconds=ahead()), *hosts, **named)
+
+    _wrap(Authority, "issue", issue)
 
 
 def break_broker(faults: Faults) -> None:
@@ -103,7 +131,6 @@ def break_adapter(faults: Faults) -> None:
     _break_answers(faults)
     _break_tunnel(faults)
     _hurry_sealing_keys(faults)
-    _be_later(faults)
 
 
 def break_figures(faults: Faults) -> None:
@@ -128,17 +155,6 @@ def break_figures(faults: Faults) -> None:
         return SimpleNamespace(f_bavail=int(free), f_frsize=1) if free else statvfs(path)
 
     shutil.disk_usage, os.statvfs = usage, blocks  # type: ignore[assignment]
-
-
-def _be_later(faults: Faults) -> None:
-    from exchange.client.session import Session
-
-    def init(original: Callable[..., Any], session: Any, *arguments: Any, **named: Any) -> None:
-        original(session, *arguments, **named)
-        clock = session.clock
-        session.clock = lambda: clock() + 1000 * int(faults.value("later") or 0)
-
-    _wrap(Session, "__init__", init)
 
 
 def _hurry_sealing_keys(faults: Faults) -> None:
@@ -270,10 +286,14 @@ def main() -> None:
     if faults.value("disk"):
         break_disk(faults)
     break_figures(faults)
+    if faults.value("clock"):
+        move_clock(faults)
     if role == "broker":
         from exchange.cli.main import app
 
         break_broker(faults)
+    elif role == "command":
+        from exchange.cli.main import app
     else:
         from adapters.cli import app
 

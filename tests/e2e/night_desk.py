@@ -57,6 +57,7 @@ class Desk:
             (city.path / f"{name}.log").symlink_to(city.path / "output" / f"{name}.log")
             city.faults(name).switch_on("hurry")
         city.faults(REGISTRY).switch_on("give-up", "3")
+        city.faults(REGISTRY).switch_on("clock", "0")
 
     @property
     def broker_faults(self) -> Faults:
@@ -161,7 +162,7 @@ class Desk:
             self._witnesses.start(*(name for name in self._witnesses.urls if not self._witnesses[name].is_running))
         for name in (BROKER, REGISTRY):
             for file in self.city.faults(name).folder.iterdir():
-                if file.suffix != ".count" and file.name not in {"hurry", "give-up"}:
+                if file.suffix != ".count" and file.name not in {"hurry", "give-up", "clock"}:
                     file.unlink()
         if self.city.broker.is_running:
             self.city.start()
