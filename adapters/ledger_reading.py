@@ -41,7 +41,18 @@ from adapters.ledger_rows import (
     told_of,
     verified_head,
 )
-from adapters.ledger_uses import COUNTED, DAY, EXISTS, IN_DAYS, IN_MINUTE, MINUTE, MISCOUNTED, USES, check_use
+from adapters.ledger_uses import (
+    COUNTED,
+    COUNTED_LOST,
+    DAY,
+    EXISTS,
+    IN_DAYS,
+    IN_MINUTE,
+    MINUTE,
+    MISCOUNTED,
+    USES,
+    check_use,
+)
 from exchange.core.decision import Usage
 
 
@@ -180,7 +191,8 @@ class LedgerReader:
             raise LedgerError(f"row {stray[0][0]} is not in the chain, but the ledger holds something for it")
         if unerased:
             raise LedgerError(f"row {unerased[0][0]}: its sealed answer is neither kept nor erased")
-        if self._counts and self._read({}, MISCOUNTED) != [[(0,)]]:
+        miscounted = MISCOUNTED.format(COUNTED_LOST if self._begins else "")
+        if self._counts and self._read({}, miscounted) != [[(0,)]]:
             raise LedgerError("how often agreements were used is not what the ledger's rows add up to")
 
     def _verify(self, after: int) -> None:

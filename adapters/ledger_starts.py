@@ -1,7 +1,7 @@
 """The file of a ledger that has lost answers for good: a declaration is written to it, and the adapter may go on."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from adapters.anchor import Anchor, AnchorError, clear_restored
 from adapters.ledger_breaks import read_start
 from adapters.ledger_file import HEAD, connect, failures, hold
 from adapters.ledger_rows import LedgerError, LedgerHead
+from adapters.ledger_uses import Use, count_uses
 from exchange.core.envelope import Envelope
 
 
@@ -51,8 +52,12 @@ class LostLedger:
         except AnchorError:
             return 0
 
-    def begin_anew(self, envelope: Envelope) -> LedgerHead:
+    def begin_anew(self, envelope: Envelope, uses: Sequence[Use] = ()) -> LedgerHead:
         """Write the declaration, durable on return, and the anchor after it.
+
+        Args:
+            envelope: the declaration.
+            uses: of the answers that it declares lost, as far as the log has them: they count as used.
 
         Raises:
             LedgerError: it does not follow what is left.
@@ -62,10 +67,13 @@ class LostLedger:
         start = read_start(data)
         if start.before != self.head:
             raise LedgerError("the declaration does not follow the ledger's last row")
+        if not all(start.before.number < use.number <= start.head.number for use in uses):
+            raise LedgerError("what is to be counted is not among the answers that are declared lost")
         values = (start.head.number, start.head.chain, data)
         with failures():
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO starts VALUES (?, ?, ?)", values)
+            count_uses(self._db, uses)
             self._db.execute("COMMIT")
         self.clear()
         return start.head

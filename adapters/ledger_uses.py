@@ -2,7 +2,8 @@
 
 One row for each answer, and one tally for each day of UTC: what an agreement was used in all is as many rows as it has
 days, and what it was used within a minute is no more than its limit lets through. A ledger that an earlier version
-wrote is counted when it is next opened for writing.
+wrote is counted when it is next opened for writing. What was lost, and counted by the access log, no chain binds: the
+log has it still.
 """
 
 import sqlite3
@@ -39,7 +40,9 @@ MISCOUNTED = """WITH
         kept AS (SELECT agreement, department, day, count FROM tallies)
     SELECT (SELECT count(*) FROM (SELECT * FROM (SELECT * FROM found EXCEPT SELECT * FROM kept)
         UNION ALL SELECT * FROM (SELECT * FROM kept EXCEPT SELECT * FROM found)))
-        + (SELECT count(*) FROM uses WHERE number NOT IN (SELECT number FROM answers))"""
+        + (SELECT count(*) FROM uses WHERE number NOT IN (SELECT number FROM answers) {})"""
+# Answers that were declared lost are counted by what the access log had of them, and stand in no row.
+COUNTED_LOST = "AND number > (SELECT coalesce(max(number), 0) FROM starts)"
 
 _UNCOUNTED = """SELECT number, time, requester, request FROM answers
     WHERE number > (SELECT coalesce(max(number), 0) FROM uses) ORDER BY number LIMIT 1000"""

@@ -1,26 +1,29 @@
 """`exchange-adapter ledger recover`: a ledger that has lost answers for good says so, signed, and goes on after them.
 
-What was lost is told by the log: every answer that may have left has its entry there, and its number in it. The answers
-themselves, what was asked and about whom, are gone; the parties' entries in the log stay.
+What was lost is told by the log: every answer that may have left has its entry there, and in it its number, its
+agreement and who asked, so that it goes on counting against the agreement's limits. The answers themselves, what was
+asked and about whom, are gone; the parties' entries in the log stay.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapters.host import LEDGER
 from adapters.ledger_breaks import LARGEST, draft_break
 from adapters.ledger_rows import LedgerError
 from adapters.ledger_starts import LostLedger
+from adapters.ledger_uses import Use
 from adapters.local import checked_reason
 from adapters.reconciling import SETTLING, own_entries
 from exchange.client.errors import EvidenceError
 from exchange.client.session import MIRROR, Session
 from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.access import read_access_leaf
-from exchange.core.envelope import RESPONSE, decode_envelope, sign, verify_signature
+from exchange.core.decision import read_request
+from exchange.core.envelope import REQUEST, RESPONSE, decode_envelope, sign, verify_signature
 from exchange.core.errors import CoreError
 from exchange.core.response import read_response
-from exchange.core.wire import decode
+from exchange.core.wire import MAX_TIME, decode
 from exchange.home import Home, HomeError
 from exchange.v1.access_pb2 import AccessBody
 from exchange.v1.ledger_pb2 import LedgerBreak
@@ -35,19 +38,26 @@ class Declared:
         first, last: numbers of the answers that are declared lost; last is 0 where none were.
         kept: the last answer that the ledger still has.
         entries: of the access log that are about answers which the ledger no longer has.
+        counted: of the answers that are declared lost, those that count against the limits of their agreements.
     """
 
     first: int
     last: int
     kept: int
     entries: int
+    counted: int = 0
+
+    @property
+    def uncounted(self) -> int:
+        """Answers of which the log says too little: they never got an entry, or its body was erased."""
+        return max(self.last - self.first + 1, 0) - self.counted
 
 
 @dataclass(slots=True)
 class _Given:
     """What the log says was given."""
 
-    number: int = 0
+    uses: dict[int, Use] = field(default_factory=dict)
     entries: int = 0
     size: int = 0
     note: bytes = b""
@@ -84,7 +94,7 @@ async def declare(session: Session, ledger: LostLedger, reason: str) -> Declared
     """
     await session.sync()
     given = await _given(session, ledger.head.number)
-    head, last = ledger.head, max(given.number, ledger.anchored)
+    head, last = ledger.head, max(*given.uses, ledger.anchored, 0)
     if last <= head.number:
         # All that was given is here: the anchor alone was lost with the disk.
         ledger.clear()
@@ -99,18 +109,19 @@ async def declare(session: Session, ledger: LostLedger, reason: str) -> Declared
         time=session.clock(),
         reason=reason,
     )
-    ledger.begin_anew(sign(session.signer, session.trust.name, draft_break(said)))
-    return Declared(head.number + 1, last, head.number, given.entries)
+    uses = tuple(given.uses[number] for number in sorted(given.uses))
+    ledger.begin_anew(sign(session.signer, session.trust.name, draft_break(said)), uses)
+    return Declared(head.number + 1, last, head.number, given.entries, len(uses))
 
 
 async def _given(session: Session, kept: int) -> _Given:
-    """The largest number of an answer that the log has, and how many entries are about answers after `kept`."""
+    """The answers after `kept` that the log has, as they were used, and how many entries are about them."""
     found = _Given()
     async for record, _ in own_entries(session):
-        number = _number(session, record)
-        if number is not None and number > kept:
+        use = _use(session, record)
+        if use is not None and use.number > kept:
             found.entries += 1
-            found.number = max(found.number, number)
+            found.uses[use.number] = use
     await session.evidence.settle()
     seen = session.evidence.checkpoint
     if seen is not None:
@@ -119,18 +130,25 @@ async def _given(session: Session, kept: int) -> _Given:
     return found
 
 
-def _number(session: Session, record: Record) -> int | None:
-    """The number of this system's answer that an entry settles; None where it settles none, or its body is gone."""
+def _use(session: Session, record: Record) -> Use | None:
+    """This system's answer that an entry settles, as it is counted; None where it settles none, or its body is gone."""
     try:
         leaf = read_access_leaf(record.leaf)
         if leaf.provider != str(session.party) or leaf.kind not in SETTLING or not record.body:
             return None
-        envelope = decode_envelope(decode(AccessBody, record.body).response, RESPONSE)
+        body = decode(AccessBody, record.body)
+        envelope = decode_envelope(body.response, RESPONSE)
         key = session.directory.state.keys.get(envelope.key_id)
         if envelope.digest != leaf.response_digest or key is None or key.party != session.party:
             raise EvidenceError(f"entry {record.index} of the access log has a body that is not this system's answer")
         # Whatever the broker says: the number is believed because this system signed it, its key revoked since or not.
         verify_signature(envelope, session.trust.name, key.public_key)
-        return min(read_response(envelope).ledger_number, LARGEST - 1)
+        response = read_response(envelope)
+        request = decode_envelope(body.request, REQUEST)
+        if request.digest != response.request_digest:
+            raise EvidenceError(f"entry {record.index} of the access log has a request that was not answered so")
+        asked = read_request(request)
+        number, time = min(response.ledger_number, LARGEST - 1), min(response.answered_at, MAX_TIME)
+        return Use(number, response.agreement, asked.requester.rpartition("/")[0], time)
     except CoreError as error:
         raise EvidenceError(f"entry {record.index} of the access log cannot be read: {error}") from error

@@ -1,8 +1,8 @@
 """A party's home: the folder that keeps its keys, certificate and trust. Private keys are made here and never leave."""
 
-import datetime
 import os
 import secrets
+import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +215,7 @@ class Home:
         if public_key != self.private_key("tls").public_key():
             raise HomeError(f"{path} is for another key than {self.keys / 'tls.pem'}", again)
         until = certificate.not_valid_after_utc
-        if until < datetime.datetime.now(datetime.UTC):
+        if until.timestamp() < time.time():
             raise HomeError(
                 f"the certificate {path} has expired: it was valid until {until:%Y-%m-%d}",
                 "set the clock of this machine if it is wrong; else `exchange key rotate` (a system:"

@@ -34,6 +34,12 @@ REJECT: Final = "/exchange.v1.InvitationService/Reject"
 JOIN: Final = "/exchange.v1.JoiningService/Join"
 HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 
+CERTIFIED_METHODS: Final = (
+    *(SUBMIT, ATTACH, APPEND, RENEW, DIRECTORY_SYNC, DIRECTORY_PROVE, DIRECTORY_COSIGNED),
+    *(ACCESS_SYNC, ACCESS_READ, ACCESS_SEARCH, ACCESS_PROVE, ACCESS_COSIGNED, INVITE, PENDING, REJECT, HEALTH_CHECK),
+)
+"""What a broker serves to those who have a certificate."""
+
 TIME_METADATA: Final = "exchange-time"
 """Initial metadata of a health check's answer: the broker's clock, milliseconds in decimal."""
 

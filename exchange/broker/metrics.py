@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from exchange.batching import Take
 from exchange.broker.logs import Entered, Logs, Proposal
 from exchange.broker.relay import Relay
-from exchange.broker.status import reason_of
+from exchange.broker.status import UNFORESEEN, reason_of
 from exchange.broker.tunnel import Tunnels
 from exchange.broker.witnesses import Witnesses
 from exchange.core.access import code_name
@@ -28,7 +28,7 @@ from exchange.metrics.gauges import COMMON, SECONDS, Gauge, Sample, build_versio
 from exchange.metrics.serving import Pages, sampled, serving
 from exchange.store.growth import Growth, growth_in
 from exchange.store.ports import Log, StoreError
-from exchange.transport import SUBMIT
+from exchange.transport import CERTIFIED_METHODS, SUBMIT
 from exchange.v1.access_pb2 import Code
 
 RELEASED = "RELEASED"
@@ -102,6 +102,8 @@ class Meter:
         # A rate needs a first value: a code that comes for the first time would count as nothing.
         for code in (RELEASED, *(code_name(code) for code in Code.values() if code)):
             self._requests.labels(code)
+        for method in CERTIFIED_METHODS:
+            self._counters_of(method, UNFORESEEN)
 
     def missing(self) -> Sequence[str]:
         """Why no requests are answered now; nothing where they are."""

@@ -14,6 +14,7 @@ from exchange.core.directory import Directory
 from exchange.core.envelope import ENTRY, decode_envelope
 from exchange.core.errors import CoreError, ProofError
 from exchange.core.names import Party
+from exchange.core.signed import no_valid_key
 from exchange.core.state import MAX_ENTRY, Version
 from exchange.core.terms import DatasetTerms
 from exchange.core.wire import MAX_TIME, decode
@@ -173,7 +174,7 @@ class Reading:
     def _role(self, peer: Party) -> "Role.ValueType":
         role = self._logs.directory.role_of(peer, self._clock())
         if role is None:
-            raise NotPermittedError(f"{peer} has no valid key in the directory")
+            raise NotPermittedError(no_valid_key(self._logs.directory.state, peer, self._clock()))
         return role
 
     def _folded(self, size: int) -> Directory:

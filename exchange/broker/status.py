@@ -92,7 +92,10 @@ _ERRORS: tuple[tuple[type[Exception], _Row], ...] = (
     (VersionError, _Row(grpc.StatusCode.FAILED_PRECONDITION, VERSION_UNSUPPORTED)),
     (CoreError, _Row(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")),
 )
-_UNKNOWN = _Row(grpc.StatusCode.INTERNAL, "INTERNAL")
+UNFORESEEN = "INTERNAL"
+"""The reason that is told of an error that nobody foresaw."""
+
+_UNKNOWN = _Row(grpc.StatusCode.INTERNAL, UNFORESEEN)
 
 
 def is_expected(error: Exception) -> bool:

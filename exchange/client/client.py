@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from exchange.client.answers import Answer, check_answer
-from exchange.client.calls import call_until
+from exchange.client.calls import GrpcTransport, call_until
 from exchange.client.errors import RefusedError, UnavailableError
+from exchange.client.keeping import KeyKeeper
 from exchange.client.preparing import Preparer
 from exchange.client.questions import Key, lookup_query, operation_of, selection_query
 from exchange.client.receipts import WITHIN
@@ -27,6 +28,9 @@ LIFETIME = 300.0
 class ExchangeClient:
     """A system's client, as an async context manager; any number of requests may be under way at once.
 
+    While it is open it renews the home's keys in time, as an adapter does, and goes over to those that another program
+    renewed; requests that are under way end as they began.
+
     Args:
         session: opened and closed by the client, unless it is open already.
     """
@@ -35,23 +39,35 @@ class ExchangeClient:
         self.session = session
         self._owns_session = False
         self._preparer = Preparer(session)
+        self._upkeep: tuple[asyncio.Task[None], ...] = ()
 
     async def __aenter__(self) -> "ExchangeClient":
         """Open the session, as `Session.__aenter__`."""
         if not self.session.is_open:
             await self.session.__aenter__()
             self._owns_session = True
+            self._keep_keys()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the session if it was opened here, as `Session.__aexit__`."""
+        upkeep, self._upkeep = self._upkeep, ()
+        for task in upkeep:
+            task.cancel()
+        await asyncio.gather(*upkeep, return_exceptions=True)
         await self._preparer.close()
         self._preparer = Preparer(self.session)
         if self._owns_session:
             self._owns_session = False
             await self.session.__aexit__(kind, error, trace)
+
+    def _keep_keys(self) -> None:
+        # Whoever brings another transport shows no certificate of the home.
+        if isinstance(self.session.transport, GrpcTransport):
+            keeper = KeyKeeper(self.session)
+            self._upkeep = tuple(asyncio.create_task(work) for work in (keeper.keep(), keeper.watch()))
 
     async def lookup(  # noqa: PLR0913 - who asks, why and for what is said by name, each time
         self,

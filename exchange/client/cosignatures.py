@@ -7,6 +7,7 @@ file's policy, and the checkpoint must be of the one history that this party has
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from exchange.client.breaks import is_lost
 from exchange.client.calls import Shared, Transport, call, check_length
 from exchange.client.errors import BrokenLogError, EvidenceError, ExchangeError, StaleError
 from exchange.client.evidence import AccessEvidence
@@ -15,6 +16,7 @@ from exchange.client.receipt_file import ReceiptFile
 from exchange.client.storage import ACCESS, DIRECTORY
 from exchange.core.errors import NoteError
 from exchange.core.policy import MAX_AGE, NO_WITNESSES, Cosigned, Policy, open_cosigned
+from exchange.core.successions import Succession
 from exchange.core.trust import Trust
 from exchange.transport import ACCESS_COSIGNED, DIRECTORY_COSIGNED
 from exchange.v1.log_pb2 import (
@@ -145,6 +147,27 @@ class Cosignatures:
             await self._evidence.settle()
         await asyncio.to_thread(self._file.keep_cosigned, log, note)
         self._known[log] = cosigned, note
+
+    async def give_up(self, breaks: Sequence[Succession]) -> None:
+        """Forget what was cosigned of the access log, where the root has declared it lost: nothing continues it.
+
+        Args:
+            breaks: those that the directory declares.
+
+        Raises:
+            UnavailableError: nobody says whether the log still proves it.
+        """
+        known = self._known.get(ACCESS)
+        if known is None:
+            return
+        for succession in breaks:
+            if not await is_lost(self._transport, succession, known[0].checkpoint):
+                continue
+            # Another one may have come meanwhile, of the log that goes on.
+            if self._known.get(ACCESS) == known:
+                await asyncio.to_thread(self._file.keep_cosigned, ACCESS, b"")
+                del self._known[ACCESS]
+            return
 
     async def refresh(self, log: str) -> None:
         """Ask a broker for the last cosigned checkpoint, and take it.

@@ -64,7 +64,7 @@ class Preparer:
         query = question(shown_types(terms, dataset))
         check_question(query, dataset, terms)
         provider = await self._known(lambda directory: _sealing_key(directory, dataset, self._session.clock()))
-        sealer = self._sealer = self._sealer or await self._new_sealer()
+        sealer = await self._own_sealer()
         now = self._session.clock()
         header = RequestHeader()
         header.CopyFrom(asked)
@@ -99,10 +99,18 @@ class Preparer:
         # A newer agreement may grant it; if none does, the refusal is the broker's to sign.
         return find(await self._session.sync())
 
-    async def _new_sealer(self) -> Sealer:
-        signer = self._session.signer
+    async def _own_sealer(self) -> Sealer:
+        """The one that signs with the home's key, which may be another than a moment ago."""
+        signer, before = self._session.signer, self._sealer
+        if before is not None and before.key.public_key == signer.public_key:
+            return before
         record = await self._known(lambda directory: _own_key(directory, key_id(signer.public_key)))
-        return Sealer(self._session.trust.name, signer, record)
+        made = self._sealer = Sealer(self._session.trust.name, signer, record)
+        if before is None:
+            return made
+        await before.close()
+        # Which has waited: by now there may be yet another key.
+        return await self._own_sealer()
 
     async def _known(self, find: Callable[[Directory], T]) -> T:
         try:

@@ -50,6 +50,15 @@ async def renew_certificate(session: Session, *, timeout: float = TIMEOUT) -> in
     return certificate_end(home)
 
 
+def is_due(session: Session) -> bool:
+    """Whether anything has come near its end, as far as the home and its mirror know.
+
+    Raises:
+        HomeError: a key or certificate cannot be read.
+    """
+    return is_signing_key_due(session) or _is_certificate_due(session)
+
+
 async def renew_if_due(session: Session) -> bool:
     """Renew what has come near its end: a system's signing key under the old one, and the TLS certificate.
 
@@ -63,7 +72,7 @@ async def renew_if_due(session: Session) -> bool:
         ExchangeError, HomeError: as `renew_signing_key` and `renew_certificate`.
     """
     renewed = is_signing_key_due(session) and await renew_signing_key(session)
-    if is_certificate_due(session.home, session.clock()) or not _fits(session):
+    if _is_certificate_due(session):
         await renew_certificate(session)
         return True
     return renewed
@@ -129,6 +138,10 @@ async def _enter(session: Session, signer: EcdsaSigner) -> None:
         await session.sync()
         if key_id(signer.public_key) not in session.directory.state.keys:
             raise
+
+
+def _is_certificate_due(session: Session) -> bool:
+    return is_certificate_due(session.home, session.clock()) or not _fits(session)
 
 
 def _fits(session: Session) -> bool:

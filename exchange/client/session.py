@@ -314,6 +314,8 @@ class Session:
             return
         try:
             await self.evidence.settle_breaks()
+            if self.cosignatures.needed:
+                await self.cosignatures.give_up(await asyncio.to_thread(self.declared_breaks))
         except UnavailableError:
             self._looked = 0
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 
 from exchange.core.directory import Directory
 from exchange.core.key_rules import ROOT_SIGNED
-from exchange.core.lifetimes import DAY, SEALING_RENEWAL, SYSTEM_RENEWAL, TLS_RENEWAL, WARNINGS
+from exchange.core.lifetimes import DAY, SEALING_RENEWAL, SYSTEM_RENEWAL, TLS_RENEWAL, WARNINGS, utc
 from exchange.core.names import Party
 from exchange.core.state import KeyRecord, State, is_signing
 from exchange.v1.directory_pb2 import Role
@@ -121,11 +120,6 @@ def said(days: int, item: Expiring) -> dict[str, str | int]:
 def said_pending(record: KeyRecord) -> dict[str, str | int]:
     """A key in public view, for the log of a service."""
     return {"party": str(record.party), "key": record.key_id.hex()[:16], "in_force": utc(record.not_before)}
-
-
-def utc(moment: int) -> str:
-    """A time in milliseconds, up to the year 9999, to the second."""
-    return f"{datetime.fromtimestamp(moment // 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _keys(state: State, parties: tuple[Party, ...], now: int) -> Iterator[Expiring]:

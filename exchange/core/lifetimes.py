@@ -3,6 +3,8 @@
 All are milliseconds.
 """
 
+from datetime import UTC, datetime
+
 from exchange.v1.directory_pb2 import Role
 
 SECOND = 1000
@@ -37,3 +39,8 @@ _OF_ROLES = {
 def key_lifetime(role: "Role.ValueType") -> int:
     """How long a signing key of this role is valid, milliseconds."""
     return _OF_ROLES.get(role, OTHER_KEY)
+
+
+def utc(moment: int) -> str:
+    """A time in milliseconds, up to the year 9999, to the second."""
+    return f"{datetime.fromtimestamp(moment // 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

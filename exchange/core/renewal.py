@@ -1,11 +1,9 @@
 """The renewal of a TLS certificate: what its signing key says, and whether that holds (DESIGN section 3)."""
 
-from datetime import UTC, datetime
-
 from exchange.core.envelope import pae, prefixed
 from exchange.core.errors import CoreError
 from exchange.core.keys import Signer, is_signed, key_id
-from exchange.core.lifetimes import HEAD_START
+from exchange.core.lifetimes import HEAD_START, utc
 from exchange.core.names import Party
 from exchange.core.state import KeyRecord, State, is_signing
 from exchange.core.wire import MAX_TIME
@@ -63,13 +61,9 @@ def check_renewal(state: State, peer: Party, request: RenewRequest, now: int) ->
         raise RenewalError(f"this key of {peer} is revoked: no certificate is issued for it")
     if abs(request.time - now) > HEAD_START:
         raise RenewalError(
-            f"the clock of {peer} says {_shown(request.time)}, and this broker's {_shown(now)}: set the clock that is"
+            f"the clock of {peer} says {utc(request.time)}, and this broker's {utc(now)}: set the clock that is"
             " wrong, and renew again"
         )
     if now > record.not_after:
         raise RenewalError(f"this key of {peer} has expired: no certificate is issued for it")
     return record
-
-
-def _shown(moment: int) -> str:
-    return f"{datetime.fromtimestamp(moment // 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from exchange.core.envelope import Envelope, verify_signature
+from exchange.core.lifetimes import utc
+from exchange.core.names import Party
 from exchange.core.state import EntryError, KeyRecord, State, is_signing
 from exchange.core.values import quick
 from exchange.v1.directory_pb2 import Entry
@@ -34,5 +36,18 @@ def signing_record(state: State, envelope: Envelope, now: int) -> KeyRecord:
     if record.revoked_index is not None:
         raise EntryError(f"the signing key of {record.party} is revoked")
     if not record.is_valid(now):
-        raise EntryError(f"the signing key of {record.party} is not valid at this time")
+        raise EntryError(f"the signing key of {record.party} is not valid at this time{_from(record, now)}")
     return record
+
+
+def no_valid_key(state: State, party: Party, now: int) -> str:
+    """That no signing key of a party is in force; and from when on one is, where one waits in public view."""
+    found = (record for record in state.keys_of(party) if is_signing(record) and record.revoked_index is None)
+    waiting = next((record for record in found if now < record.not_before), None)
+    wait = f"; the one that waits takes effect on {utc(waiting.not_before)}" if waiting is not None else ""
+    return f"{party} has no valid key in the directory{wait}"
+
+
+def _from(record: KeyRecord, now: int) -> str:
+    """From when on a key counts that does not count yet; whoever waits for it wants to know."""
+    return f": it takes effect on {utc(record.not_before)}" if now < record.not_before else ""

@@ -5,7 +5,7 @@ A witness that forgets could cosign a second history: the file is made once, and
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ PRAGMA user_version = 1;
 COMMIT;
 """
 _KEEP: Final = "INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?, ?)"
+_NOTE: Final = "SELECT note FROM latest WHERE origin = ?"
 _LATEST: Final = "SELECT size, root FROM latest WHERE origin = ?"
 
 
@@ -131,6 +132,23 @@ class WitnessMemory:
                 yield connection
         except sqlite3.Error as error:
             raise MemoryFailedError(f"the witness's memory {self._path} cannot be used: {error}") from error
+
+
+def cosigned_in(path: Path, origins: Sequence[str]) -> tuple[bytes, ...]:
+    """The last checkpoints of some logs that a witness has cosigned, as the logs signed them; the file is read alone.
+
+    Args:
+        path: a witness's memory, or a copy of one; origins: the logs'.
+
+    Raises:
+        HomeError: it cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = [connection.execute(_NOTE, (origin,)).fetchone() for origin in origins]
+    except sqlite3.Error as error:
+        raise HomeError(f"the witness's memory {path} cannot be read: {error}") from error
+    return tuple(bytes(row[0]) for row in found if row is not None)
 
 
 def _latest(connection: sqlite3.Connection, origin: str) -> Checkpoint | None:

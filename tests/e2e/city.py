@@ -28,6 +28,7 @@ from exchange.core import entries
 from exchange.core.access import read_access_leaf
 from exchange.core.checkpoint import Checkpoint, open_checkpoint
 from exchange.core.directory import Directory
+from exchange.core.lifetimes import SEALING_KEY
 from exchange.core.merkle import Frontier, leaf_hash
 from exchange.core.names import Party
 from exchange.home import Home
@@ -42,7 +43,7 @@ from tests.e2e.founding import (
     RESIDENTS,
     Founding,
 )
-from tests.e2e.processes import Program, wait_until
+from tests.e2e.processes import TIMEOUT, Program, wait_until
 
 # Of each log: its head's size, how many entries are stored, and the first and last index of these.
 EXTENTS = (
@@ -81,10 +82,15 @@ class City:
     # --- making one -----------------------------------------------------------------------------------
 
     @classmethod
-    def build(cls, path: Path) -> "City":
-        """Make a template: everything is entered in the directory, nothing runs."""
+    def build(cls, path: Path, *, sealing: int = SEALING_KEY) -> "City":
+        """Make a template: everything is entered in the directory, nothing runs.
+
+        Args:
+            path: a folder.
+            sealing: how long its sealing keys are valid, milliseconds.
+        """
         path.mkdir(parents=True, exist_ok=True)
-        asyncio.run(Founding(path, _TEMPLATE_ADDRESS).build())
+        asyncio.run(Founding(path, _TEMPLATE_ADDRESS, sealing=sealing).build())
         return cls(path, _TEMPLATE_ADDRESS)
 
     def copy(self, path: Path, *, faulty: bool = False) -> "City":
@@ -235,7 +241,7 @@ class City:
         """How many answers of a ledger nothing settles yet."""
         return sum(not row.settlements for row in self.ledger(name))
 
-    def wait_settled(self, name: str = REGISTRY, timeout: float = 15.0) -> None:
+    def wait_settled(self, name: str = REGISTRY, timeout: float = TIMEOUT) -> None:
         """Wait until nothing is owed."""
         wait_until(lambda: not self.owed(name), f"{self.owed(name)} receipts owed to {name}", timeout)
 

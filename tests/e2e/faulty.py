@@ -1,14 +1,17 @@
-"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter ARGUMENTS`.
+"""A program of the exchange with faults built in: `python -m tests.e2e.faulty broker|adapter|command ARGUMENTS`.
 
 It runs the real program after wrapping a few of its functions; the programs themselves know nothing of it. What goes
 wrong, and when, `tests.e2e.faults` says, which tests write.
 
+    any       clock                          seconds by which its clock is ahead; looked at whenever it is read, if it
+                                             was there at the start
     broker    submitted                      a request came in
               before-commit, after-commit    around the commit of both logs
               released                       the answer's entry is durable, the answer has not left
               withhold                       receipts are not sent to adapters
               read-only                      the database takes no writes
-              refuse                         entries of the directory are refused without a reason
+              refuse                         entries of the directory and renewals are refused without a reason
+              stumble                        entries of the directory fail in a way that nobody foresaw
               disk, fsync                    its database is on a disk of apsw's (from its start), which fails to sync
     adapter   asking                         before the source is asked
               before-commit, after-commit    around the commit of an answer to the ledger
@@ -23,15 +26,22 @@ wrong, and when, `tests.e2e.faults` says, which tests write.
               signer                         answers are signed with the key of the home that it names
               sealing                        another sealing key is made, at every look (each second)
               give-up                        seconds until a tunnel whose receipts stay out is attached anew
+              version                        it is of this version (from its start)
+    both      hurry                          figures are looked at often, and keys every second (from its start)
+              free                           so many bytes are left on the disk
 """
 
 import asyncio
 import functools
 import os
+import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from tests.e2e.faults import HOLD, Faults
@@ -42,11 +52,37 @@ _TICK = 0.005
 LONGEST_WAIT, STRAY = 0.2, 1.0
 
 
+def move_clock(faults: Faults) -> None:
+    """Give the product another wall clock than the machine's: whatever imports `time` from here on reads that.
+
+    gRPC is imported before, and keeps the machine's: it counts its deadlines by it. TLS keeps it too, so that what a
+    broker certifies is valid by that.
+    """
+    import grpc.aio  # noqa: F401 - for its import alone
+
+    def ahead() -> int:
+        return int(faults.value("clock") or 0)
+
+    moved = ModuleType("time")
+    vars(moved).update(vars(time))
+    moved.time = lambda: time.time() + ahead()  # type: ignore[attr-defined]
+    moved.time_ns = lambda: time.time_ns() + ahead() * 1_000_000_000  # type: ignore[attr-defined]
+    sys.modules["time"] = moved
+    from exchange.broker.authority import Authority
+
+    def issue(original: Callable[..., bytes], authority: Any, *arguments: Any, **named: Any) -> bytes:
+        csr, party, key, now, *hosts = arguments
+        return original(authority, csr, party, key, now - timedelta(seconds=ahead()), *hosts, **named)
+
+    _wrap(Authority, "issue", issue)
+
+
 def break_broker(faults: Faults) -> None:
     """Wrap what a broker does."""
     from exchange.broker.append import AppendCommand
     from exchange.broker.logs import EntryRefusedError
     from exchange.broker.relay import Relay
+    from exchange.broker.renewing import RenewCommand
     from exchange.broker.tunnel import Tunnel
     from exchange.store.sql import SqlLogStore
 
@@ -66,9 +102,12 @@ def break_broker(faults: Faults) -> None:
     async def append(original: Callable[..., Any], *arguments: Any) -> Any:
         if faults.value("refuse"):
             raise EntryRefusedError("refused")
+        if faults.value("stumble"):
+            raise LookupError("nobody foresaw this")
         return await original(*arguments)
 
     _wrap(AppendCommand, "__call__", append)
+    _wrap(RenewCommand, "__call__", append)
     _wrap(SqlLogStore, "locked", locked)
     _wrap(Tunnel, "settle", settle)
 
@@ -92,6 +131,30 @@ def break_adapter(faults: Faults) -> None:
     _break_answers(faults)
     _break_tunnel(faults)
     _hurry_sealing_keys(faults)
+
+
+def break_figures(faults: Faults) -> None:
+    """Wrap what a program reads for its figures."""
+    import adapters.renewals
+    import exchange.metrics.gauges
+    import exchange.metrics.serving
+
+    if faults.value("hurry"):
+        exchange.metrics.serving.SAMPLE_SECONDS = 0.5
+        adapters.renewals.RENEW_SECONDS = 1
+    if version := faults.value("version"):
+        exchange.metrics.gauges.version = lambda _: version
+    disk_usage, statvfs = shutil.disk_usage, os.statvfs
+
+    def usage(path: Any) -> Any:
+        free = faults.value("free")
+        return disk_usage(path)._replace(free=int(free)) if free else disk_usage(path)
+
+    def blocks(path: Any) -> Any:
+        free = faults.value("free")
+        return SimpleNamespace(f_bavail=int(free), f_frsize=1) if free else statvfs(path)
+
+    shutil.disk_usage, os.statvfs = usage, blocks  # type: ignore[assignment]
 
 
 def _hurry_sealing_keys(faults: Faults) -> None:
@@ -222,10 +285,15 @@ def main() -> None:
     faults = Faults(Path(os.environ["EXCHANGE_TEST_FAULTS"]))
     if faults.value("disk"):
         break_disk(faults)
+    break_figures(faults)
+    if faults.value("clock"):
+        move_clock(faults)
     if role == "broker":
         from exchange.cli.main import app
 
         break_broker(faults)
+    elif role == "command":
+        from exchange.cli.main import app
     else:
         from adapters.cli import app
 

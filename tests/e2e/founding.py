@@ -89,10 +89,12 @@ class Founding:
         path: its folder.
         address: HOST:PORT that its broker is to have.
         database: a file of the broker's, or the URL of a PostgreSQL database.
+        sealing: how long sealing keys are valid, milliseconds.
     """
 
-    def __init__(self, path: Path, address: str, database: str = "exchange.db") -> None:
+    def __init__(self, path: Path, address: str, database: str = "exchange.db", *, sealing: int = SEALING_KEY) -> None:
         self._path = path
+        self._sealing = sealing
         self._now = wall_clock()
         found(path / OPERATOR, ORIGIN, address, HOSTS, self._now, database)
         (path / OPERATOR / "broker").rename(path / BROKER)
@@ -172,7 +174,7 @@ class Founding:
     async def _provide(self, name: str, code: str) -> None:
         """The system's sealing key, its table and its adapter's configuration."""
         home = self._home(SYSTEMS[name])
-        validity = (wall_clock(), wall_clock() + SEALING_KEY)
+        validity = (wall_clock(), wall_clock() + self._sealing)
         statement = entries.sealing_key_statement(home.party, home.new_sealing_key(), validity)
         await self._enter(SYSTEMS[name], entries.key_entry(home.party, secrets.token_bytes(16), statement))
         config = f'[sources.main]\nurl = "sqlite:///data.db"\n\n[datasets.{code}]\nsource = "main"\ntable = "{code}"\n'

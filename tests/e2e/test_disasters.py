@@ -118,6 +118,9 @@ def test_disks_are_lost_and_the_exchange_goes_on(city: City) -> None:
     shutil.rmtree(city.path / REGISTRY)
     printed = follow("An adapter's disk is lost")
     assert "declared lost: answers 3 to 8" in printed
+    assert "limits of agreements count 5 of them, by their entries in the access log" in printed
+    # One entry was lost with the broker's disk, and given up.
+    assert "WARNING: 1 of them count against no limit" in printed
     city.start()
     asked(city, 2)
     assert [row.number for row in city.ledger()] == [1, 2, 9, 10]

@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.asking import ask
 from tests.e2e.city import City
 from tests.e2e.founding import AUDITOR
@@ -14,7 +12,6 @@ from tests.tile_reader import TileReader, included
 
 
 # Fourteen commands, each a process that loads everything.
-@pytest.mark.timeout(300)
 async def test_a_stranger_with_the_trust_file_verifies_what_happened(city: City, tmp_path: Path) -> None:
     async with city.client() as client:
         answers = [await ask(client, number) for number in range(3)]

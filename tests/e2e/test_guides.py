@@ -25,7 +25,6 @@ _MANDATE = re.compile(r"exchange (mandate) end ([0-9a-f]{12})")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.timeout(300),
 ]
 
 

@@ -28,7 +28,7 @@ from tests.e2e.asking import ask, refused
 from tests.e2e.city import City
 from tests.e2e.conftest import NewCity
 from tests.e2e.founding import APPLICATIONS, BROKER, HOSTS, HOUSING, OPERATOR, POPULATION, REGISTRY
-from tests.e2e.processes import wait_until
+from tests.e2e.processes import until, wait_until
 from tests.e2e.test_revocation import run
 
 ASKERS = 4
@@ -59,28 +59,34 @@ class Load:
 
 @asynccontextmanager
 async def load(city: City) -> AsyncIterator[Load]:
-    """Several clients that ask one thing after the other until the block ends; no request may fail."""
+    """A client of which much is asked until the block ends; no request may fail."""
+    async with city.client() as client, asking(client) as found:
+        yield found
+
+
+@asynccontextmanager
+async def asking(client: ExchangeClient) -> AsyncIterator[Load]:
+    """Several who ask one thing after the other until the block ends; no request may fail."""
     done, found = asyncio.Event(), Load()
-    async with city.client() as client:
 
-        async def asking(first: int) -> None:
-            number = first
-            while not done.is_set():
-                try:
-                    await ask(client, number % 300)
-                except Exception as error:  # noqa: BLE001 - whatever it is, no request may end so
-                    found.failed.append(error)
-                    return
-                found.answered += 1
-                number += ASKERS
+    async def one(first: int) -> None:
+        number = first
+        while not done.is_set():
+            try:
+                await ask(client, number % 300)
+            except Exception as error:  # noqa: BLE001 - whatever it is, no request may end so
+                found.failed.append(error)
+                return
+            found.answered += 1
+            number += ASKERS
 
-        tasks = [asyncio.create_task(asking(first)) for first in range(ASKERS)]
-        try:
-            await found.more()
-            yield found
-        finally:
-            done.set()
-            await asyncio.gather(*tasks)
+    tasks = [asyncio.create_task(one(first)) for first in range(ASKERS)]
+    try:
+        await found.more()
+        yield found
+    finally:
+        done.set()
+        await asyncio.gather(*tasks)
     assert not found.failed, found.failed
 
 
@@ -171,6 +177,27 @@ async def test_certificates_near_their_end_are_renewed_by_the_services_themselve
         async with city.client() as client:
             await ask(client)
         city.check()
+
+
+async def test_an_open_client_renews_its_certificate_and_goes_over_to_other_keys_without_one_failed_request(
+    city: City,
+) -> None:
+    home = city.home(APPLICATIONS)
+    old_certificate(city, APPLICATIONS, 61)
+    async with city.client() as client:
+        old = client.session.signer.public_key
+        async with asking(client) as asked:
+            await until(lambda: certificate_end(home) > wall_clock() + TLS_CERTIFICATE - DAY, "it is renewed")
+            await asked.more()
+            # A command beside it enters another signing key, with a certificate that is good for that alone.
+            await exchange(city, APPLICATIONS, "key", "rotate")
+            await until(lambda: client.session.signer.public_key != old, "the client signs with the new key")
+            await asked.more()
+        # Without the old key nobody is let in by a certificate that came with it.
+        await exchange(city, HOUSING, "key", "revoke", key_id(old).hex(), "--reason", "Replaced")
+        answer = await ask(client)
+        assert answer.request.key_id == key_id(home.signer().public_key) != key_id(old)
+    city.wait_settled()
 
 
 async def test_a_broker_whose_certificate_has_expired_while_it_stood_still_starts_again(new_city: NewCity) -> None:

@@ -1,99 +1,73 @@
-"""docs/runbook.md, command by command; what an alert means is the case, wherever a test can make it so."""
+"""docs/runbook.md: what each alert means is made so with real programs, shows in their figures, and can be mended."""
 
-import re
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from adapters.cli import app as adapter_app
-from exchange.cli.main import app as exchange_app
+from exchange.core.lifetimes import DAY
+from tests.e2e import adapter_faults, broker_faults
+from tests.e2e.alarms import PROMTOOL, require_quiet, rules
 from tests.e2e.city import City
-from tests.e2e.founding import BROKER, REGISTRY
-from tests.e2e.processes import ROOT, wait_until
-from tests.e2e.watching import fetch, watch
+from tests.e2e.founding import BROKER
+from tests.e2e.night_desk import WITNESSED, Desk, Fault, at_work, chapters, go_through
+from tests.e2e.processes import wait_until
 
-_CHAPTER = re.compile(r"^## (?P<name>[^\n]+)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-_BLOCK = re.compile(r"^```sh(?: exit (?P<code>\d))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_PORTS = {"127.0.0.1:9743": BROKER, "127.0.0.1:9744": REGISTRY}
-_APPS = {"exchange": exchange_app, "exchange-adapter": adapter_app}
-
-pytestmark = pytest.mark.timeout(300)
+FAULTS: dict[str, Fault] = {**broker_faults.FAULTS, **adapter_faults.FAULTS}
+BEGINNING = "Before anything happens"
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """A city, and where its figures are."""
-
-    city: City
-    addresses: Mapping[str, str]
-
-    def stop_broker(self) -> None:
-        self.city.broker.stop()
-        wait_until(lambda: fetch(self.addresses[REGISTRY], "/ready")[0] == 503, "an adapter that is not attached")
-
-    def stop_adapter(self) -> None:
-        self.city.registry.stop()
-
-    def stop_dataset(self) -> None:
-        self.type("exchange-adapter stop residents --reason maintenance --home ./registry", 0)
-
-    def type(self, line: str, code: int) -> None:
-        """Type a line that ends as it must."""
-        program, *arguments = line.split()
-        if line.startswith("curl -s "):
-            for address, name in _PORTS.items():
-                line = line.replace(address, self.addresses[name])
-            address, _, path = line.removeprefix("curl -s http://").partition("/")
-            assert fetch(address, f"/{path}")[0] == 200, line
-        elif line == "exchange broker run --home ./broker":
-            self.city.restart_broker()
-        elif line == "exchange-adapter run --home ./registry":
-            self.city.registry.start()
-        elif program in _APPS:
-            done = CliRunner().invoke(_APPS[program], arguments)
-            assert done.exit_code == code, f"{line}\n{done.stdout}{done.stderr}"
-        else:
-            # Looks at files: grep, tail, df.
-            assert program in {"grep", "tail", "df"}, line
-            done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
-            assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
-
-
-FAULTS: Mapping[str, Callable[[Desk], None]] = {
-    "BrokerDown": Desk.stop_broker,
-    "DatabaseUnreadable": Desk.stop_broker,
-    "AdapterDown": Desk.stop_adapter,
-    "AdapterNotAttached": Desk.stop_broker,
-    "DatasetStopped": Desk.stop_dataset,
-}
+@pytest.fixture(scope="module")
+def shared_desk(template: City, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with at_work(template.copy(tmp_path_factory.mktemp("desk") / "city", faulty=True)) as desk:
+        yield desk
 
 
 @pytest.fixture
-def desk(template: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    city = template.copy(tmp_path / "city")
-    addresses = watch(city)
-    for name in (BROKER, REGISTRY):
-        (city.path / f"{name}.log").symlink_to(city.path / "output" / f"{name}.log")
-    with city.running():
-        monkeypatch.chdir(city.path)
-        yield Desk(city, addresses)
+def desk(shared_desk: Desk) -> Iterator[Desk]:
+    yield shared_desk
+    shared_desk.recover()
 
 
-def test_the_runbook_can_be_followed(desk: Desk) -> None:
-    chapters = list(_CHAPTER.finditer((ROOT / "docs" / "runbook.md").read_text()))
-    assert FAULTS.keys() <= {chapter["name"] for chapter in chapters}
-    typed = 0
-    for chapter in chapters:
-        FAULTS.get(chapter["name"], lambda _desk: None)(desk)
-        for block in _BLOCK.finditer(chapter["text"]):
-            for line in block["text"].splitlines():
-                desk.type(line, int(block["code"] or 0))
-                typed += 1
-        # What the next chapter finds is an exchange that runs.
-        if not desk.city.broker.is_running:
-            desk.city.restart_broker()
-    assert typed >= 60
+@pytest.fixture
+def other_desk(template: City, tmp_path: Path) -> Iterator[Desk]:
+    """Of a city of this test's own."""
+    with at_work(template.copy(tmp_path / "city", faulty=True)) as desk:
+        yield desk
+
+
+@pytest.fixture
+def sealing_desk(tmp_path: Path) -> Iterator[Desk]:
+    """Of a city whose sealing keys end in five days, while the broker takes no entry."""
+    city = City.build(tmp_path / "template", sealing=5 * DAY).copy(tmp_path / "city", faulty=True)
+    city.faults(BROKER).switch_on("refuse")
+    with at_work(city) as desk:
+        yield desk
+
+
+def test_every_chapter_has_its_fault() -> None:
+    assert [BEGINNING, *FAULTS] == list(chapters())
+
+
+def test_what_comes_before_can_be_followed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.city.path)
+    assert desk.follow(BEGINNING) >= 6
+
+
+@pytest.mark.parametrize("alert", [alert for alert, fault in FAULTS.items() if fault.city != WITNESSED])
+def test_a_fault_shows_and_its_chapter_can_be_followed(
+    alert: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk: Desk = request.getfixturevalue(FAULTS[alert].city)
+    monkeypatch.chdir(desk.city.path)
+    go_through(alert, FAULTS[alert], desk, tmp_path)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool, of Debian's package prometheus, is not in PATH")
+def test_nothing_fires_where_nothing_is_wrong(desk: Desk, tmp_path: Path) -> None:
+    # Whatever disk this machine has.
+    for faults in (desk.broker_faults, desk.registry_faults):
+        faults.switch_on("free", "1000000000000")
+    wait_until(lambda: desk.figures(BROKER)["exchange_disk_free_bytes"] == 1e12, "a large disk")
+    desk.ask()
+    require_quiet(tmp_path, rules(), desk.scrape())

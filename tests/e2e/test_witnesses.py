@@ -30,7 +30,7 @@ from tests.e2e.processes import TIMEOUT, until
 from tests.e2e.witnessing import NAMES, Witnesses, witnessed
 
 OFFICE, UNIVERSITY, ARCHIVE = NAMES
-_NOT_YET = (Code.CODE_STATE_STALE, Code.CODE_AUDIT_UNAVAILABLE)
+_NOT_YET = (Code.CODE_STATE_STALE, Code.CODE_AUDIT_UNAVAILABLE, Code.CODE_PROVIDER_UNAVAILABLE)
 SPLIT = "split view not excluded"
 
 
@@ -137,7 +137,7 @@ async def test_a_stale_directory_is_neither_asked_nor_answered_on(template: City
 
 
 async def answered(client: ExchangeClient, number: int = 0) -> Answer:
-    """Ask until the witnesses have cosigned, and the adapter knows it: a broker that has just started has nothing."""
+    """Ask until the witnesses have cosigned, and the adapter knows it: what has just started has nothing."""
     async with asyncio.timeout(TIMEOUT):
         while True:
             try:

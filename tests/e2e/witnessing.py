@@ -23,6 +23,7 @@ from tests.e2e.founding import BROKER
 from tests.e2e.processes import Program
 
 NAMES = ("audit-office", "university", "archive")
+QUICK = ("witness_round_seconds = 0.2", "witness_heartbeat_seconds = 0.5", "missing_quorum_seconds = 0.5")
 
 
 class Witnesses:
@@ -32,20 +33,26 @@ class Witnesses:
         city: one that does not run: its trust files get the policy.
         settings: lines of its broker.toml.
         authority: certifies them, if they are to listen with TLS; the broker knows them by it.
+        names: of the three.
     """
 
-    def __init__(self, city: City, settings: Sequence[str] = (), authority: Authority | None = None) -> None:
+    def __init__(
+        self,
+        city: City,
+        settings: Sequence[str] = (),
+        authority: Authority | None = None,
+        names: tuple[str, ...] = NAMES,
+    ) -> None:
         self.city = city
         self.authority = authority
         self.urls: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
-        witnesses = tuple(self._made(name) for name in NAMES)
+        witnesses = tuple(self._made(name) for name in names)
         self.policy = Policy(
-            witnesses=witnesses, groups=(PolicyGroup("two-of-three", 2, NAMES),), quorum="two-of-three"
+            witnesses=witnesses, groups=(PolicyGroup("two-of-three", 2, names),), quorum="two-of-three"
         )
         for file in city.path.glob("*/trust.toml"):
-            home = Home(file.parent)
-            home.write("trust.toml", encode_trust(replace(home.trust, policy=self.policy)).encode())
+            trust_witnesses(Home(file.parent), self.policy)
         if authority is not None:
             (city.path / BROKER / "witnesses.pem").write_bytes(authority.pem)
             settings = (*settings, 'witness_authorities = "witnesses.pem"')
@@ -78,7 +85,9 @@ class Witnesses:
     def start(self, *names: str) -> None:
         """Start some, and wait until they listen."""
         for name in names:
-            self._programs[name].start()
+            self._programs[name].start(wait=False)
+        for name in names:
+            self._programs[name].wait_ready()
 
     def stop(self, *names: str) -> None:
         """Stop some as their operators do."""
@@ -89,6 +98,11 @@ class Witnesses:
         """End every one that runs."""
         for program in self._programs.values():
             program.kill()
+
+
+def trust_witnesses(home: Home, policy: Policy) -> None:
+    """Write a witness policy into a home's trust file."""
+    home.write("trust.toml", encode_trust(replace(home.trust, policy=policy)).encode())
 
 
 def certify(path: Path, authority: Authority, host: str = "127.0.0.1") -> None:
@@ -117,9 +131,8 @@ def witnessed(
     authority: Authority | None = None,
 ) -> Iterator[Witnesses]:
     """A city with its witnesses, everything running but those that are left out."""
-    quick = ("witness_round_seconds = 0.2", "witness_heartbeat_seconds = 0.5", "missing_quorum_seconds = 0.5")
     city = template.copy(path)
-    witnesses = Witnesses(city, (*quick, *settings), authority)
+    witnesses = Witnesses(city, (*QUICK, *settings), authority)
     try:
         witnesses.start(*running)
         with city.running():

@@ -21,6 +21,8 @@ from exchange.client.storage import ACCESS, MirrorFile
 from exchange.core.checkpoint import open_checkpoint
 from exchange.core.trust import Trust
 from exchange.home import Home
+from exchange.witness.config import MEMORY
+from exchange.witness.memory import cosigned_in
 
 if TYPE_CHECKING:
     from exchange.broker.recovery import Copy, Declared, Recovered
@@ -125,21 +127,23 @@ def recovered(home: Path, paths: Sequence[Path], declared: "Declared | None" = N
 def _sources(paths: Sequence[Path], trust: Trust, stack: ExitStack) -> Sources:
     found = Sources()
     for path in paths:
-        files = [path / name for name in (MIRROR, ACCESS_MIRROR)] if path.is_dir() else [path]
+        files = [path / name for name in (MIRROR, ACCESS_MIRROR, MEMORY)] if path.is_dir() else [path]
         # Whatever else the file is, it must not be written to: opening it as a mirror would make tables in it.
         kinds = {file: kind_of(file) for file in files if file.is_file()}
-        if not kinds or not {MIRROR, ACCESS_MIRROR}.issuperset(kinds.values()):
+        if not kinds or not {MIRROR, ACCESS_MIRROR, MEMORY}.issuperset(kinds.values()):
             raise WrongUsageError(f"--from: there is no mirror in {path}", f"{MIRROR} or {ACCESS_MIRROR} of a home")
         for file, kind in kinds.items():
             if kind == ACCESS_MIRROR:
                 _add_access(found, stack.enter_context(AccessMirror.opened(file, trust.access_log)), trust)
+            elif kind == MEMORY:
+                found.seen.extend(cosigned_in(file, (trust.directory_log.name, trust.access_log.name)))
             else:
                 _add_directory(found, MirrorFile(file), trust)
     return found
 
 
 def kind_of(path: Path) -> str:
-    """Which mirror a file is, by what a home calls it; empty for anything else.
+    """Which mirror a file is, or a witness's memory, by what a home calls it; empty for anything else.
 
     Args:
         path: a file; it is read alone.
@@ -147,7 +151,9 @@ def kind_of(path: Path) -> str:
     tables = tables_of(path) if is_database(path) else set()
     if {"entries", "heads", "unchecked", "failures"} <= tables:
         return MIRROR
-    return ACCESS_MIRROR if {"entries", "nodes", "checkpoints", "disorder"} <= tables else ""
+    if {"entries", "nodes", "checkpoints", "disorder"} <= tables:
+        return ACCESS_MIRROR
+    return MEMORY if tables == {"latest"} else ""
 
 
 def _add_directory(found: Sources, mirror: MirrorFile, trust: Trust) -> None:

@@ -1,7 +1,8 @@
 """How a party stands: its keys and certificate, its mirror, the brokers it can reach."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -30,6 +31,7 @@ from exchange.core.protocol import Announcement
 from exchange.core.state import KeyRecord
 from exchange.core.trust import Trust
 from exchange.home import Home, HomeError
+from exchange.succession import next_signer
 from exchange.transport import ACCESS_READ, HEALTH_CHECK, TlsIdentity
 from exchange.v1.log_pb2 import ReadRequest, ReadResponse
 
@@ -286,9 +288,22 @@ def _access(home: Home, trust: Trust) -> tuple[Checkpoint | None, ExchangeError 
 
 
 def _keys(home: Home, directory: Directory | None) -> tuple[KeyStanding, ...]:
-    found = [_key("signing", key_id(home.signer().public_key), directory)] if home.has_signing_key else []
+    found = list(_signing_key(home, directory))
     found += [_key("sealing", digest, directory) for digest in home.sealing_keys()]
     return tuple(found)
+
+
+def _signing_key(home: Home, directory: Directory | None) -> Iterator[KeyStanding]:
+    """The one that the home signs with; where it is gone, the one that waits to take its place; or none."""
+    if home.has_signing_key:
+        yield _key("signing", key_id(home.signer().public_key), directory)
+        return
+    following = next_signer(home)
+    if following is not None:
+        found = _key("signing", key_id(following.public_key), directory)
+        # Where no other key of the party is in force, nobody shows it the entry that it waits for.
+        waits = "waits: `exchange key install` goes over to it"
+        yield found if found.until is not None else replace(found, state=waits)
 
 
 def _key(use: str, digest: bytes, directory: Directory | None) -> KeyStanding:

@@ -24,6 +24,8 @@ from exchange.cli.joining.admission import (
 )
 from exchange.cli.keys.revoking import cancel, pending, revoke
 from exchange.cli.keys.succeeding import recover, renew, rotate, settle_installed
+from exchange.client.errors import RefusedError
+from exchange.client.session import SHUT_OUT
 from exchange.core.keys import key_id
 from exchange.core.names import Party
 from exchange.core.trust import Trust, TrustError, parse_trust
@@ -258,7 +260,16 @@ def _settle(home: Home) -> None:
     following = next_signer(home)
     if following is None:
         return
-    if settle_installed(home.path) == key_id(following.public_key):
+    try:
+        signing = settle_installed(home.path)
+    except RefusedError as error:
+        if error.label != SHUT_OUT:
+            raise
+        # Its old key is revoked, and the new one stands in public view: nobody lets the party in before it counts.
+        say(f"The new signing key is not in force yet: {error.reason}.")
+        say("This command again goes over to it then.")
+        return
+    if signing == key_id(following.public_key):
         say(f"The new signing key {grouped(key_id(following.public_key)[:8])} … is in use.")
     else:
         say("The new signing key is not in force yet; this command again, or `exchange key rotate`, goes over to it.")

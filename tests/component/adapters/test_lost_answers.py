@@ -19,8 +19,11 @@ from adapters.lost_answers import Declared, declare
 from adapters.reconciling import Problem, Reconciler, Reconciliation, described, summary
 from exchange.backup.databases import copy_database
 from exchange.client.errors import EvidenceError
+from exchange.core.decision import Usage
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import Envelope, sign
+from exchange.core.wire import encode
+from exchange.v1.access_pb2 import AccessBody
 from exchange.v1.directory_pb2 import Successor
 from exchange.v1.ledger_pb2 import LedgerBreak
 from tests.component.adapters.test_answering import Provider, provider_at, wait_for_no_disk
@@ -28,7 +31,7 @@ from tests.component.adapters.test_ledger import batch, tampered
 from tests.component.adapters.test_reconciling import LATER, Reading, answered, named, settled
 from tests.memory import MemoryLog, signer
 from tests.simulator import make_home
-from tests.world import EXCHANGE, ORIGIN, REGISTRY, World
+from tests.world import EXCHANGE, HOUSING, ORIGIN, REGISTRY, World
 
 REASON = "the disk failed"
 
@@ -83,7 +86,7 @@ async def test_goes_on_after_the_answers_that_the_log_has(provider: Provider, pa
     for _ in range(3):
         await settled(provider)
     lose(provider, path, path.with_name("copy.db"), anchor=anchor)
-    assert await declared(provider, path) == Declared(first=3, last=5, kept=2, entries=3)
+    assert await declared(provider, path) == Declared(first=3, last=5, kept=2, entries=3, counted=3)
     with closing(Ledger.open(path)) as ledger:
         assert ledger.head.number == 5
         ledger.verify()
@@ -104,7 +107,7 @@ async def test_a_ledger_that_is_gone_altogether_begins_anew(provider: Provider, 
     lose(provider, path, None)
     with pytest.raises(AnchorError, match="it is missing"):
         Ledger.open(path)
-    assert await declared(provider, path) == Declared(first=1, last=2, kept=0, entries=2)
+    assert await declared(provider, path) == Declared(first=1, last=2, kept=0, entries=2, counted=2)
     with closing(Ledger.open(path)) as ledger:
         assert ledger.head.number == 2
         assert named(await compared(provider, ledger)) == []
@@ -115,7 +118,59 @@ async def test_what_the_anchor_has_seen_counts_as_given(provider: Provider, path
     await settled(provider)
     await answered(provider)
     lose(provider, path, None)
-    assert (await declared(provider, path)).last == 2
+    found = await declared(provider, path)
+    assert (found.last, found.counted, found.uncounted) == (2, 1, 1)
+
+
+def used(ledger: Ledger, world: World) -> Usage:
+    """What housing has used of the agreement that it asks under, of any number a minute."""
+    [agreement] = ledger.agreements(0)
+    return ledger.usage(agreement, str(HOUSING), world.now, 1_000)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+async def test_the_limits_of_agreements_count_what_was_lost_by_the_log(
+    provider: Provider, path: Path, copied: bool
+) -> None:
+    for _ in range(2):
+        await settled(provider)
+    copy_database(path, path.with_name("copy.db"))
+    for _ in range(3):
+        await settled(provider)
+    before = used(provider.ledger, provider.world)
+    assert (before.minute, before.day, before.total) == (5, 5, 5)
+    lose(provider, path, path.with_name("copy.db") if copied else None)
+    assert (await declared(provider, path)).uncounted == 0
+    with closing(Ledger.open(path)) as ledger:
+        ledger.verify()
+        assert used(ledger, provider.world) == before
+    # Only what was declared lost may be counted without a row.
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE uses SET number = 6 WHERE number = 5")
+    with pytest.raises(LedgerError, match="how often agreements were used"), closing(Ledger.open(path)) as ledger:
+        ledger.verify()
+
+
+async def test_a_lost_answer_whose_body_was_erased_counts_against_no_limit(provider: Provider, path: Path) -> None:
+    await settled(provider)
+    await settled(provider)
+    provider.world.access_log.bodies[0] = b""
+    lose(provider, path, None)
+    found = await declared(provider, path)
+    assert (found.last, found.counted, found.uncounted) == (2, 1, 1)
+    with closing(Ledger.open(path)) as ledger:
+        assert used(ledger, provider.world).total == 1
+
+
+async def test_a_request_that_was_not_answered_so_is_no_evidence(provider: Provider, path: Path) -> None:
+    await settled(provider)
+    await settled(provider)
+    bodies = provider.world.access_log.bodies
+    own, other = (AccessBody.FromString(body) for body in bodies[:2])
+    bodies[0] = encode(AccessBody(request=other.request, response=own.response))
+    lose(provider, path, None)
+    with pytest.raises(EvidenceError, match="was not answered so"):
+        await declared(provider, path)
 
 
 async def test_where_nothing_is_lost_nothing_is_declared(provider: Provider, path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.sealing_keys import RENEW_BEFORE, SealingKeys
 from exchange.client.errors import RefusedError, UnavailableError
@@ -124,6 +125,32 @@ async def test_a_key_that_never_reached_the_directory_is_entered_later(session: 
     record = simulator.world.directory.sealing_key(REGISTRY, simulator.clock())
     assert record is not None
     assert [record.key_id] == [digest] == list(session.home.sealing_keys())
+
+
+async def test_while_no_broker_takes_the_next_key_the_last_one_is_used_until_it_ends(
+    session: Session, simulator: Simulator
+) -> None:
+    keys = SealingKeys(session)
+    await keys.ensure()
+    [old] = session.home.sealing_keys()
+    unary, failing = simulator.unary, True
+
+    async def no_append(method: str, request: bytes, timeout: float) -> bytes:
+        if failing and method == APPEND:
+            raise UnavailableError("the log cannot be written")
+        return await unary(method, request, timeout)
+
+    simulator.unary = no_append  # type: ignore[method-assign]
+    simulator.world.now += SEALING_KEY - RENEW_BEFORE + 1
+    with capture_logs() as said:
+        await keys.ensure()
+    assert [line["event"] for line in said] == ["the sealing key cannot be renewed now"]
+    assert old in session.home.sealing_keys()
+    failing = False
+    await keys.ensure()
+    record = simulator.world.directory.sealing_key(REGISTRY, simulator.clock())
+    assert record is not None
+    assert record.key_id in set(session.home.sealing_keys()) - {old}
 
 
 async def test_a_directory_out_of_reach_changes_nothing(session: Session, simulator: Simulator) -> None:

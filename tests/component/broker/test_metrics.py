@@ -10,12 +10,13 @@ import grpc
 import pytest
 from prometheus_client import generate_latest
 
+from exchange import transport
 from exchange.broker.beginning import Beginning
 from exchange.broker.metrics import MeasuredLogs, Meter, Metering, Watched
 from exchange.broker.status import NotPermittedError
 from exchange.core.envelope import decode_envelope
 from exchange.store.ports import Log
-from exchange.transport import DIRECTORY_SYNC, SUBMIT
+from exchange.transport import CERTIFIED_METHODS, DIRECTORY_SYNC, JOIN, SUBMIT
 from exchange.v1.access_pb2 import Code
 from tests.component.broker.parts import Broker, note_signers, store_of
 from tests.simulator import make_home
@@ -88,6 +89,14 @@ async def test_other_calls_are_counted_by_method_and_reason(meter: Meter) -> Non
     assert value(meter, "exchange_calls_total", method=method, reason="INTERNAL") == 1
     assert "110101199003074610" not in generate_latest(meter.registry).decode()
     assert value(meter, "exchange_requests_total", code="RELEASED") == 0
+
+
+async def test_a_failure_that_nobody_foresaw_has_a_first_value_to_grow_from(meter: Meter) -> None:
+    methods = {name for name in vars(transport).values() if str(name).startswith(("/exchange.v1.", "/grpc."))} - {JOIN}
+    assert methods == set(CERTIFIED_METHODS)
+    for method in methods:
+        assert value(meter, "exchange_calls_total", method=method.rpartition(".")[2], reason="INTERNAL") == 0
+    assert value(meter, "exchange_requests_total", code="INTERNAL") == 0
 
 
 async def test_a_method_that_nobody_knows_makes_no_figure(meter: Meter) -> None:

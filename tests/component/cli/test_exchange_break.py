@@ -17,10 +17,13 @@ from exchange.client.session import Session
 from exchange.core.entries import successor_entry
 from exchange.core.envelope import decode_envelope
 from exchange.core.trust import encode_trust
+from exchange.core.witnessing import AddCheckpoint, Submission, encode_add_checkpoint, open_submission
 from exchange.home import Home
 from exchange.store.ports import Log
 from exchange.store.sql import SqlLogStore
 from exchange.v1.directory_pb2 import Successor
+from exchange.witness.config import MEMORY
+from exchange.witness.memory import Kept, WitnessMemory
 from tests.component.audit.copies import AuditedExchange, ask, audit_home, busy_world, mirror, rebuilt
 from tests.component.cli.restored import earlier, whole_home
 from tests.component.cli.stores import dump, store_name
@@ -123,6 +126,35 @@ def test_no_break_is_declared_where_witnesses_have_cosigned(operator: Path, offi
     (operator / "trust.toml").write_text(encode_trust(trust_of(world, POLICY)))
     result = declare(operator, offices)
     assert (result.exit_code, "cosign nothing smaller" in result.stderr) == (4, True)
+    assert "--new-witnesses" in result.stderr
+    declared = declare(operator, offices, "--new-witnesses")
+    assert declared.exit_code == 0, declared.output
+    assert "Each begins anew with a new key" in declared.stdout
+
+
+def test_without_a_quorum_there_are_no_new_witnesses(operator: Path, offices: list[Path]) -> None:
+    before = dump(operator / "broker")
+    result = declare(operator, offices, "--new-witnesses")
+    assert (result.exit_code, "no quorum of witnesses" in result.stderr) == (2, True)
+    assert dump(operator / "broker") == before
+
+
+def test_what_a_witness_has_seen_is_declared_lost(
+    operator: Path, offices: list[Path], world: World, tmp_path: Path
+) -> None:
+    """Of all that were asked it alone was shown five entries."""
+    witness = tmp_path / "witness"
+    witness.mkdir()
+    memory = WitnessMemory.create(witness / MEMORY, lambda: 1_800_000_000)
+    submitted = encode_add_checkpoint(AddCheckpoint(0, (), world.access_log.checkpoint()))
+    submission = open_submission(submitted, {world.access_log.signer.name: world.access_log.signer.verifier})
+    assert isinstance(submission, Submission)
+    assert isinstance(memory.advance(submission), Kept)
+    before = (witness / MEMORY).read_bytes()
+    assert declare(operator, offices[:1]).exit_code == 4
+    result = declare(operator, [offices[0], witness])
+    assert "declared lost: entries 3 to 4 of the access log" in result.stdout
+    assert (witness / MEMORY).read_bytes() == before
 
 
 # A party.

@@ -1,7 +1,6 @@
 """The alerts: of figures that are there, each with a chapter in docs/runbook.md, and every chapter with its alert."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,13 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from adapters import metrics as adapter_metrics
 from exchange.broker import metrics as broker_metrics
 from exchange.core.access import code_name
 from exchange.metrics.expiry import CERTIFICATE, SEALING, SIGNING
 from exchange.v1.access_pb2 import Code
-from tests.component.adapters.test_answering import provider_at, wait_for_no_disk
-from tests.component.broker.parts import Broker
+from tests.component.documents.exposed import both_registries
 from tests.fixtures import world
-from tests.simulator import make_home
-from tests.world import BROKER, World
+from tests.world import World
 
 __all__ = ["world"]
 
@@ -42,22 +38,15 @@ def chapters() -> list[str]:
 
 
 @pytest.fixture
-async def exposed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[set[str]]:
+async def exposed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The names of all that broker and adapter expose."""
-    wait_for_no_disk(monkeypatch)
-    broker, home = Broker(world), make_home(tmp_path / "broker", world, BROKER)
-    parts = (broker.logs, broker.relay, broker.tunnels, None, broker.clock)
-    meter = broker_metrics.Meter(broker_metrics.Watched(home, tmp_path / "exchange.db", *parts))
-    async with provider_at(tmp_path / "adapter", world) as provider:
-        watched = adapter_metrics.Watched(provider.session, provider.ledger, provider.orders, tuple)
-        other = adapter_metrics.Meter(watched)
-        yield {
+    async with both_registries(world, tmp_path, monkeypatch) as registries:
+        return {
             name
-            for registry in (meter.registry, other.registry)
+            for registry in registries
             for base, kind in _TYPE.findall(generate_latest(registry).decode())
             for name in ([f"{base}_bucket", f"{base}_sum", f"{base}_count"] if kind == "histogram" else [base])
         }
-    await broker.close()
 
 
 async def test_every_figure_of_an_alert_is_exposed(exposed: set[str]) -> None:

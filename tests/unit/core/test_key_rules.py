@@ -246,7 +246,7 @@ def test_a_departments_later_key_waits_72_hours_in_public_view(world: World) -> 
     world.keys[HOUSING] = NEW
     draft = revocation_entry(HOUSING, world.fresh(16), key_id(signer(str(HOUSING)).public_key), "lost")
     world.now = begins - 1
-    refused(world, draft, HOUSING, "not valid at this time")
+    refused(world, draft, HOUSING, "not valid at this time: it takes effect on 2027-01-18 08:00:00 UTC")
     world.now = begins
     accepted(world, draft, HOUSING)
 
