@@ -135,13 +135,13 @@ def break_adapter(faults: Faults) -> None:
 
 def break_figures(faults: Faults) -> None:
     """Wrap what a program reads for its figures."""
-    import adapters.renewals
+    import exchange.client.keeping
     import exchange.metrics.gauges
     import exchange.metrics.serving
 
     if faults.value("hurry"):
         exchange.metrics.serving.SAMPLE_SECONDS = 0.5
-        adapters.renewals.RENEW_SECONDS = 1
+        exchange.client.keeping.RENEW_SECONDS = 1
     if version := faults.value("version"):
         exchange.metrics.gauges.version = lambda _: version
     disk_usage, statvfs = shutil.disk_usage, os.statvfs
@@ -283,11 +283,12 @@ def main() -> None:
     """Break the program, and run it."""
     role, *arguments = sys.argv[1:]
     faults = Faults(Path(os.environ["EXCHANGE_TEST_FAULTS"]))
+    # First of all: the product must not be imported yet.
+    if faults.value("clock"):
+        move_clock(faults)
     if faults.value("disk"):
         break_disk(faults)
     break_figures(faults)
-    if faults.value("clock"):
-        move_clock(faults)
     if role == "broker":
         from exchange.cli.main import app
 
