@@ -39,6 +39,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "bars": "barring_rules guardrails decision",
         "calendar": "calendar",
         "chunks": "snapshot",
+        "climbing": "climbing",
         "clocks": "clocks calendar",
         "cosignature": "cosignature",
         "decision": "decision",
@@ -67,6 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "terms": "terms snapshot",
         "trust": "trust",
         "usage": "usage",
+        "values": "values",
         "wire": "wire",
     }.items()
 }

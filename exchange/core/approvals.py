@@ -18,6 +18,9 @@ DAY = 86_400_000
 # The clock of a broker or an adapter may be behind the one that wrote the entry's time.
 _SKEW = 60_000
 
+# An enum's attribute costs more than a hash, and every body asks for it.
+_UNCONDITIONAL = SharingClass.SHARING_CLASS_UNCONDITIONAL
+
 
 def open_approval(state: State, terms: Terms, version: Version, body: bytes) -> Terms:
     """Open the body of a standing approval.
@@ -63,7 +66,7 @@ def open_approval(state: State, terms: Terms, version: Version, body: bytes) -> 
 
 def is_unconditional(dataset: DatasetTerms) -> bool:
     """Whether a dataset is shared with everybody who has a purpose (Decree 809, article 14)."""
-    return dataset.descriptor.sharing.sharing_class == SharingClass.SHARING_CLASS_UNCONDITIONAL
+    return dataset.descriptor.sharing.sharing_class == _UNCONDITIONAL
 
 
 def approve(state: State, terms: Terms, application: ApplicationTerms, version: Version) -> AgreementTerms | None:

@@ -1,17 +1,19 @@
 """A case: what became of one application, as the events that happened to it tell (Decree 809, articles 20 to 28)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from exchange.core.names import Party
 from exchange.core.procedure import ENDS, GRANTED, Act, Option, Stage, Timer, Who
+from exchange.core.values import quick, replace
 from exchange.v1.procedure_pb2 import Outcome, Step
 
 UPPER_LEVEL = 2
 """A dispute is with the parties (0), with the coordinator (1), with the level of government above (2)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Event:
     """One signed entry that a case is made of.
@@ -40,6 +42,7 @@ class Event:
     clock: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Run:
     """A clock of a case. Times are milliseconds.
@@ -72,6 +75,7 @@ class Run:
         return replace(self, pauses=(*self.pauses[:-1], (self.pauses[-1][0], time)))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Case:
     """What became of an application so far.

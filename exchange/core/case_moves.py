@@ -1,13 +1,13 @@
 """How a case moves: by the steps of its parties, and by revocations (`core/procedure.py` has the table)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from exchange.core.case import Case, Event, Run
 from exchange.core.case_checks import missing_need
 from exchange.core.errors import CoreError
 from exchange.core.procedure import TABLE, UNANSWERED, Act, Stage, Timer, Transition, instead
+from exchange.core.values import replace
 
 MAX_EVENTS = 256
 """In one case. Everybody tells it anew for each: without an end to it, one department could keep all others busy."""
@@ -47,7 +47,8 @@ def perform(case: Case, event: Event) -> Case:
         raise ProcedureError(f"the case has {MAX_EVENTS} events already: it can only be ended; apply anew")
     if event.act == Act.APPLY:
         return _applied(case, event)
-    return _timed(_CHANGES.get(event.act, _unchanged)(_moved(case, event, line), case, event), event, line)
+    changed = _CHANGES.get(event.act, _unchanged)(_moved(case, event, line), case, event)
+    return replace(changed, runs=_timed(changed.runs, event, line))
 
 
 def lapse(case: Case, event: Event) -> Case:
@@ -74,24 +75,24 @@ def lapse(case: Case, event: Event) -> Case:
 
 
 def _applied(case: Case, event: Event) -> Case:
-    applied = replace(
+    # A new version of what was returned goes on where it stood; anything else begins anew.
+    is_returned = case.stage == Stage.RETURNED
+    runs = case.runs if is_returned else _void(case.runs)
+    if not event.consent:
+        runs = _timed(runs, event, TABLE[Stage.DRAFTED, Act.SUBMIT])
+    return replace(
         case,
-        stage=Stage.DRAFTED,
+        stage=Stage.DRAFTED if event.consent else Stage.SUBMITTED,
         since=event,
         application=event.digest,
         # The consents were to what is now replaced.
         consented=b"",
         answers=frozenset(),
         history=(*case.history, event),
-        # A new version of what was returned goes on where it stood; anything else begins anew.
-        returned=case.returned if case.stage == Stage.RETURNED else None,
-        runs=case.runs if case.stage == Stage.RETURNED else _void(case.runs),
+        returned=case.returned if is_returned else None,
+        runs=runs,
         is_final=False,
     )
-    if event.consent:
-        return applied
-    line = TABLE[Stage.DRAFTED, Act.SUBMIT]
-    return _timed(replace(applied, stage=Stage.SUBMITTED), event, line)
 
 
 def _void(runs: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -106,8 +107,7 @@ def _moved(case: Case, event: Event, line: Transition) -> Case:
     return replace(case, stage=next, since=event, history=history)
 
 
-def _timed(case: Case, event: Event, line: Transition) -> Case:
-    runs = case.runs
+def _timed(runs: tuple[Run, ...], event: Event, line: Transition) -> tuple[Run, ...]:
     if line.stops is not None:
         runs = tuple(_stopped(run, line.stops, event) for run in runs)
     if line.pauses is not None:
@@ -117,7 +117,7 @@ def _timed(case: Case, event: Event, line: Transition) -> Case:
     elif line.starts is not None:
         code = event.clock if line.starts == Timer.ANSWER else str(line.starts)
         runs = (*runs, Run(line.starts, code, event.time))
-    return replace(case, runs=runs)
+    return runs
 
 
 def _is(run: Run, timer: Timer) -> bool:

@@ -5,7 +5,6 @@ give it, with the consents that the rules ask for (Decree 809, articles 20 and 2
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from exchange.core.approvals import approve, is_unconditional, open_approval
@@ -20,8 +19,14 @@ from exchange.core.review import REVIEW_ACTIONS, check_open, open_review_step, s
 from exchange.core.state import State, Version
 from exchange.core.steps import CASE_ACTS, read_step
 from exchange.core.terms import AgreementTerms, ApplicationTerms, Terms, TermsError
+from exchange.core.values import replace
 from exchange.v1.directory_pb2 import EntryKind, Role
 from exchange.v1.procedure_pb2 import Action, Step
+
+# An enum's attribute costs more than a hash, and every body asks for it.
+_A_STEP, _STANDING_APPROVAL = EntryKind.ENTRY_KIND_STEP, EntryKind.ENTRY_KIND_STANDING_APPROVAL
+_DATASET, _APPLICATION = EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_APPLICATION
+_AGREEMENT = EntryKind.ENTRY_KIND_AGREEMENT
 
 
 def open_body(state: State, terms: Terms, version: Version, attachment: bytes) -> Terms:
@@ -36,17 +41,18 @@ def open_body(state: State, terms: Terms, version: Version, attachment: bytes) -
     Raises:
         CoreError: not this entry's body, or a rule is broken; the text says which.
     """
-    if version.kind == EntryKind.ENTRY_KIND_STEP:
+    kind = version.kind
+    if kind == _A_STEP:
         return _step(state, terms, version, checked_body(version, attachment))
-    if version.kind == EntryKind.ENTRY_KIND_STANDING_APPROVAL:
+    if kind == _STANDING_APPROVAL:
         opened = open_approval(state, terms, version, checked_body(version, attachment))
         return _approved(state, opened, version)
     opened = open_terms(state, terms, version, attachment)
-    if version.kind == EntryKind.ENTRY_KIND_DATASET:
+    if kind == _DATASET:
         return submit(state, opened, version)
-    if version.kind == EntryKind.ENTRY_KIND_APPLICATION:
+    if kind == _APPLICATION:
         return _applied(state, opened, version)
-    if version.kind == EntryKind.ENTRY_KIND_AGREEMENT:
+    if kind == _AGREEMENT:
         return _agreed(state, opened, version)
     return opened
 

@@ -65,13 +65,21 @@ class Folded(Chunk[R]):
     __slots__ = ("_records",)
 
     def __init__(self, records: tuple[R, ...] = ()) -> None:
-        super().__init__()
+        # Written out, as one is made for every entry.
+        self.digest = b""
         self._records = records
 
     @property
     def records(self) -> tuple[R, ...]:
         """All of them, by index."""
         return self._records
+
+    def with_record(self, record: R) -> "Folded[R]":
+        """As of any chunk; what comes next, as nearly all do, is put behind the others at once."""
+        records = self._records
+        if records and records[-1].index >= record.index:
+            return super().with_record(record)
+        return Folded((*records, record))
 
 
 def record_at(chunks: Mapping[int, Chunk[R]], index: int) -> R | None:

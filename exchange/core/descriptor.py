@@ -12,6 +12,9 @@ from exchange.core.state import MAX_TEXT, OBJECT_ID
 from exchange.v1.catalogue_pb2 import CodeValue, Overlap, Sharing, SharingClass
 from exchange.v1.directory_pb2 import Dataset, Field
 
+# An enum's attribute costs more than a hash, and every body asks for it.
+_NOT_SHARED, _CONDITIONAL = SharingClass.SHARING_CLASS_NOT_SHARED, SharingClass.SHARING_CLASS_CONDITIONAL
+
 MOST_SENSITIVE = 4
 MAX_KEYWORDS = 50
 MAX_KEYWORD = 100
@@ -96,12 +99,12 @@ def check_field(field: Field) -> None:
 
 def is_shared(dataset: Dataset) -> bool:
     """Whether the owner shares it at all."""
-    return dataset.sharing.sharing_class != SharingClass.SHARING_CLASS_NOT_SHARED
+    return dataset.sharing.sharing_class != _NOT_SHARED
 
 
 def shared_purposes(dataset: Dataset) -> frozenset[str] | None:
     """The only purposes that a conditional dataset is shared for; None where any registered one will do."""
-    if dataset.sharing.sharing_class != SharingClass.SHARING_CLASS_CONDITIONAL:
+    if dataset.sharing.sharing_class != _CONDITIONAL:
         return None
     return frozenset(dataset.sharing.purposes)
 

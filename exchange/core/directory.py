@@ -1,7 +1,7 @@
 """The directory as everyone folds it: the state of the leaves with the terms of the bodies (DESIGN section 7)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from exchange.core.bars import dataset_target
 from exchange.core.belongings import Belongings, Bodies
@@ -14,12 +14,14 @@ from exchange.core.reopening import reopened_terms
 from exchange.core.state import KeyRecord, State, Version, genesis
 from exchange.core.suspending import holding_up, suspension_problem
 from exchange.core.terms import AgreementTerms, DatasetTerms, Terms
+from exchange.core.values import quick, replace
 from exchange.v1.directory_pb2 import EntryKind, Erased, Role, Suite
 
 _STEP = EntryKind.ENTRY_KIND_STEP
 _FOR_ALL = frozenset({EntryKind.ENTRY_KIND_DATASET, EntryKind.ENTRY_KIND_STANDING_APPROVAL})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Directory:
     """A snapshot: growing it gives a new one, so a decision keeps the one that it began with."""

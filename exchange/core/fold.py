@@ -12,10 +12,12 @@ from exchange.core.rules import judge
 from exchange.core.signed import Signed, signing_record
 from exchange.core.state import MAX_ENTRY, OBJECT_ID, EntryError, SnapshotDiffersError, State
 from exchange.core.stewards import standing_in
+from exchange.core.values import quick
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import DirectoryLeaf, Entry, EntryKind, Key
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What `apply` made of one leaf; `reason` is empty exactly when the entry holds.

@@ -18,6 +18,7 @@ SEALING_PRIVATE = MLKEM_SEED + X25519_SIZE
 SEALING_PUBLIC = MLKEM_PUBLIC + X25519_SIZE
 MAX_SIGNATURE = 72
 
+_ECDSA = ec.ECDSA(hashes.SHA256())
 _ANY_X25519 = x25519.X25519PrivateKey.from_private_bytes(bytes(range(X25519_SIZE)))
 
 
@@ -89,7 +90,7 @@ def is_signed(public_key: bytes, data: bytes, signature: bytes) -> bool:
     """
     key = signing_key(public_key)
     try:
-        key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        key.verify(signature, data, _ECDSA)
     except InvalidSignature:
         return False
     return True

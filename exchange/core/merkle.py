@@ -268,18 +268,28 @@ def path_root(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) ->
     Raises:
         ProofError: the index is not in the tree, or the path's length or a hash's is wrong.
     """
+    turns = path_turns(leaf_hash, index, size, path)
+    root = leaf_hash
+    for sibling in path:
+        root = node_hash(sibling, root) if turns & 1 else node_hash(root, sibling)
+        turns >>= 1
+    return root
+
+
+def path_turns(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes]) -> int:
+    """On which side the hashes of a path stand: bit n is set where its hash n is the left one of its pair.
+
+    Args and raises: as `path_root`.
+    """
     _check_index(index, size)
     inner = (index ^ (size - 1)).bit_length()
+    outer = (index >> inner).bit_count()
     # RFC 9162 section 2.1.3.2: a path too long or too short for (index, size) fails, whatever it hashes to.
-    if len(path) != inner + (index >> inner).bit_count():
+    if len(path) != inner + outer:
         raise ProofError(f"wrong path length {len(path)} for leaf {index} of {size}")
     _check_hashes((leaf_hash, *path))
-    root = leaf_hash
-    # Written out: every entry of a directory, and every message of a batch, comes this way.
-    for level, sibling in enumerate(path):
-        is_left = level < inner and not index >> level & 1
-        root = sha256(b"\x01" + (root + sibling if is_left else sibling + root)).digest()
-    return root
+    below = (1 << inner) - 1
+    return index & below | ((1 << outer) - 1) << inner
 
 
 def verify_inclusion(leaf_hash: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> None:

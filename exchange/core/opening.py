@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
@@ -23,10 +22,14 @@ from exchange.core.terms import (
     Terms,
     TermsError,
 )
+from exchange.core.values import replace
 from exchange.core.wire import MAX_TIME, decode
 from exchange.v1.directory_pb2 import Agreement, Application, Dataset, EntryKind, FieldType
 from exchange.v1.procedure_pb2 import StandingApproval
 from exchange.v1.request_pb2 import Filter, Operation
+
+# An enum's attribute costs more than a hash, and every body asks for it.
+_UNSPECIFIED = Operation.OPERATION_UNSPECIFIED
 
 UNKNOWN_DATASET = "the dataset is not known here"
 
@@ -112,10 +115,12 @@ def _check_dataset(dataset: Dataset, version: Version, system: Party, fields: Ma
 
 def check_grant(grant: Grant, dataset: DatasetTerms) -> None:
     """What is asked for, or granted, is something that the dataset offers, or a TermsError is raised."""
-    _check_names(grant.operations, grant.fields, grant.filterable, dataset.fields)
-    if not dataset.operations.issuperset(grant.operations):
+    # Each list once: going through one of a message makes new values.
+    operations, filterable = tuple(grant.operations[:]), tuple(grant.filterable[:])
+    _check_names(operations, tuple(grant.fields[:]), filterable, dataset.fields)
+    if not dataset.operations.issuperset(operations):
         raise TermsError("the dataset does not offer this operation")
-    if not dataset.filterable.issuperset(grant.filterable):
+    if not dataset.filterable.issuperset(filterable):
         raise TermsError("the dataset does not offer this field for filters")
 
 
@@ -138,7 +143,7 @@ def _check_names(
     known: Collection[str],
 ) -> None:
     """Operations, fields and filterable fields: at least one of the first two, each named once and known."""
-    if not operations or Operation.OPERATION_UNSPECIFIED in operations:
+    if not operations or _UNSPECIFIED in operations:
         raise TermsError("at least one operation is named, and each is known")
     if not fields:
         raise TermsError("at least one field is named")

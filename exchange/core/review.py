@@ -5,7 +5,7 @@ once and with everything that is missing; without such rules it is published as 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from exchange.core.names import Party
 from exchange.core.procedure_terms import ReviewEvent, StepTerms
 from exchange.core.state import State, Version
 from exchange.core.terms import Terms, TermsError
+from exchange.core.values import quick, replace
 from exchange.v1.directory_pb2 import Role
 from exchange.v1.procedure_pb2 import Action, Step
 
@@ -30,6 +31,7 @@ class Standing(StrEnum):
     RETIRED = "retired"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Timing:
     """A clock that runs: its code, and the events that started and extended it. Times are milliseconds."""
@@ -39,6 +41,7 @@ class Timing:
     extended: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Review:
     """How a dataset stands in the catalogue.

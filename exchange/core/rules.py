@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 from exchange.core.appointing import check_mandate, check_officer, check_stewardship
+from exchange.core.bars import Barring
 from exchange.core.key_rules import new_key
 from exchange.core.merkle import MAX_SIZE
 from exchange.core.names import is_code
+from exchange.core.people import Named
 from exchange.core.signed import Signed
 from exchange.core.snapshot import state_digest
 from exchange.core.state import (
@@ -24,7 +25,8 @@ from exchange.core.state import (
 from exchange.core.successions import BREAKS_OBJECT, check_successor
 from exchange.core.suspending import check_suspension
 from exchange.core.wire import FORMAT
-from exchange.v1.directory_pb2 import Entry, EntryKind, Role
+from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role
+from exchange.v1.procedure_pb2 import Rules
 
 # An enum's attribute costs more than a hash, and every entry asks for it.
 _DEPARTMENT = Role.ROLE_DEPARTMENT
@@ -65,7 +67,7 @@ def _purpose(state: State, signed: Signed) -> State:
     registered = state.purposes.get(purpose.code)
     if registered is not None and state.versions[registered].object_id != signed.entry.object_id:
         raise EntryError(f"the purpose {purpose.code} is registered already")
-    return _add_version(state, signed, b"")
+    return _add_version(state, signed, purpose=purpose)
 
 
 def _described(state: State, signed: Signed) -> State:
@@ -97,7 +99,7 @@ def _adopted(state: State, signed: Signed) -> State:
         raise EntryError("the rules have one object id, the same in every exchange")
     if rules.format != FORMAT or not is_code(rules.jurisdiction) or not is_digest(rules.rules_sha256):
         raise EntryError("the rules name a jurisdiction, and the digest of its file")
-    return _add_version(state, signed, b"")
+    return _add_version(state, signed, rules=rules)
 
 
 def _revocation(state: State, signed: Signed) -> State:
@@ -189,9 +191,9 @@ def _add_object(state: State, signed: Signed, closes: bytes = b"") -> State:
 
 def _guardrail(state: State, signed: Signed) -> State:
     """An exchange-wide rule; its code is its own among those that stand."""
-    _body(signed.entry, "guardrail")
+    said = _body(signed.entry, "guardrail").guardrail
     _require_role(signed, Role.ROLE_COORDINATOR)
-    return _add_version(state, signed, b"")
+    return _add_version(state, signed, barring=said)
 
 
 def _suspension(state: State, signed: Signed) -> State:
@@ -199,19 +201,21 @@ def _suspension(state: State, signed: Signed) -> State:
     said = _body(signed.entry, "suspension").suspension
     _new_object(state, signed.entry)
     check_suspension(state, signed, said)
-    return _add_version(state, signed, b"")
+    return _add_version(state, signed, barring=said)
 
 
 def _officer(state: State, signed: Signed) -> State:
     """An officer of the department that signs: one object each, whose latest version says whether it was removed."""
-    check_officer(state, signed, _body(signed.entry, "officer").officer)
-    return _add_version(state, signed, b"")
+    said = _body(signed.entry, "officer").officer
+    check_officer(state, signed, said)
+    return _add_version(state, signed, named=said)
 
 
 def _stewardship(state: State, signed: Signed) -> State:
     """How many stewards the department that signs needs: one object, whose latest version holds."""
-    check_stewardship(state, signed, _body(signed.entry, "stewardship").stewardship)
-    return _add_version(state, signed, b"")
+    said = _body(signed.entry, "stewardship").stewardship
+    check_stewardship(state, signed, said)
+    return _add_version(state, signed, named=said)
 
 
 def _mandate(state: State, signed: Signed) -> State:
@@ -219,7 +223,7 @@ def _mandate(state: State, signed: Signed) -> State:
     said = _body(signed.entry, "mandate").mandate
     _new_object(state, signed.entry)
     check_mandate(state, signed, said)
-    return _add_version(state, signed, b"")
+    return _add_version(state, signed, named=said)
 
 
 def _successor(state: State, signed: Signed) -> State:
@@ -229,10 +233,19 @@ def _successor(state: State, signed: Signed) -> State:
     if signed.entry.object_id != BREAKS_OBJECT:
         raise EntryError("declared breaks have one object id, the same in every exchange")
     check_successor(state.origin, said)
-    return _add_version(state, signed, b"")
+    return _add_version(state, signed)
 
 
-def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
+def _add_version(
+    state: State,
+    signed: Signed,
+    body_sha256: bytes = b"",
+    purpose: Purpose | None = None,
+    rules: Rules | None = None,
+    barring: Barring | None = None,
+    named: Named | None = None,
+) -> State:
+    """One version more, with the digest of its body, or with what its entry says."""
     entry, digest = signed.entry, signed.envelope.digest
     if entry.supersedes:
         before = _superseded(state, signed)
@@ -248,18 +261,12 @@ def _add_version(state: State, signed: Signed, body_sha256: bytes) -> State:
         signed.index,
         signed.time,
         body_sha256,
-        _said(entry, "purpose"),
-        rules=_said(entry, "rules"),
-        barring=_said(entry, "guardrail", "suspension"),
-        named=_said(entry, "officer", "mandate", "stewardship"),
+        purpose,
+        rules=rules,
+        barring=barring,
+        named=named,
     )
     return state.with_version(version)
-
-
-def _said(entry: Entry, *names: str) -> Any:
-    """What the entry's body says, where it is one of these."""
-    body = entry.WhichOneof("body")
-    return getattr(entry, body) if body in names else None
 
 
 def _superseded(state: State, signed: Signed) -> Version:
@@ -275,9 +282,10 @@ def _superseded(state: State, signed: Signed) -> Version:
 def _new_object(state: State, entry: Entry) -> None:
     if entry.supersedes:
         raise EntryError("this entry supersedes nothing")
+    object_id = entry.object_id
     # Whoever took it first would keep the coordinator from ever adopting rules.
-    is_taken = _RESERVED.get(entry.object_id, entry.kind) != entry.kind
-    if is_taken or entry.object_id in state.objects:
+    is_taken = _RESERVED.get(object_id, entry.kind) != entry.kind
+    if is_taken or object_id in state.objects:
         raise EntryError("the object id is in use")
 
 

@@ -6,9 +6,11 @@ from exchange.core.envelope import Envelope, verify_signature
 from exchange.core.lifetimes import utc
 from exchange.core.names import Party
 from exchange.core.state import EntryError, KeyRecord, State, is_signing
+from exchange.core.values import quick
 from exchange.v1.directory_pb2 import Entry
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Signed:
     """An entry whose leaf and frame could be read: what a rule judges."""

@@ -15,6 +15,7 @@ from exchange.core.keys import key_id
 from exchange.core.layered import Table
 from exchange.core.names import Party
 from exchange.core.people import Named, People
+from exchange.core.values import quick
 from exchange.v1.directory_pb2 import EntryKind, Purpose, Role, Suite
 from exchange.v1.guardrail_pb2 import Guardrail
 from exchange.v1.procedure_pb2 import Rules
@@ -56,6 +57,7 @@ class KeyRecord:
         return self.index < size and (self.revoked_index is None or self.revoked_index >= size)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of an object that is no key: a purpose, a dataset, an agreement, an officer, say; or a step."""
@@ -79,6 +81,7 @@ class Version:
         return self.index < size and (self.ended_index is None or self.ended_index >= size)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Other:
     """What a valid entry left that gives no version: a key, or only its object id.
@@ -102,6 +105,7 @@ Record: TypeAlias = Version | Other
 _EMPTY: Folded[Record] = Folded()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class State:
     """What the leaves of the directory log say, up to `size`.
@@ -325,8 +329,11 @@ class State:
 
     def rules_at(self, size: int) -> Rules:
         """What the coordinator asked for in procedures in a directory of an earlier size: nothing without rules."""
-        found = (self.versions[digest] for digest in self.histories.get(RULES_OBJECT, ()))
-        return next((version.rules for version in found if version.rules and version.stood_at(size)), Rules())
+        for digest in self.histories.get(RULES_OBJECT, ()):
+            version = self.versions[digest]
+            if version.rules and version.stood_at(size):
+                return version.rules
+        return Rules()
 
     def purpose(self, code: str) -> Purpose | None:
         """The registered purpose of this code, unless it is revoked."""

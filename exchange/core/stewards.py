@@ -11,6 +11,9 @@ from exchange.core.wire import decode, encode
 from exchange.v1.directory_pb2 import Entry, EntryKind, Key, Role
 from exchange.v1.people_pb2 import Stewardship
 
+# An enum's attribute costs more than a hash, and every entry asks for it.
+_STEWARD = Role.ROLE_STEWARD
+
 SECOND = "exchange.v1/second"
 
 SIGNS = frozenset(
@@ -76,7 +79,7 @@ def standing_in(state: State, signer: KeyRecord, entry: Entry, now: int) -> KeyR
     """
     has_second = entry.HasField("second")
     # DESIGN section 4: the key belongs to the payload's party.
-    if str(signer.party) == entry.owner and signer.role != Role.ROLE_STEWARD:
+    if str(signer.party) == entry.owner and signer.role != _STEWARD:
         if has_second:
             raise EntryError("this entry needs no second steward's word")
         return signer

@@ -16,6 +16,7 @@ from exchange.core.layered import Table
 from exchange.core.names import Party
 from exchange.core.procedure_terms import ApprovalTerms, ReviewEvent, StepTerms
 from exchange.core.state import Version
+from exchange.core.values import quick
 from exchange.v1.directory_pb2 import Dataset, FieldType
 from exchange.v1.request_pb2 import Filter, Operation
 from exchange.v1.terms_pb2 import Hours, Limits, Mask
@@ -64,6 +65,7 @@ class DatasetTerms:
         return {name: field.type for name, field in self.fields.items()}
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ApplicationTerms:
     """What a department asks for."""
@@ -81,6 +83,7 @@ class ApplicationTerms:
     standing_approval: bytes = b""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AgreementTerms:
     """What an owner grants. Times are milliseconds.
@@ -118,6 +121,7 @@ class AgreementTerms:
         return self.version.object_id
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What bodies say; those before a snapshot are opened when they are looked up (`core/reopening.py`).

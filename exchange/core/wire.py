@@ -5,6 +5,7 @@ What is signed, hashed or kept is read with `decode`. What only carries it betwe
 """
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache
 from typing import TypeVar
 
@@ -75,64 +76,96 @@ def _decoded(kind: type[M], data: bytes, max_bytes: int, *, known_only: bool) ->
         if known_only:
             message.DiscardUnknownFields()
         same = message.SerializeToString(deterministic=True) == data
-        message.DiscardUnknownFields()
+        if not known_only:
+            message.DiscardUnknownFields()
     except (ProtobufDecodeError, ProtobufEncodeError, ValueError) as error:
         raise DecodeError(f"{shape.name} cannot be parsed") from error
     if not same:
         raise DecodeError(f"{shape.name} is not in its canonical form: unknown fields or another order")
-    if shape.has_format or shape.enums or shape.parts:
-        _check(message)
+    parts = _checked_parts(shape, message)
+    if parts:
+        _check_parts(shape.name, parts)
     return message
+
+
+class _Many(Enum):
+    """How often a part may stand in its message; a choice is of several parts, of which one may stand there."""
+
+    ONE = auto()
+    LIST = auto()
+    CHOICE = auto()
+
+
+_CHOICE, _LIST = _Many.CHOICE, _Many.LIST
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What has to be looked at in every message of one kind; enums and parts are (field name, repeated)."""
+    """What has to be looked at in every message of one kind, in the order of its fields.
+
+    Args:
+        name: of the kind; has_format: whether it begins with one.
+        enums: name of the field, whether it is a list, the numbers known.
+        parts: name of the field that is a message, and `ONE` or `LIST`; of a choice, its own name and `CHOICE`.
+        chosen: of all choices, the fields that are messages.
+    """
 
     name: str
     has_format: bool
     enums: tuple[tuple[str, bool, frozenset[int]], ...]
-    parts: tuple[tuple[str, bool], ...]
+    parts: tuple[tuple[str, _Many], ...]
+    chosen: frozenset[str]
 
 
 @cache
 def _shape(kind: Descriptor) -> _Shape:
-    fields = kind.fields
+    messages = [field for field in kind.fields if field.message_type is not None]
+    parts = (
+        (field.name, _LIST if field.is_repeated else _Many.ONE)
+        if field.containing_oneof is None
+        else (field.containing_oneof.name, _CHOICE)
+        for field in messages
+    )
     return _Shape(
         kind.name,
         "format" in kind.fields_by_name,
         tuple(
             (field.name, field.is_repeated, frozenset(field.enum_type.values_by_number))
-            for field in fields
+            for field in kind.fields
             if field.enum_type is not None
         ),
-        tuple((field.name, field.is_repeated) for field in fields if field.message_type is not None),
+        # Once each: the fields of a choice follow each other, and asking for the one that stands is asking for all.
+        tuple(dict.fromkeys(parts)),
+        frozenset(field.name for field in messages if field.containing_oneof is not None),
     )
 
 
-def _check(whole: Message) -> None:
-    """Refuse unknown enum numbers and formats anywhere in the message, and more parts than anybody needs."""
-    pending = _checked_parts(whole)
+def _check_parts(whole: str, pending: list[Message]) -> None:
+    """Refuse unknown enum numbers and formats anywhere in these, and more parts than anybody needs."""
     parts = 1
     while pending:
         if parts + len(pending) > MAX_PARTS:
-            raise DecodeError(f"{whole.DESCRIPTOR.name} has more than {MAX_PARTS:,} parts")
-        pending.extend(_checked_parts(pending.pop()))
+            raise DecodeError(f"{whole} has more than {MAX_PARTS:,} parts")
+        part = pending.pop()
+        pending.extend(_checked_parts(_shape(part.DESCRIPTOR), part))
         parts += 1
 
 
-def _checked_parts(message: Message) -> list[Message]:
+def _checked_parts(shape: _Shape, message: Message) -> list[Message]:
     """The messages within this one, once its own format and enum numbers hold."""
-    shape = _shape(message.DESCRIPTOR)
     if shape.has_format and (announced := getattr(message, "format")) != FORMAT:  # noqa: B009 - not every kind has it
         raise DecodeError(f"{shape.name} has format {announced}; this version reads {FORMAT}")
-    for name, repeated, known in shape.enums:
+    for name, is_list, known in shape.enums:
         value = getattr(message, name)
-        if not known.issuperset(value if repeated else (value,)):
+        if not known.issuperset(value) if is_list else value not in known:
             raise DecodeError(f"{shape.name}.{name} has a number that this version does not know")
     found: list[Message] = []
-    for name, repeated in shape.parts:
-        if repeated:
+    for name, many in shape.parts:
+        if many is _CHOICE:
+            chosen = message.WhichOneof(name)
+            if chosen in shape.chosen:
+                found.append(getattr(message, chosen))
+        elif many is _LIST:
             found.extend(getattr(message, name))
         elif message.HasField(name):
             found.append(getattr(message, name))

@@ -72,6 +72,14 @@ def test_a_digest_covers_kind_and_payload() -> None:
     assert len({message_digest(kind, payload) for kind in KINDS for payload in (b"", b"x")}) == 2 * len(KINDS)
 
 
+@given(st.text(max_size=30), st.binary(max_size=300))
+def test_a_digest_is_the_leaf_hash_of_the_pre_authentication_encoding(kind: str, payload: bytes) -> None:
+    name = kind.encode()
+    encoded = b" ".join((b"DSSEv1", str(len(name)).encode(), name, str(len(payload)).encode(), payload))
+    assert pae(kind, payload) == encoded
+    assert message_digest(kind, payload) == leaf_hash(encoded)
+
+
 def test_a_batch_statement_names_origin_key_size_and_root() -> None:
     origin, root = "city.example", bytes(range(32))
     body = b"\x00\x0ccity.example" + KEY_ID + b"\0\0\0\0\0\x01\0\0" + root

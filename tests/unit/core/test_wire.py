@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.errors import CoreError, DecodeError
-from exchange.core.wire import MAX_FRAME, MAX_PARTS, decode, encode
+from exchange.core.wire import MAX_FRAME, MAX_PARTS, decode, decode_open, encode
 from exchange.v1 import access_pb2, directory_pb2, envelope_pb2, ledger_pb2, request_pb2
 from exchange.v1.access_pb2 import AccessLeaf, Refusal
 from exchange.v1.directory_pb2 import Agreement, Dataset, Entry, KeyStatement
@@ -98,6 +98,66 @@ def test_any_bytes_are_one_messages_only_encoding_or_refused(kind: type[Message]
     except DecodeError:
         return
     assert encode(message) == data
+
+
+def _damage(draw: st.DrawFn, message: Message) -> None:
+    """Other formats and numbers that nobody knows, anywhere in a message."""
+    for field in message.DESCRIPTOR.fields:
+        if field.name == "format" and draw(st.integers(0, 3)) == 0:
+            setattr(message, "format", draw(st.integers(0, 2)))  # noqa: B010 - mypy knows no such field of a Message
+        elif field.enum_type is not None and draw(st.integers(0, 5)) == 0:
+            number = draw(st.sampled_from((99, 100)))
+            if field.is_repeated:
+                getattr(message, field.name).append(number)
+            elif field.containing_oneof is None:
+                setattr(message, field.name, number)
+        elif field.message_type is not None and field.is_repeated:
+            for part in getattr(message, field.name):
+                _damage(draw, part)
+        elif field.message_type is not None and message.HasField(field.name):
+            _damage(draw, getattr(message, field.name))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Message:
+    message = draw(st.sampled_from(KINDS).flatmap(messages))
+    _damage(draw, message)
+    return message
+
+
+def _first_problem(whole: Message) -> str:
+    """What is wrong with a message, said plainly: each field of each part is asked for by itself."""
+    pending = [whole]
+    while pending:
+        message = pending.pop()
+        kind = message.DESCRIPTOR
+        announced = getattr(message, "format", 1)
+        if announced != 1:
+            return f"{kind.name} has format {announced}; this version reads 1"
+        for field in kind.fields:
+            value = getattr(message, field.name)
+            if field.enum_type is not None and {*(value if field.is_repeated else [value])} - {
+                *field.enum_type.values_by_number
+            }:
+                return f"{kind.name}.{field.name} has a number that this version does not know"
+        for field in kind.fields:
+            if field.message_type is not None and field.is_repeated:
+                pending.extend(getattr(message, field.name))
+            elif field.message_type is not None and message.HasField(field.name):
+                pending.append(getattr(message, field.name))
+    return ""
+
+
+@given(damaged())
+def test_every_part_is_looked_at_and_the_first_problem_is_named(message: Message) -> None:
+    problem = _first_problem(message)
+    for read in (decode, decode_open):
+        if problem:
+            with pytest.raises(DecodeError) as refused:
+                read(type(message), encode(message))
+            assert str(refused.value) == problem
+        else:
+            assert read(type(message), encode(message)) == message
 
 
 def test_the_kinds_under_test_are_all_of_them() -> None:
