@@ -59,7 +59,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "reopening": "snapshot reopening",
         "response": "response",
         "restrictions": "hours explain terms",
-        "rules": "rules key_rules erasures snapshot barring_rules",
+        "rules": "rules key_rules erasures snapshot barring_rules people_rules steward_rules successions",
         "sealing": "sealing",
         "snapshot": "snapshot",
         "state": "rules key_rules fold directory",
