@@ -59,7 +59,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "reopening": "snapshot reopening",
         "response": "response",
         "restrictions": "hours explain terms",
-        "rules": "rules key_rules erasures snapshot barring_rules people_rules steward_rules successions",
+        "rules": "rules key_rules barring_rules people_rules steward_rules procedure_rules "
+        "successions erasures snapshot",
         "sealing": "sealing",
         "snapshot": "snapshot",
         "state": "rules key_rules fold directory",

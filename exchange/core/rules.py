@@ -24,7 +24,6 @@ from exchange.core.state import (
 )
 from exchange.core.successions import BREAKS_OBJECT, check_successor
 from exchange.core.suspending import check_suspension
-from exchange.core.wire import FORMAT
 from exchange.v1.directory_pb2 import Entry, EntryKind, Purpose, Role
 from exchange.v1.procedure_pb2 import Rules
 
@@ -97,7 +96,7 @@ def _adopted(state: State, signed: Signed) -> State:
     _require_role(signed, Role.ROLE_COORDINATOR)
     if signed.entry.object_id != RULES_OBJECT:
         raise EntryError("the rules have one object id, the same in every exchange")
-    if rules.format != FORMAT or not is_code(rules.jurisdiction) or not is_digest(rules.rules_sha256):
+    if not is_code(rules.jurisdiction) or not is_digest(rules.rules_sha256):
         raise EntryError("the rules name a jurisdiction, and the digest of its file")
     return _add_version(state, signed, rules=rules)
 
