@@ -18,6 +18,7 @@ from tests.world import (
     HOUSING,
     ORIGIN,
     POPULATION,
+    POPULATION_HEAD,
     REGISTRY,
     START,
     World,
@@ -102,6 +103,12 @@ def test_a_system_gives_a_key_to_nobody_else(world: World, party: Party) -> None
 @pytest.mark.parametrize("name", ["DEPARTMENT", "HEAD", "COORDINATOR", "ROOT", "BROKER"])
 def test_a_system_gives_itself_no_other_role(world: World, name: str) -> None:
     refused(world, key_draft(world, REGISTRY, name, REGISTRY), REGISTRY, "this role")
+
+
+def test_a_head_gives_itself_no_key(world: World) -> None:
+    world.admit_heads()
+    draft = key_draft(world, POPULATION_HEAD, "HEAD", POPULATION_HEAD)
+    refused(world, draft, POPULATION_HEAD, f"{POPULATION_HEAD} cannot give {POPULATION_HEAD} this role")
 
 
 def test_a_renewed_key_proves_its_possession(world: World) -> None:

@@ -61,6 +61,12 @@ def test_takes_the_answer_of_the_system_that_the_dataset_names(flight: Flight) -
     assert (header.provider, header.request_digest) == (str(REGISTRY), flight.request.digest)
 
 
+def test_what_was_read_before_is_not_read_again(flight: Flight) -> None:
+    response = flight.world.respond(flight.request)
+    read = read_response(response)
+    assert check_response(flight.world.directory, flight.allow, response, flight.world.now, read) is read
+
+
 def test_an_answer_without_its_ciphertext_is_evidence(flight: Flight) -> None:
     response = flight.world.respond(flight.request).bare()
     assert isinstance(flight.check(response), ResponseHeader)
